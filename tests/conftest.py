@@ -1,0 +1,112 @@
+"""What every test may ask for: the executable, a Python with the wheel, nodes, trainers, an S3 server.
+
+The makefile says where things are: STRATA_EXE, STRATA_TEST_PYTHON (numpy, torch, grpcio), STRATA_VERSITYGW.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness.node import Node
+from harness.s3 import S3Server
+from harness.trainer import Trainer
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, default=56, help="crash rounds (tests/test_crash.py)")
+    parser.addoption("--seed", type=int, default=None, help="replays a randomised test; printed by the run that failed")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The one seed of a randomised test, printed so that a failure can be replayed with --seed."""
+    given: int | None = request.config.getoption("--seed")
+    chosen = random.SystemRandom().randrange(2**32) if given is None else given
+    print(f"seed: {chosen} (replay with --seed {chosen})")
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def exe() -> Path:
+    path = Path(os.environ.get("STRATA_EXE", ROOT / "dist" / "strata"))
+    assert path.exists(), f"{path} is missing: run `make build`"
+    return path
+
+
+@pytest.fixture(scope="session")
+def python() -> Path:
+    """The interpreter of trainers: the one that runs the tests unless STRATA_TEST_PYTHON names another."""
+    return Path(os.environ.get("STRATA_TEST_PYTHON", sys.executable))
+
+
+@pytest.fixture(scope="session")
+def wheels(exe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheels that the executable writes."""
+    folder = tmp_path_factory.mktemp("wheels")
+    subprocess.run([exe, "wheel", folder], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def site(wheels: Path, python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel installed, for PYTHONPATH: the interpreter itself stays as it is."""
+    folder = tmp_path_factory.mktemp("site")
+    pip = [python, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", wheels, "--target", folder]
+    subprocess.run([*pip, "strata-runtime"], check=True)
+    return folder
+
+
+@pytest.fixture
+def make_node(exe: Path, tmp_path: Path) -> Iterator[Callable[..., Node]]:
+    """Makes nodes that end with the test; their logs are printed when it fails."""
+    nodes: list[Node] = []
+
+    def make(store: str | None = None, extra: dict[str, str] | None = None) -> Node:
+        node = Node(exe, tmp_path / f"node-{len(nodes)}", store, extra)
+        nodes.append(node)
+        return node
+
+    yield make
+    for node in nodes:
+        node.close()
+        print(node.logs())
+
+
+@pytest.fixture
+def node(make_node: Callable[..., Node]) -> Node:
+    """A node with `strata up` running."""
+    return make_node().up()
+
+
+@pytest.fixture
+def make_trainers(python: Path, site: Path) -> Iterator[Callable[..., list[Trainer]]]:
+    """Starts the ranks of a job on a node: `make_trainers(node, world=2, job="t")`; not yet connected."""
+    started: list[Trainer] = []
+
+    def make(node: Node, world: int = 1, job: str = "t", **env: str) -> list[Trainer]:
+        environment = node.env | {"PYTHONPATH": str(site)} | env
+        ranks = [Trainer(python, environment, rank, world, job) for rank in range(world)]
+        started.extend(ranks)
+        return ranks
+
+    yield make
+    for trainer in started:
+        trainer.close()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    binary = os.environ.get("STRATA_VERSITYGW") or shutil.which("versitygw")
+    assert binary, "no S3 server: `make test` installs one and sets STRATA_VERSITYGW"
+    server = S3Server(Path(binary), tmp_path_factory.mktemp("s3"))
+    yield server
+    server.close()

@@ -1,0 +1,50 @@
+"""States that can be told apart: a pure function of (seed, step, rank), and a digest that sees every bit."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+State = dict[str, Any]
+
+
+def make_state(seed: int, step: int, rank: int, megabytes: float = 1.0, *, replicated: bool = False) -> State:
+    """About `megabytes` of arrays of several types, and some Python values. With `replicated` the arrays are equal
+    on all ranks."""
+    source = np.random.default_rng([seed, step, 0 if replicated else rank + 1])
+    count = int(megabytes * 1e6 / 8)
+    return {
+        "model": {
+            "weight": source.standard_normal(count, dtype=np.float32),
+            "small": [source.integers(0, 255, size=7 + i, dtype=np.uint8) for i in range(5)],
+        },
+        "optimizer": {"moment": source.standard_normal((2, count // 2), dtype=np.float32), "step": step},
+        "rank": rank,
+        "note": ("tuple", None, float("inf"), 2**80),
+    }
+
+
+def digest(value: Any) -> str:
+    """SHA-256 over types, shapes and bytes of a nested state."""
+    summary = hashlib.sha256()
+
+    def visit(part: Any) -> None:
+        if isinstance(part, np.ndarray):
+            summary.update(f"array {part.dtype.str} {part.shape}".encode())
+            summary.update(np.ascontiguousarray(part).tobytes())
+        elif isinstance(part, dict):
+            summary.update(f"dict {len(part)}".encode())
+            for key, child in part.items():
+                summary.update(repr(key).encode())
+                visit(child)
+        elif isinstance(part, (list, tuple)):
+            summary.update(f"{type(part).__name__} {len(part)}".encode())
+            for child in part:
+                visit(child)
+        else:
+            summary.update(f"{type(part).__name__} {part!r}".encode())
+
+    visit(value)
+    return summary.hexdigest()

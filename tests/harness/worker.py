@@ -1,0 +1,93 @@
+"""A trainer under remote control: reads one JSON command a line, answers one JSON line. Run by `trainer.Trainer`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from typing import Any
+
+from states import digest, make_state
+
+import strata
+
+
+class Worker:
+    def __init__(self) -> None:
+        self.job: strata.Job | None = None
+        self.handles: dict[int, strata.SaveHandle] = {}
+
+    def connect(self, **arguments: Any) -> dict[str, Any]:
+        self.job = strata.connect(**arguments)
+        return {}
+
+    def save(self, step: int, seed: int = 0, megabytes: float = 1.0, rank: int = 0, **options: Any) -> dict[str, Any]:
+        state = make_state(seed, step, rank, megabytes, replicated=bool(options.get("replicated")))
+        return self.save_state(step, state, **options)
+
+    def save_state(self, step: int, state: Any, **options: Any) -> dict[str, Any]:
+        assert self.job is not None
+        kind = options.pop("kind", None)
+        if kind is not None:
+            options["kind"] = getattr(strata, kind)
+        handle = self.job.save(step, state, **options)
+        self.handles[step] = handle
+        return {"state": handle.state, "cold": handle.cold, "digest": digest(state)}
+
+    def wait_committed(self, step: int, timeout: float = 60.0) -> dict[str, Any]:
+        info = self.handles[step].wait_committed(timeout=timeout)
+        return {"stored_bytes": info.stored_bytes, "bytes": info.bytes, "step": info.step}
+
+    def train(self, seed: int, first: int, last: int, rank: int, acks: str, megabytes: float = 1.0) -> dict[str, Any]:
+        """Saves every step, keeping two uncommitted; appends each step to the file `acks` once it is acknowledged."""
+        assert self.job is not None
+        waiting: list[tuple[int, strata.SaveHandle]] = []
+        with open(acks, "a", buffering=1) as file:
+            for step in range(first, last + 1):
+                waiting.append((step, self.job.save(step, make_state(seed, step, rank, megabytes))))
+                while len(waiting) > (1 if step < last else 0):
+                    saved, handle = waiting.pop(0)
+                    handle.wait_committed(timeout=60.0)
+                    file.write(f"{saved}\n")
+        return {"step": last}
+
+    def restore(self, **options: Any) -> dict[str, Any]:
+        assert self.job is not None
+        restored = self.job.restore(**options)
+        if restored is None:
+            return {"step": None}
+        return {
+            "step": restored.step,
+            "source": restored.source,
+            "committed": restored.committed,
+            "digest": digest(restored.state),
+        }
+
+    def call(self, name: str, arguments: list[Any], options: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Any other method of the job."""
+        assert self.job is not None
+        return {"value": getattr(self.job, name)(*arguments, **(options or {}))}
+
+    def close(self) -> dict[str, Any]:
+        assert self.job is not None
+        self.job.close()
+        return {}
+
+
+def main() -> None:
+    worker = Worker()
+    for line in sys.stdin:
+        command = json.loads(line)
+        name = command.pop("do")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                answer = getattr(worker, name)(**command)
+            except strata.StrataError as error:
+                answer = {"error": error.kind, "class": type(error).__name__, "message": str(error), "hint": error.hint}
+        answer["warnings"] = [str(warning.message) for warning in caught]
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
