@@ -1,2 +1,9 @@
-//! Logs and metrics: the registry behind /metrics, log set-up.
-//! Called by every room above. Never sends anything anywhere.
+//! Logs and metrics: the registry behind /metrics, log set-up, what a panic prints.
+//! Called by every room above; [`log::start`] and [`Metrics::new`] once per process, by the role or command.
+//! Never sends anything anywhere: logs go to standard error, metrics to whoever asks.
+
+pub mod log;
+mod metrics;
+
+pub use log::{LogFormat, LogSettings};
+pub use metrics::{Metrics, RestoreFrom, RestoreLabels, SlotLabels, StoreErrorLabels};
