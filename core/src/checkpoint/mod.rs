@@ -1,2 +1,13 @@
-//! The checkpoint engine: save plan, packs, commit, restore, retention, verification.
-//! Called by the sidecar (and by `inspect`, `verify` without one). Never decides which step is newest: the coordinator does.
+//! The checkpoint engine: persist, commit, restore, removal, verification, on a [`JobStore`].
+//! Called by the sidecar (and by `inspect`, `verify` without one). Never decides which step is newest: the
+//! coordinator does.
+
+mod share;
+mod types;
+
+pub use crate::format::Attempt;
+pub use share::NodeShare;
+pub use types::{
+    Attached, BaseSlot, Commit, Durable, Inspection, ListedStep, PersistRequest, RankSlot, Report, Takeover,
+    TensorInfo,
+};

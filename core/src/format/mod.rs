@@ -1,2 +1,14 @@
-//! What lies in arenas and stores: manifest, chunk table, COMMIT, OWNER, arena headers. Pure and versioned.
+//! What lies in arenas and stores: manifest, chunk table, COMMIT, OWNER, object names. Pure and versioned.
 //! Called by everyone above. Does no IO; every format has a golden sample.
+
+pub mod chunks;
+pub mod commit;
+pub mod manifest;
+pub mod owner;
+pub mod paths;
+mod sealed_json;
+
+pub use chunks::{Run, Span};
+pub use commit::{CommitRecord, RankManifest, StepKind};
+pub use owner::Owner;
+pub use paths::Attempt;

@@ -1,0 +1,118 @@
+//! What goes into and comes out of the engine.
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::format::{Attempt, CommitRecord};
+use crate::ids::{Generation, JobUuid, Rank, Step, WorldSize};
+use crate::proto::format::SlotIndex;
+use crate::proto::v1;
+
+use super::NodeShare;
+
+/// Whether attach may take a prefix that another cluster owns (`--take-over-store`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takeover {
+    No,
+    Yes,
+}
+
+/// What attach found under `<store>/<job>`.
+#[derive(Debug)]
+pub struct Attached {
+    pub job_uuid: JobUuid,
+    /// Highest generation named by any COMMIT or attempt folder; 0 when there is none.
+    pub highest_generation: Generation,
+    /// Ascending.
+    pub steps: Vec<ListedStep>,
+}
+
+/// A step that has a COMMIT object. A damaged COMMIT is an error of kind Corrupt here, never an absent step.
+#[derive(Clone, Debug)]
+pub struct ListedStep {
+    pub step: Step,
+    pub commit: Result<Commit>,
+}
+
+/// A COMMIT and the hash of its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    pub record: CommitRecord,
+    pub blake3: String,
+}
+
+impl Commit {
+    pub fn to_proto(&self) -> v1::StepInfo {
+        self.record.to_proto(&self.blake3)
+    }
+}
+
+/// All ranks of one node that take part in an attempt.
+pub struct PersistRequest {
+    pub attempt: Attempt,
+    pub world_size: WorldSize,
+    /// In any order, each rank once.
+    pub ranks: Vec<RankSlot>,
+    /// Which replicated tensors this node stores.
+    pub replicated: NodeShare,
+}
+
+/// One rank's sealed slot.
+pub struct RankSlot {
+    pub rank: Rank,
+    /// The slot's data, straight from the arena (`Bytes::from_owner` keeps the mapping alive). Must not change until
+    /// persist returns: a change is found and reported as Corrupt.
+    pub data: Bytes,
+    pub index: SlotIndex,
+    /// INCREMENTAL: the committed step whose equal chunks are referred to instead of stored again.
+    pub base: Option<BaseSlot>,
+}
+
+/// The base of an INCREMENTAL save.
+pub struct BaseSlot {
+    /// Must be committed.
+    pub step: Step,
+    /// Its bytes, while its slot is still there and leased; otherwise candidates are read back from the store.
+    pub slot: Option<(Bytes, SlotIndex)>,
+}
+
+/// A rank's part of an attempt, durable under its manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Durable {
+    pub rank: Rank,
+    /// Below `<store>/<job>`.
+    pub manifest_path: String,
+    pub blake3: String,
+    /// Length of the manifest object.
+    pub bytes: u64,
+    /// Of the rank's state.
+    pub state_bytes: u64,
+    /// Pack bytes newly written for this rank.
+    pub stored_bytes: u64,
+}
+
+/// What verify read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub objects: u64,
+    pub chunks: u64,
+    pub bytes: u64,
+}
+
+/// One step as `inspect` and `strata checkpoints show` tell it.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    pub commit: Commit,
+    pub tensors: Vec<TensorInfo>,
+}
+
+/// A tensor of one rank; a replicated one is listed once, under the lowest rank that names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    pub rank: Rank,
+    pub name: String,
+    pub dtype: String,
+    pub shape: Vec<u64>,
+    pub bytes: u64,
+    pub replicated: bool,
+}

@@ -1,0 +1,86 @@
+//! How to reach a store and how long to try.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// Settings of a store. Credentials are never shown by Debug or in messages.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// S3: base URL of the service, such as `http://127.0.0.1:7070`; none: AWS.
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub access_key_id: Option<String>,
+    pub secret_access_key: Option<String>,
+    pub session_token: Option<String>,
+    /// S3 over plain HTTP, for servers on the same machine or network.
+    pub allow_http: bool,
+    /// One request.
+    pub request_timeout: Duration,
+    /// All tries of one operation together.
+    pub retry_budget: Duration,
+    /// Requests (or local IO threads) in flight for one large object.
+    pub concurrency: usize,
+    /// S3: bytes of one part of a large object.
+    pub part_bytes: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            endpoint: None,
+            region: None,
+            access_key_id: None,
+            secret_access_key: None,
+            session_token: None,
+            allow_http: false,
+            request_timeout: Duration::from_secs(30),
+            retry_budget: Duration::from_secs(60),
+            concurrency: 4,
+            part_bytes: 16 << 20,
+        }
+    }
+}
+
+impl StoreOptions {
+    /// Defaults, with what the AWS_* environment says; `get` looks a variable up.
+    /// Invalid when AWS_ALLOW_HTTP is neither true nor false.
+    pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> Result<StoreOptions> {
+        let get = |name: &str| get(name).filter(|value| !value.is_empty());
+        let allow_http = match get("AWS_ALLOW_HTTP").as_deref() {
+            None | Some("false" | "0") => false,
+            Some("true" | "1") => true,
+            Some(other) => {
+                let message = format!("reading AWS_ALLOW_HTTP: {other:?} is neither true nor false");
+                return Err(Error::invalid(message).hint("set AWS_ALLOW_HTTP=true or unset it"));
+            }
+        };
+        Ok(StoreOptions {
+            endpoint: get("AWS_ENDPOINT_URL_S3")
+                .or_else(|| get("AWS_ENDPOINT_URL"))
+                .or_else(|| get("AWS_ENDPOINT")),
+            region: get("AWS_REGION").or_else(|| get("AWS_DEFAULT_REGION")),
+            access_key_id: get("AWS_ACCESS_KEY_ID"),
+            secret_access_key: get("AWS_SECRET_ACCESS_KEY"),
+            session_token: get("AWS_SESSION_TOKEN"),
+            allow_http,
+            ..StoreOptions::default()
+        })
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("endpoint", &self.endpoint)
+            .field("region", &self.region)
+            .field("credentials", &self.access_key_id.as_ref().map(|_| "given"))
+            .field("allow_http", &self.allow_http)
+            .field("request_timeout", &self.request_timeout)
+            .field("retry_budget", &self.retry_budget)
+            .field("concurrency", &self.concurrency)
+            .field("part_bytes", &self.part_bytes)
+            .finish()
+    }
+}
