@@ -26,6 +26,16 @@ def make_state(seed: int, step: int, rank: int, megabytes: float = 1.0, *, repli
     }
 
 
+def frozen_state(step: int, megabytes: float) -> State:
+    """Nine tenths the same at every step, one tenth (the head) of this step."""
+    return {
+        "model": {
+            "frozen": make_state(0, 0, 0, 0.9 * megabytes)["model"],
+            "head": make_state(0, step, 0, 0.1 * megabytes)["model"],
+        }
+    }
+
+
 def digest(value: Any) -> str:
     """SHA-256 over types, shapes and bytes of a nested state."""
     summary = hashlib.sha256()
