@@ -45,6 +45,23 @@ class Worker:
         equal = digest(restored.state) == digest(frozen_state(restored.step, megabytes))
         return {"step": restored.step, "source": restored.source, "equal": equal}
 
+    def save_function(self, step: int) -> dict[str, Any]:
+        return self.save_state(step, {"sched": {"fn": lambda: None}})
+
+    def restore_into(self, step: int, damage: str) -> dict[str, Any]:
+        """Restores in place into a state whose weight has a wrong shape or dtype, or none of that."""
+        assert self.job is not None
+        target = make_state(1, step, 0)
+        weight = target["model"]["weight"]
+        target["model"]["weight"] = {"shape": weight[:-1], "dtype": weight.astype("f8"), "none": weight}[damage]
+        before = digest(target)
+        try:
+            self.job.restore(step, into=target)
+        except strata.StrataError:
+            assert digest(target) == before, "a refused restore changed its target"
+            raise
+        return {"equal": digest(target) == digest(make_state(0, step, 0))}
+
     def wait_committed(self, step: int, timeout: float = 60.0) -> dict[str, Any]:
         info = self.handles[step].wait_committed(timeout=timeout)
         return {"stored_bytes": info.stored_bytes, "bytes": info.bytes, "step": info.step}
