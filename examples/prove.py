@@ -1,4 +1,4 @@
-"""Restores the newest committed step of STRATA_JOB and writes what it holds: a digest of the weights, the samples seen."""
+"""Restores the newest committed step of STRATA_JOB: a digest of the weights, and the samples seen."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 import strata
+from torch import Tensor
 
 
 def digest(value: Any) -> str:

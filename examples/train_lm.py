@@ -16,12 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import strata
 import torch
 import torch.distributed as dist
 from model import ByteLM
 from torch import Tensor, nn
-
-import strata
 
 LENGTH = 64  # bytes of context
 SAMPLE = LENGTH + 1  # and the byte to predict after the last one

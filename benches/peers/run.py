@@ -130,7 +130,17 @@ def print_table(results: list[Result], limits: dict[str, list[float]]) -> None:
     nbytes = results[0]["bytes"]
     print(f"state {nbytes / 1e9:.2f} GB; two-thread copy into an arena {copy * 1e3:.0f} ms", end=" ")
     print(f"({min(limits['copy']) * 1e3:.0f}–{max(limits['copy']) * 1e3:.0f}); fio O_DIRECT {write * 1e3:.0f} ms")
-    columns = ("block first", "steady", "p99", "steady/copy", "durable", "durable/floor", "restore", "CPU s", "to first")
+    columns = (
+        "block first",
+        "steady",
+        "p99",
+        "steady/copy",
+        "durable",
+        "durable/floor",
+        "restore",
+        "CPU s",
+        "to first",
+    )
     print(f"{'':20}" + "".join(f"{column:>14}" for column in columns))
     for name in ORDER:
         steady = median(results, name, lambda r: statistics.median(r["blocks"][1:]))

@@ -27,7 +27,9 @@ class Node:
     Sockets and arenas lie in short private folders (a Unix socket's path has 107 bytes); `close` removes them.
     """
 
-    def __init__(self, exe: Path, folder: Path, store: str | None = None, extra: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, exe: Path, folder: Path, store: str | None = None, extra: Mapping[str, str] | None = None
+    ) -> None:
         self.exe, self.folder = exe, folder
         folder.mkdir(parents=True, exist_ok=True)
         self.run = Path(tempfile.mkdtemp(prefix="strata-t-"))
@@ -97,7 +99,9 @@ class Node:
             timeout=PATIENCE,
             check=False,
         )
-        assert not check or done.returncode == 0, f"{arguments} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+        assert not check or done.returncode == 0, (
+            f"{arguments} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+        )
         return done
 
     def status(self) -> dict[str, Any]:

@@ -7,9 +7,8 @@ import sys
 import warnings
 from typing import Any
 
-from states import digest, frozen_state, make_state
-
 import strata
+from states import digest, frozen_state, make_state
 
 
 class Worker:

@@ -18,7 +18,7 @@ from harness.node import Node
 from harness.s3 import S3Server
 from harness.trainer import Trainer
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

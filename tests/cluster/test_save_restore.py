@@ -136,7 +136,9 @@ def test_partial_kinds_are_stored_but_never_the_latest(node: Node, make_trainers
     assert failure.value.kind == "Invalid"
 
 
-def test_keep_last_removes_older_steps_but_no_pinned_one(make_node: Callable[..., Node], make_trainers: Trainers) -> None:
+def test_keep_last_removes_older_steps_but_no_pinned_one(
+    make_node: Callable[..., Node], make_trainers: Trainers
+) -> None:
     node = make_node(extra={"STRATA_KEEP_LAST": "2"}).up()
     [trainer] = make_trainers(node)
     trainer.do("connect")

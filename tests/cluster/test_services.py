@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Iterator
 
@@ -10,7 +11,6 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from harness.node import Node
-
 from strata.proto.strata.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -138,7 +138,7 @@ def test_datasets_are_registered_and_every_shard_is_held_once(channel: grpc.Chan
         held += [(shard.start, shard.stop) for shard in shards]
     held.sort()
     assert held[0][0] == 0 and held[-1][1] == 1_281_167
-    assert all(left[1] == right[0] for left, right in zip(held, held[1:], strict=False))
+    assert all(left[1] == right[0] for left, right in itertools.pairwise(held))
 
     other = dataset_pb2.DatasetSpec()
     other.CopyFrom(spec)

@@ -1,4 +1,4 @@
-"""Bad input gets its own clear error (kind, class, exit code, hint) within its time-out, and nothing committed is lost."""
+"""Bad input gets its own clear error (kind, class, exit code, hint), and nothing committed is lost."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_unreachable_store_is_unavailable_naming_it(make_node: Nodes, make_train
 
 
 class Proxy:
-    """Forwards TCP to the S3 server, badly: `stall` holds every byte back, `ignore_create_only` strips If-None-Match."""
+    """Forwards TCP to the S3 server, badly: holds every byte back (`stall`), or strips If-None-Match."""
 
     def __init__(self, port: int, *, stall: threading.Event | None = None, ignore_create_only: bool = False) -> None:
         self.target, self.stall, self.ignore_create_only = port, stall, ignore_create_only
