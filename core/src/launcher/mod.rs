@@ -1,2 +1,108 @@
 //! `strata run`: ranks, their environment, restarts and logs on one node.
-//! Called by the command line. Never touches checkpoints itself.
+//! Called by the command line. Never touches checkpoints itself: what is Sealed when a rank dies is the sidecar's.
+
+mod attempt;
+mod output;
+mod rank;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::error::{Doing, Error, Result};
+use crate::ids::JobName;
+use attempt::{Attempt, Ended};
+
+/// What `strata run` was asked for.
+#[derive(Clone, Debug)]
+pub struct LaunchOptions {
+    /// Program and arguments of every rank.
+    pub command: Vec<OsString>,
+    /// Ranks on this node; also the world size.
+    pub ranks: u32,
+    /// How often all ranks are started again after one was lost.
+    pub max_restarts: u32,
+    /// Where `rank-<rank>.<attempt>.log` is kept; none: the output is only shown.
+    pub log_dir: Option<PathBuf>,
+    /// How long ranks may take to end after a forwarded SIGTERM or SIGINT.
+    pub grace: Duration,
+    pub job: JobName,
+    /// Set for every rank beside RANK and its like: STRATA_SOCKET for one.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+impl LaunchOptions {
+    fn check(&self) -> Result<()> {
+        if self.command.is_empty() {
+            return Err(Error::invalid("starting ranks: no command was given")
+                .hint("put it behind two dashes: strata run --nproc-per-node 2 -- python train.py"));
+        }
+        if self.ranks == 0 {
+            return Err(Error::invalid("starting ranks: --nproc-per-node is 0").hint("use 1 or more"));
+        }
+        Ok(())
+    }
+}
+
+/// Runs all ranks until they end well, restarting all of them when one is lost; returns the exit code: 0, or that of
+/// the first failed rank (128 + n for signal n). SIGTERM and SIGINT are forwarded, after which nothing is restarted; a
+/// second one ends the ranks at once.
+///
+/// Ranks end with us (PDEATHSIG is bound to the thread that starts them), so this wants a current-thread runtime.
+///
+/// Fails with Invalid for a wrong option and NotFound for a command that is not there.
+pub async fn launch(options: &LaunchOptions) -> Result<u8> {
+    options.check()?;
+    if let Some(folder) = &options.log_dir {
+        std::fs::create_dir_all(folder).doing(|| format!("making the log folder {}", folder.display()))?;
+    }
+    let mut stops = Stops::listen()?;
+    for number in 0.. {
+        let attempt = Attempt::start(options, number)?;
+        match attempt.run(options.grace, &mut stops).await? {
+            Ended::Well => return Ok(0),
+            Ended::Stopped(code) => return Ok(code),
+            Ended::Lost { rank, code } if number >= options.max_restarts => {
+                tracing::error!(
+                    "rank {rank} ended with code {code}; all {} restarts are used up",
+                    options.max_restarts
+                );
+                return Ok(code);
+            }
+            Ended::Lost { rank, code } => {
+                tracing::warn!(
+                    "rank {rank} ended with code {code}: starting all {} ranks again (restart {} of {})",
+                    options.ranks,
+                    number + 1,
+                    options.max_restarts
+                );
+            }
+        }
+    }
+    unreachable!("the attempts are counted without end")
+}
+
+/// The signals that ask us to stop.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
+    fn listen() -> Result<Stops> {
+        let listen = |kind| signal(kind).doing(|| "listening for signals");
+        Ok(Stops { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> rustix::process::Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => rustix::process::Signal::TERM,
+            _ = self.interrupt.recv() => rustix::process::Signal::INT,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! One rank as a child process: its environment, its process group, its end.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use super::{LaunchOptions, output};
+use crate::error::{Error, Kind, Result};
+
+pub struct RankProcess {
+    pub rank: u32,
+    group: Pid,
+    child: Child,
+    streams: [JoinHandle<()>; 2],
+}
+
+/// A rank and all that it has started.
+#[derive(Clone, Copy)]
+pub struct RankGroup {
+    rank: u32,
+    group: Pid,
+}
+
+impl RankGroup {
+    /// A group that is gone already is no error.
+    pub fn send(&self, signal: Signal) {
+        if let Err(errno) = kill_process_group(self.group, signal)
+            && errno != rustix::io::Errno::SRCH
+        {
+            tracing::warn!("sending {signal:?} to rank {}: {errno}", self.rank);
+        }
+    }
+}
+
+/// Where the ranks of one attempt meet.
+pub struct Meeting {
+    pub attempt: u32,
+    pub master_port: u16,
+}
+
+impl RankProcess {
+    /// Starts rank `rank` in a process group of its own.
+    pub fn start(options: &LaunchOptions, rank: u32, meeting: &Meeting) -> Result<RankProcess> {
+        let program = &options.command[0];
+        let mut command = Command::new(program);
+        command.args(&options.command[1..]).envs(environment(options, rank, meeting));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.process_group(0).kill_on_drop(true);
+        end_with_us(&mut command);
+        let mut child = command.spawn().map_err(|error| {
+            let error = Error::io(format!("starting rank {rank}: running {program:?}"), &error);
+            match error.kind {
+                Kind::NotFound => error.hint("the command after `--` is looked up in PATH"),
+                _ => error,
+            }
+        })?;
+        let group = child.id().and_then(|id| Pid::from_raw(id as i32));
+        let group =
+            group.ok_or_else(|| Error::internal(format!("starting rank {rank}: it has no process id")))?;
+        let log = output::Log::open(options.log_dir.as_deref(), rank, meeting.attempt)?;
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let streams = [
+            tokio::spawn(output::forward(out, tokio::io::stdout(), rank, log.clone())),
+            tokio::spawn(output::forward(err, tokio::io::stderr(), rank, log)),
+        ];
+        Ok(RankProcess { rank, group, child, streams })
+    }
+
+    /// Waits for the end; returns the exit code, 128 + n for signal n.
+    pub async fn ended(&mut self) -> Result<u8> {
+        let status =
+            self.child.wait().await.map_err(|e| Error::io(format!("waiting for rank {}", self.rank), &e))?;
+        Ok(exit_code(status))
+    }
+
+    pub fn group(&self) -> RankGroup {
+        RankGroup { rank: self.rank, group: self.group }
+    }
+
+    /// Ends what the rank left behind in its group and waits until its output is written out.
+    pub async fn finish(self) {
+        self.group().send(Signal::KILL);
+        for stream in self.streams {
+            if let Err(error) = stream.await {
+                tracing::warn!("forwarding the output of rank {}: {error}", self.rank);
+            }
+        }
+    }
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+}
+
+fn environment(options: &LaunchOptions, rank: u32, meeting: &Meeting) -> Vec<(OsString, OsString)> {
+    let world = options.ranks.to_string();
+    let mut pairs: Vec<(OsString, OsString)> = [
+        ("RANK", rank.to_string()),
+        ("LOCAL_RANK", rank.to_string()),
+        ("WORLD_SIZE", world.clone()),
+        ("LOCAL_WORLD_SIZE", world),
+        ("MASTER_ADDR", "127.0.0.1".to_owned()),
+        ("MASTER_PORT", meeting.master_port.to_string()),
+        ("STRATA_JOB", options.job.to_string()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.into(), value.into()))
+    .collect();
+    if std::env::var_os("OMP_NUM_THREADS").is_none() {
+        // Every rank taking all cores for itself slows all of them down.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = (cores / options.ranks as usize).max(1);
+        pairs.push(("OMP_NUM_THREADS".into(), share.to_string().into()));
+    }
+    pairs.extend(options.environment.iter().cloned());
+    pairs
+}
+
+/// The child is killed when we die, whatever kills us.
+fn end_with_us(command: &mut Command) {
+    let parent = rustix::process::getpid();
+    // SAFETY: between fork and exec only two system calls are made, both async-signal-safe; nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // We may have died before the line above: then nobody would end this child.
+            match getppid() {
+                Some(now) if now == parent => Ok(()),
+                _ => Err(rustix::io::Errno::SRCH.into()),
+            }
+        });
+    }
+}
