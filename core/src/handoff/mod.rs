@@ -1,3 +1,33 @@
 //! Arenas: layout, fill, seal, adoption. The shared memory between a trainer and its sidecar.
 //! Called by `client` (fills, seals, reads) and `sidecar` (creates, scans, frees). Truth is in the slot headers.
 //! Never touches a store or a socket.
+
+mod arena;
+mod boot;
+mod budget;
+mod cgroup;
+mod copy;
+mod directory;
+mod header;
+mod load;
+mod mapping;
+pub mod plan;
+mod progress;
+mod reader;
+mod slot;
+mod state;
+mod view;
+mod writer;
+
+pub use arena::Arena;
+pub use budget::{MachineMemory, MemoryBudget};
+pub use copy::default_threads;
+pub use directory::ArenaDirectory;
+pub use header::{ArenaIdentity, SlotSnapshot};
+pub use load::SlotLoad;
+pub use progress::Progress;
+pub use reader::{CopyOut, SlotReader};
+pub use slot::{Begin, Slot, SlotBytes};
+pub use state::SlotState;
+pub use view::ArenaView;
+pub use writer::{CopyIn, SlotWriter};

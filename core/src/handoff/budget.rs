@@ -1,0 +1,89 @@
+//! Whether there is memory for an arena, asked before it is allocated: a shortfall is an error with its numbers, never
+//! a SIGBUS and never the OOM killer.
+
+use std::path::{Path, PathBuf};
+
+use super::cgroup::memory_room;
+use crate::error::{Doing, Error, Result};
+
+/// Asked before an arena of `needed` bytes is made in `directory`.
+pub trait MemoryBudget: Send + Sync {
+    /// Overloaded, with what is needed, free and allowed, when it won't fit.
+    fn check(&self, directory: &Path, needed: u64) -> Result<()>;
+}
+
+/// The machine's own limits: free space of the tmpfs, the memory cgroups of this process, available memory.
+pub struct MachineMemory {
+    /// Where `/proc` and the cgroup mounts are looked for; `/` except in tests.
+    root: PathBuf,
+}
+
+impl Default for MachineMemory {
+    fn default() -> MachineMemory {
+        MachineMemory::below("/")
+    }
+}
+
+impl MachineMemory {
+    pub fn below(root: impl Into<PathBuf>) -> MachineMemory {
+        MachineMemory { root: root.into() }
+    }
+
+    fn available(&self) -> Result<Option<u64>> {
+        let path = self.root.join("proc/meminfo");
+        let text = std::fs::read_to_string(&path).doing(|| format!("reading {}", path.display()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+        Ok(line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).map(|kib| kib << 10))
+    }
+}
+
+impl MemoryBudget for MachineMemory {
+    fn check(&self, directory: &Path, needed: u64) -> Result<()> {
+        let volume = rustix::fs::statvfs(directory)
+            .doing(|| format!("asking for the size of {}", directory.display()))?;
+        let free = volume.f_bavail * volume.f_frsize;
+        if needed > free {
+            let size = volume.f_blocks * volume.f_frsize;
+            return Err(shortfall(needed, free, &format!("{} ({} in all)", directory.display(), human(size))).hint(
+                "enlarge that volume (docker: --shm-size; Kubernetes: the emptyDir's sizeLimit; else remount it with a \
+                 larger size), or set STRATA_ARENA_DIR to a larger tmpfs",
+            ));
+        }
+        for room in memory_room(&self.root)? {
+            let free = room.free();
+            if needed > free {
+                let place = format!("memory cgroup {} (limit {})", room.path.display(), human(room.limit));
+                return Err(shortfall(needed, free, &place).hint(
+                    "raise the container's memory limit: arenas count against it, slots x state per rank, or save less",
+                ));
+            }
+        }
+        if let Some(available) = self.available()?
+            && needed > available
+        {
+            return Err(shortfall(needed, available, "this machine's memory")
+                .hint("arenas take slots x state per rank: use a machine with more memory, fewer slots, or save less"));
+        }
+        Ok(())
+    }
+}
+
+fn shortfall(needed: u64, free: u64, place: &str) -> Error {
+    Error::overloaded(format!(
+        "finding memory for the arena: needs {} ({needed} bytes), {} ({free} bytes) are free in {place}",
+        human(needed),
+        human(free)
+    ))
+}
+
+/// `1.5 GiB`.
+pub(super) fn human(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}

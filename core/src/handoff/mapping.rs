@@ -1,0 +1,121 @@
+//! A shared mapping of a whole arena file, and its pre-faulting.
+
+use std::fs::File;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+
+use super::header::{ArenaHeader, PROGRESS_OFFSET, ProgressLine, SlotHeader};
+use crate::error::{Doing, Result};
+
+/// Bytes pre-faulted by one system call: short enough that a mapping no longer wanted is let go of soon.
+const POPULATE_STEP: usize = 64 << 20;
+
+/// The file was allocated in full before it was published and is never shortened, so an access can't raise SIGBUS.
+pub(super) struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
+    pub header: ArenaHeader,
+    /// Bytes from the start whose page tables this process has filled.
+    populated: AtomicU64,
+}
+
+// SAFETY: the mapping is plain shared memory; header words are only reached as atomics, data only through the types
+// of this room, whose slot states decide who may touch it.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `file`, which is as long as `header` says.
+    pub fn new(file: &File, header: ArenaHeader) -> Result<Arc<Mapping>> {
+        let bytes = header.file_bytes() as usize;
+        // SAFETY: a new mapping at an address of the kernel's choice; nothing else refers to it.
+        let start = unsafe {
+            mmap(std::ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)
+        }
+        .doing(|| format!("mapping {bytes} bytes of the arena"))?;
+        let start = NonNull::new(start.cast()).expect("mmap gives an address or an error");
+        Ok(Arc::new(Mapping { start, bytes, header, populated: AtomicU64::new(0) }))
+    }
+
+    /// Address of `offset`, of which `bytes` lie in the mapping.
+    pub fn at(&self, offset: u64, bytes: u64) -> *mut u8 {
+        assert!(offset.checked_add(bytes).is_some_and(|end| end <= self.bytes as u64), "inside the mapping");
+        // SAFETY: within the mapping, as just checked.
+        unsafe { self.start.as_ptr().add(offset as usize) }
+    }
+
+    pub fn slot(&self, slot: u32) -> &SlotHeader {
+        assert!(slot < self.header.slots, "slot {slot} of {}", self.header.slots);
+        let at = self.at(self.header.slot_header_offset(slot), size_of::<SlotHeader>() as u64);
+        // SAFETY: page-aligned, inside the mapping, all fields atomics: any bytes are valid, sharing is allowed.
+        unsafe { &*at.cast::<SlotHeader>() }
+    }
+
+    pub fn progress(&self) -> &ProgressLine {
+        let at = self.at(PROGRESS_OFFSET as u64, size_of::<ProgressLine>() as u64);
+        // SAFETY: 64-aligned, inside the mapping, all fields atomics.
+        unsafe { &*at.cast::<ProgressLine>() }
+    }
+
+    /// Address of a slot's data area.
+    pub fn data(&self, slot: u32) -> *mut u8 {
+        self.at(self.header.slot_offset(slot), self.header.slot_bytes)
+    }
+
+    /// Whether this process has touched all of the slot's pages.
+    pub fn is_populated(&self, slot: u32) -> bool {
+        self.populated.load(Ordering::Relaxed) >= self.header.slot_offset(slot + 1)
+    }
+
+    /// Fills this process's page tables on a thread of its own; ends early when the mapping is dropped.
+    pub fn populate_in_background(self: &Arc<Mapping>) -> Result<()> {
+        let mapping = Arc::downgrade(self);
+        let worker = move || while populate_step(&mapping) {};
+        std::thread::Builder::new()
+            .name("strata-prefault".into())
+            .spawn(worker)
+            .map(drop)
+            .doing(|| "starting the thread that pre-faults an arena")
+    }
+
+    /// The same on this thread.
+    pub fn populate(self: &Arc<Mapping>) {
+        let mapping = Arc::downgrade(self);
+        while populate_step(&mapping) {}
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and every pointer into it is held by something that holds this.
+        if let Err(errno) = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) } {
+            tracing::error!(%errno, bytes = self.bytes, "unmapping an arena");
+        }
+    }
+}
+
+/// Whether there is more to do.
+fn populate_step(mapping: &Weak<Mapping>) -> bool {
+    let Some(mapping) = mapping.upgrade() else { return false };
+    let from = mapping.populated.load(Ordering::Relaxed) as usize;
+    let bytes = (mapping.bytes - from).min(POPULATE_STEP);
+    if bytes == 0 {
+        return false;
+    }
+    let start = mapping.at(from as u64, bytes as u64);
+    // SAFETY: populating changes no byte, only page tables.
+    if unsafe { madvise(start.cast(), bytes, Advice::LinuxPopulateWrite) }.is_err() {
+        // Before Linux 5.14, or a seccomp filter: touch each page with an access that changes nothing.
+        for page in (0..bytes).step_by(4096) {
+            let word = mapping.at((from + page) as u64, 8).cast::<AtomicU64>();
+            // SAFETY: aligned, inside the mapping; adding zero leaves concurrent writers' bytes alone.
+            unsafe { (*word).fetch_add(0, Ordering::Relaxed) };
+        }
+    }
+    mapping.populated.store((from + bytes) as u64, Ordering::Relaxed);
+    true
+}

@@ -1,0 +1,117 @@
+//! Filling and sealing one slot, in the trainer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::copy::{Run, copy};
+use super::mapping::Mapping;
+use super::slot::{swap, write_seal};
+use super::state::{SlotState, Word};
+use crate::error::{Doing, Error, Result};
+use crate::format::chunks::ALIGNMENT;
+use crate::proto::format::SlotIndex;
+
+/// A run of this process's memory and its place in the slot's data.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyIn {
+    pub source: *const u8,
+    pub bytes: u64,
+    pub offset: u64,
+}
+
+/// The right to fill one slot under one fill number.
+pub struct SlotWriter {
+    mapping: Arc<Mapping>,
+    slot: u32,
+    fill: u64,
+}
+
+impl SlotWriter {
+    pub(super) fn new(mapping: Arc<Mapping>, slot: u32, fill: u64) -> SlotWriter {
+        SlotWriter { mapping, slot, fill }
+    }
+
+    /// Conflict when the slot is no longer Filling under this number: it was abandoned, and may be somebody else's.
+    pub fn check(&self) -> Result<()> {
+        let found = self.mapping.slot(self.slot).word.load(Ordering::Acquire);
+        if found == self.filling().pack() {
+            return Ok(());
+        }
+        Err(self.lost(Word::unpack(found)))
+    }
+
+    /// Copies all of `copies` with at most `threads` threads and zeroes the gaps between them, up to `data_bytes`, so
+    /// that equal states give equal slots. Gaps of a page and more are left as they are: no chunk holds them.
+    /// Returns when the sources may change. Conflict as in [`SlotWriter::check`], asked between pieces.
+    ///
+    /// # Safety
+    /// Every source is readable for its bytes until this returns, and nothing writes to it.
+    pub unsafe fn fill(&self, copies: &[CopyIn], data_bytes: u64, threads: usize) -> Result<()> {
+        let runs = self.runs(copies, data_bytes).doing(|| "filling a slot")?;
+        // SAFETY: sources as the caller vouches; targets lie in the slot, do not overlap (checked), and only the
+        // owner of this fill writes there.
+        if unsafe { copy(&runs, threads, &|| self.check().is_ok()) } { Ok(()) } else { self.check() }
+    }
+
+    /// Zeroes the gaps and gives the runs to copy. Invalid when they overlap or lie outside.
+    fn runs(&self, copies: &[CopyIn], data_bytes: u64) -> Result<Vec<Run>> {
+        if data_bytes > self.mapping.header.slot_bytes {
+            return Err(Error::invalid(format!(
+                "{data_bytes} bytes of data, the slot holds {}",
+                self.mapping.header.slot_bytes
+            )));
+        }
+        let base = self.mapping.data(self.slot);
+        let mut order: Vec<&CopyIn> = copies.iter().filter(|copy| copy.bytes > 0).collect();
+        order.sort_by_key(|copy| copy.offset);
+        let mut runs = Vec::with_capacity(order.len());
+        let mut end = 0;
+        for copy in order {
+            let copy_end = copy.offset.checked_add(copy.bytes).filter(|end| *end <= data_bytes);
+            let Some(copy_end) = copy_end.filter(|_| copy.offset >= end) else {
+                return Err(Error::invalid(format!(
+                    "a run of {} bytes at {} overlaps another, or lies outside of {data_bytes} bytes",
+                    copy.bytes, copy.offset
+                )));
+            };
+            self.zero(end, copy.offset);
+            // SAFETY: below `data_bytes`, which lies in the slot.
+            let target = unsafe { base.add(copy.offset as usize) };
+            runs.push(Run { source: copy.source, target, bytes: copy.bytes });
+            end = copy_end;
+        }
+        self.zero(end, data_bytes);
+        Ok(runs)
+    }
+
+    fn zero(&self, from: u64, to: u64) {
+        if (1..ALIGNMENT).contains(&(to - from)) {
+            // SAFETY: inside the slot's data, which only the owner of this fill writes to.
+            unsafe { self.mapping.data(self.slot).add(from as usize).write_bytes(0, (to - from) as usize) };
+        }
+    }
+
+    /// Writes the index behind the data and seals: one compare-and-swap, after which the trainer may die. Conflict
+    /// when the slot has passed on; Invalid when the index does not fit.
+    pub fn seal(&self, index: &SlotIndex, data_bytes: u64) -> Result<()> {
+        self.check()?;
+        write_seal(&self.mapping, self.slot, self.fill, index, data_bytes).doing(|| "sealing a slot")?;
+        let sealed = Word { state: SlotState::Sealed, fill: self.fill };
+        swap(self.mapping.slot(self.slot), self.filling(), sealed).map_err(|found| self.lost(found))
+    }
+
+    fn filling(&self) -> Word {
+        Word { state: SlotState::Filling, fill: self.fill }
+    }
+
+    fn lost(&self, found: Option<Word>) -> Error {
+        let Some(found) = found else {
+            return Error::corrupt(format!("slot {}: its state is none that Strata knows", self.slot));
+        };
+        Error::conflict(format!(
+            "slot {} is {} with fill {}, no longer this save's (fill {})",
+            self.slot, found.state, found.fill, self.fill
+        ))
+        .hint("the step was abandoned while it was copied: another rank was lost, or this one stood still too long")
+    }
+}
