@@ -1,1 +1,18 @@
-//! Datasets: scan, read, batches. Called by `client` and pylib. Reads files, never writes.
+//! Datasets: what is registered, which files hold which samples, and batches of them.
+//!
+//! Called by `coordinator` (specs and shards) and by `client` and pylib, which read in the trainer's process.
+//! Opens files for reading only; must never write, and holds no state that a restarted process would need: a
+//! [`crate::sharding::Cursor`] says it all.
+
+mod batches;
+mod reader;
+mod scan;
+mod shard;
+mod spec;
+mod wire;
+
+pub use batches::{Batch, Batches};
+pub use reader::Reader;
+pub use scan::{Scanned, resolve};
+pub use shard::{Shard, ShardFile};
+pub use spec::{DataFile, DatasetSpec, Dtype, Format, MAX_SHARDS};

@@ -49,7 +49,7 @@ impl Order {
         assert!(shard_size > 0 && window != Some(0), "a shard and a window hold at least one");
         let shards = samples.div_ceil(shard_size);
         let keys = window.map(|_| {
-            let key = [version, seed, epoch].into_iter().fold(GOLDEN_RATIO, |key, part| chain(key, part));
+            let key = [version, seed, epoch].into_iter().fold(GOLDEN_RATIO, chain);
             Keys { shards: Permutation::new(shards, chain(key, 1)), windows: chain(key, 2) }
         });
         let last = shards.saturating_sub(1);
