@@ -1,0 +1,143 @@
+//! Between what the wire carries and what the state holds.
+
+use super::super::state::{DatasetFile, DatasetRecord, Ended, Findings, Job, Open, StepRecord};
+use crate::error::{Error, Result};
+use crate::format::StepKind;
+use crate::ids::{Generation, JobName, Rank, Step, WorldSize};
+use crate::proto::v1;
+
+/// As member lists name a worker without a sidecar.
+pub const DIRECT: &str = "direct";
+
+pub fn kind(number: i32) -> Result<StepKind> {
+    v1::SaveKind::try_from(number).map(StepKind::from).map_err(|_| {
+        Error::invalid(format!("reading a save's kind: {number} is none that this version knows"))
+    })
+}
+
+pub fn ended(job: &JobName, ended: &Ended) -> v1::GenerationEnded {
+    let member = |lost: &super::super::state::LostMember| v1::Member {
+        rank: lost.rank.0,
+        node: lost.node.clone().unwrap_or_else(|| DIRECT.to_owned()),
+        host: lost.host.clone(),
+    };
+    v1::GenerationEnded {
+        job: job.to_string(),
+        generation: ended.generation.0,
+        lost: ended.lost.iter().map(member).collect(),
+        reason: ended.reason.clone(),
+    }
+}
+
+pub fn generation(job: &JobName, known: &Job, open: &Open) -> v1::Generation {
+    let member = |(rank, member): (&Rank, &super::super::state::Member)| v1::Member {
+        rank: rank.0,
+        node: member.node.clone().unwrap_or_else(|| DIRECT.to_owned()),
+        host: member.host.clone(),
+    };
+    v1::Generation {
+        job: job.to_string(),
+        job_uuid: known.uuid.map(|uuid| uuid.to_string()).unwrap_or_default(),
+        generation: open.generation.0,
+        world_size: open.world.0,
+        members: open.members.iter().map(member).collect(),
+    }
+}
+
+pub fn step_info(step: Step, record: &StepRecord) -> v1::StepInfo {
+    v1::StepInfo {
+        step: step.0,
+        generation: record.generation.0,
+        kind: v1::SaveKind::from(record.kind).into(),
+        world_size: record.world.0,
+        bytes: record.bytes,
+        stored_bytes: record.stored_bytes,
+        committed_unix_ms: record.committed_unix_ms,
+        pinned: record.pinned,
+        base_steps: record.bases.iter().map(|step| step.0).collect(),
+        commit_blake3: record.commit_blake3.clone(),
+        metrics_json: record.metrics_json.clone(),
+        meta_json: record.meta_json.clone(),
+        data: record.data.iter().cloned().map(Into::into).collect(),
+    }
+}
+
+fn record(info: v1::StepInfo) -> Result<(Step, StepRecord)> {
+    let record = StepRecord {
+        generation: Generation(info.generation),
+        kind: kind(info.kind)?,
+        world: WorldSize(info.world_size),
+        bytes: info.bytes,
+        stored_bytes: info.stored_bytes,
+        committed_unix_ms: info.committed_unix_ms,
+        pinned: info.pinned,
+        bases: info.base_steps.into_iter().map(Step).collect(),
+        commit_blake3: info.commit_blake3,
+        metrics_json: info.metrics_json,
+        meta_json: info.meta_json,
+        data: info.data.into_iter().map(Into::into).collect(),
+    };
+    Ok((Step(info.step), record))
+}
+
+pub fn findings(found: v1::StoreFindings) -> Result<Findings> {
+    Ok(Findings {
+        uuid: found.job_uuid.parse()?,
+        highest_generation: Generation(found.highest_generation),
+        steps: found.steps.into_iter().map(record).collect::<Result<_>>()?,
+    })
+}
+
+pub fn dataset(spec: v1::DatasetSpec) -> DatasetRecord {
+    // The version is a hash of everything else, as the wire carries it.
+    let bare = v1::DatasetSpec { version: 0, ..spec };
+    let hash = blake3::hash(&prost::Message::encode_to_vec(&bare));
+    let version = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"));
+    DatasetRecord {
+        id: bare.id,
+        path: bare.path,
+        format: bare.format,
+        total_samples: bare.total_samples,
+        shard_size: bare.shard_size,
+        shuffle: bare.shuffle,
+        seed: bare.seed,
+        sample_len: bare.sample_len,
+        dtype: bare.dtype,
+        files: bare
+            .files
+            .into_iter()
+            .map(|file| DatasetFile { path: file.path, samples: file.samples })
+            .collect(),
+        version: version.max(1),
+    }
+}
+
+pub fn dataset_spec(record: &DatasetRecord) -> v1::DatasetSpec {
+    let file = |file: &DatasetFile| v1::DataFile { path: file.path.clone(), samples: file.samples };
+    v1::DatasetSpec {
+        id: record.id.clone(),
+        path: record.path.clone(),
+        format: record.format.clone(),
+        total_samples: record.total_samples,
+        shard_size: record.shard_size,
+        shuffle: record.shuffle,
+        seed: record.seed,
+        version: record.version,
+        sample_len: record.sample_len,
+        dtype: record.dtype.clone(),
+        files: record.files.iter().map(file).collect(),
+    }
+}
+
+pub fn ranks(ranks: impl IntoIterator<Item = Rank>) -> Vec<u32> {
+    ranks.into_iter().map(|rank| rank.0).collect()
+}
+
+/// `1, 2 and 5` for messages.
+pub fn list(ranks: &[Rank]) -> String {
+    let names: Vec<String> = ranks.iter().map(Rank::to_string).collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => names.join(", "),
+    }
+}

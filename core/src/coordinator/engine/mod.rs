@@ -1,0 +1,202 @@
+//! The one task that owns the state and everything volatile beside it: attached nodes, leases, save progress, barriers,
+//! restore rounds, preemption votes. Services hand it closures; answers and pushes leave only after the batch's
+//! commands are durable.
+
+mod barriers;
+mod commits;
+mod convert;
+mod hooks;
+mod leases;
+mod membership;
+mod nodes;
+mod preempt;
+mod pushes;
+mod reports;
+mod restores;
+mod retention;
+mod runner;
+mod saves;
+mod shards;
+mod status;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::hooks::HookCall;
+use super::settings::CoordinatorSettings;
+use super::state::{Command, State};
+use crate::clock::SharedClock;
+use crate::error::{Error, Result};
+use crate::ids::{Generation, JobName};
+use crate::proto::v1;
+use crate::telemetry::Metrics;
+
+pub(super) use hooks::Retained;
+pub(super) use nodes::{AttachId, QUEUE, refusal};
+pub(super) use runner::run;
+
+/// How often leases, suspicion and time-outs are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+type Work = Box<dyn FnOnce(&mut Engine) + Send>;
+type Answer = Box<dyn FnOnce() + Send>;
+
+/// The services' way to the engine.
+#[derive(Clone)]
+pub(super) struct Handle {
+    work: mpsc::UnboundedSender<Work>,
+}
+
+/// Where an answer goes, once what it tells is durable.
+pub(super) struct Reply<T>(oneshot::Sender<Result<T>>);
+
+impl Handle {
+    pub fn new() -> (Handle, mpsc::UnboundedReceiver<Work>) {
+        let (work, inbox) = mpsc::unbounded_channel();
+        (Handle { work }, inbox)
+    }
+
+    /// Runs `work` in the engine and returns its answer when everything before it is durable.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.wait(move |engine, reply| {
+            let answer = work(engine);
+            engine.answer(reply, answer);
+        })
+        .await
+    }
+
+    /// As `call`, for answers that come later: `work` keeps the reply.
+    pub async fn wait<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine, Reply<T>) + Send + 'static,
+    ) -> Result<T> {
+        let (send, receive) = oneshot::channel();
+        self.post(move |engine| work(engine, Reply(send)));
+        receive.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Runs `work` in the engine, in order with everything else from this caller.
+    pub fn post(&self, work: impl FnOnce(&mut Engine) + Send + 'static) {
+        // A closed channel means that the engine has stopped; callers that wait see their reply dropped.
+        let _ = self.work.send(Box::new(work));
+    }
+}
+
+fn stopping() -> Error {
+    Error::unavailable("calling the coordinator: it is stopping").hint("try again when it has been restarted")
+}
+
+pub(super) struct Engine {
+    pub state: State,
+    pub settings: CoordinatorSettings,
+    pub metrics: Arc<Metrics>,
+    pub handle: Handle,
+    clock: SharedClock,
+    started: Duration,
+    /// Accepted and not yet durable.
+    batch: Vec<Command>,
+    /// What leaves when the batch is durable, in order.
+    outbox: Vec<Answer>,
+    nodes: nodes::Nodes,
+    leases: leases::Leases,
+    saves: saves::Saves,
+    barriers: barriers::Barriers,
+    restores: restores::Restores,
+    preempts: preempt::Preempts,
+    retention: retention::Retention,
+    placements: shards::Placements,
+    waiting: membership::Waiting,
+    warnings: HashMap<JobName, String>,
+    hooks: Option<mpsc::UnboundedSender<HookCall>>,
+}
+
+impl Engine {
+    pub fn new(
+        state: State,
+        settings: CoordinatorSettings,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+        handle: Handle,
+        hooks: Option<mpsc::UnboundedSender<HookCall>>,
+    ) -> Engine {
+        let started = clock.now();
+        let mut engine = Engine {
+            state,
+            settings,
+            metrics,
+            handle,
+            clock,
+            started,
+            batch: Vec::new(),
+            outbox: Vec::new(),
+            nodes: Default::default(),
+            leases: leases::Leases::new(started),
+            saves: Default::default(),
+            barriers: Default::default(),
+            restores: Default::default(),
+            preempts: Default::default(),
+            retention: Default::default(),
+            placements: Default::default(),
+            waiting: Default::default(),
+            warnings: HashMap::new(),
+            hooks,
+        };
+        engine.lease_everyone();
+        engine
+    }
+
+    pub fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    pub fn unix_ms(&self) -> u64 {
+        let wall = self.clock.wall().duration_since(std::time::UNIX_EPOCH);
+        wall.map_or(0, |since| since.as_millis() as u64)
+    }
+
+    /// Applies a command and lets its effects happen; they become visible outside with the batch.
+    pub fn submit(&mut self, command: Command) -> Result<()> {
+        let effects = self.state.apply(&command)?;
+        self.batch.push(command);
+        for effect in effects {
+            self.perform(effect);
+        }
+        Ok(())
+    }
+
+    pub fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, answer: Result<T>) {
+        self.outbox.push(Box::new(move || {
+            // The caller may have given up; nothing is owed to it then.
+            let _ = reply.0.send(answer);
+        }));
+    }
+
+    /// Refuses zombies (P6) and callers without the job's token.
+    pub fn member(&self, caller: Option<v1::Caller>) -> Result<(JobName, Generation, v1::Caller)> {
+        let caller = caller.ok_or_else(|| {
+            Error::invalid("calling the coordinator: the caller is not named")
+                .hint("fill in `caller` (job, generation, rank)")
+        })?;
+        let job: JobName = caller.job.parse()?;
+        let known = self.state.job(&job)?;
+        known.check_token(&job, &caller.token)?;
+        let generation = Generation(caller.generation);
+        if let Err(error) = known.fence(&job, generation) {
+            self.metrics.calls_fenced.inc();
+            return Err(error);
+        }
+        Ok((job, generation, caller))
+    }
+
+    /// What `status` shows last of a job, and the log line.
+    pub fn warn(&mut self, job: &JobName, message: String) {
+        tracing::warn!(%job, "{message}");
+        self.warnings.insert(job.clone(), message);
+    }
+}

@@ -1,0 +1,142 @@
+//! What each effect of the state machine does outside: pushes, answers, the next command.
+
+use super::super::hooks::HookCall;
+use super::super::state::{AttemptId, Effect, Ended, Outcome, Standing};
+use super::{Engine, convert};
+use crate::ids::{Generation, JobName, Rank, Step};
+use crate::proto::v1::worker_command::Command as Told;
+use crate::proto::v1::{self, node_command::Command as Push, step_outcome::State as StepState};
+
+impl Engine {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::GenerationOpened { job } => self.on_opened(&job),
+            Effect::GenerationEnded { job, ended } => self.on_ended(&job, ended),
+            Effect::RegistrationLost { job, incarnation, reason, .. } => {
+                self.registration_lost(&job, &incarnation, &reason);
+            }
+            Effect::WriteCommit { id } => self.drive_commit(&id),
+            Effect::StepOutcome { id, outcome } => self.on_outcome(&id, outcome),
+            Effect::Remove { .. } => self.redrive_removals(),
+            Effect::Removed { id } => self.removal_finished(&id),
+            Effect::BarrierReleased { job, generation, name, round } => {
+                self.release(&job, generation, &name, round);
+            }
+            Effect::PreemptAt { job, generation, step } => self.on_preempt_at(&job, generation, step),
+        }
+    }
+
+    fn on_opened(&mut self, job: &JobName) {
+        if let Ok(known) = self.state.job(job)
+            && let Some(open) = &known.open
+        {
+            self.push_job(job, Push::GenerationOpened(convert::generation(job, known, open)));
+        }
+        self.generation_opened(job);
+        self.answer_stale_reports(job);
+        self.restores_changed(job);
+    }
+
+    fn on_ended(&mut self, job: &JobName, ended: Ended) {
+        tracing::warn!(%job, generation = %ended.generation, reason = %ended.reason, "generation ended");
+        self.metrics.generations_ended.inc();
+        let message = convert::ended(job, &ended);
+        self.push_job(job, Push::GenerationEnded(message.clone()));
+        self.barriers_ended(job, ended.generation);
+        self.restores_ended(job, ended.generation);
+        self.preempts_ended(job);
+        self.forget_told();
+        if !ended.lost.is_empty() {
+            let ranks: Vec<Rank> = ended.lost.iter().map(|lost| lost.rank).collect();
+            self.warn(job, format!("generation {} ended: {}", ended.generation, ended.reason));
+            self.hook(HookCall::WorkerLost {
+                job: job.to_string(),
+                generation: ended.generation.0,
+                ranks: convert::ranks(ranks),
+                hosts: ended.lost.iter().map(|lost| lost.host.clone()).collect(),
+                reason: ended.reason,
+            });
+        }
+        let direct: Vec<String> = self.direct_streams();
+        for who in direct {
+            if self.lease_of(&who).is_some_and(|lease| lease.job == *job) {
+                self.tell(&who, Told::GenerationEnded(message.clone()));
+            }
+        }
+    }
+
+    fn on_outcome(&mut self, id: &AttemptId, outcome: Outcome) {
+        match &outcome {
+            Outcome::Committed => self.metrics.steps_committed.inc(),
+            Outcome::Adopted => self.metrics.steps_adopted.inc(),
+            Outcome::Abandoned { reason, .. } => {
+                self.warn(&id.job, format!("{id} is abandoned: {reason}"));
+                self.metrics.steps_abandoned.inc()
+            }
+        };
+        if outcome == Outcome::Adopted {
+            let message = self.outcome_message(id, StepState::Adopted, String::new(), String::new());
+            self.push_job(&id.job, Push::Step(message));
+            return;
+        }
+        if let Some(message) = self.final_outcome(id) {
+            self.push_job(&id.job, Push::Step(message));
+        }
+        self.forget_save(id);
+        if outcome == Outcome::Committed {
+            self.step_committed(id);
+        }
+        self.restores_changed(&id.job);
+        self.retry_intents(id);
+    }
+
+    /// The answer to any report of an attempt whose fate is decided.
+    pub(super) fn final_outcome(&self, id: &AttemptId) -> Option<v1::StepOutcome> {
+        let known = self.state.job(&id.job).ok()?;
+        match known.standing(id) {
+            Standing::Committed(record) => {
+                let mut message =
+                    self.outcome_message(id, StepState::Committed, String::new(), String::new());
+                message.info = Some(convert::step_info(id.step, record));
+                Some(message)
+            }
+            Standing::Abandoned { kind, reason } => {
+                Some(self.outcome_message(id, StepState::Abandoned, kind, reason))
+            }
+            Standing::Pending(_) | Standing::Unknown => None,
+        }
+    }
+
+    pub(super) fn outcome_message(
+        &self,
+        id: &AttemptId,
+        state: StepState,
+        kind: String,
+        reason: String,
+    ) -> v1::StepOutcome {
+        v1::StepOutcome {
+            job: id.job.to_string(),
+            step: id.step.0,
+            generation: id.generation.0,
+            state: state.into(),
+            info: None,
+            kind,
+            reason,
+            missing_ranks: Vec::new(),
+        }
+    }
+
+    fn on_preempt_at(&mut self, job: &JobName, generation: Generation, step: Step) {
+        let message = v1::PreemptAt { job: job.to_string(), generation: generation.0, step: step.0 };
+        self.push_job(job, Push::PreemptAt(message));
+        let direct: Vec<String> = match self.state.job(job).ok().and_then(|known| known.open.as_ref()) {
+            Some(open) => {
+                open.living().filter(|(_, m)| m.node.is_none()).map(|(_, m)| m.incarnation.clone()).collect()
+            }
+            None => Vec::new(),
+        };
+        for who in direct {
+            self.tell(&who, Told::PreemptAt(step.0));
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Collective restores: one answer per (job, generation, round), the same for all ranks.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::super::state::{Attempt, AttemptId, Job};
+use super::{Engine, Reply, convert};
+use crate::error::Result;
+use crate::ids::{Generation, JobName, Step};
+use crate::proto::v1;
+
+/// How long a restore waits for an adopted step on its way to COMMIT: half the caller's time, and no longer than this.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub struct Restores {
+    jobs: HashMap<JobName, OfGeneration>,
+    waiting: Vec<Waiter>,
+}
+
+#[derive(Default)]
+struct OfGeneration {
+    generation: Generation,
+    rounds: BTreeMap<u64, Round>,
+}
+
+#[derive(Clone)]
+struct Round {
+    damaged: BTreeSet<Step>,
+    decided: Option<Decided>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+struct Decided {
+    step: Step,
+    /// Of the attempt that holds it.
+    generation: Generation,
+}
+
+struct Waiter {
+    request: v1::ResolveRestoreRequest,
+    until: Duration,
+    reply: Reply<v1::ResolveRestoreReply>,
+}
+
+impl Engine {
+    pub fn resolve_restore(
+        &mut self,
+        request: v1::ResolveRestoreRequest,
+        reply: Reply<v1::ResolveRestoreReply>,
+    ) {
+        let half = Duration::from_millis(request.timeout_ms / 2).min(LONGEST_WAIT);
+        let until = self.now() + half;
+        self.restores.waiting.push(Waiter { request, until, reply });
+        self.answer_restores();
+    }
+
+    pub(super) fn restores_changed(&mut self, job: &JobName) {
+        if self
+            .restores
+            .waiting
+            .iter()
+            .any(|waiter| waiter.request.caller.as_ref().is_some_and(|c| c.job == job.as_str()))
+        {
+            self.answer_restores();
+        }
+    }
+
+    pub(super) fn restores_tick(&mut self) {
+        if !self.restores.waiting.is_empty() {
+            self.answer_restores();
+        }
+    }
+
+    fn answer_restores(&mut self) {
+        let now = self.now();
+        for waiter in std::mem::take(&mut self.restores.waiting) {
+            match self.resolve(&waiter.request, waiter.until <= now) {
+                Ok(None) => self.restores.waiting.push(waiter),
+                Ok(Some(answer)) => self.answer(waiter.reply, Ok(answer)),
+                Err(error) => self.answer(waiter.reply, Err(error)),
+            }
+        }
+    }
+
+    /// None: an adopted step that may be the answer is on its way; wait.
+    fn resolve(
+        &mut self,
+        request: &v1::ResolveRestoreRequest,
+        patience_over: bool,
+    ) -> Result<Option<v1::ResolveRestoreReply>> {
+        let (job, generation, _) = self.member(request.caller.clone())?;
+        let of = self.restores.jobs.entry(job.clone()).or_default();
+        if of.generation != generation {
+            *of = OfGeneration { generation, rounds: BTreeMap::new() };
+        }
+        let fresh = Round { damaged: BTreeSet::new(), decided: None };
+        let mut round = of.rounds.get(&request.round).cloned();
+        let told: BTreeSet<Step> = request.damaged.iter().copied().map(Step).collect();
+        if let Some(round) = &mut round
+            && !told.is_subset(&round.damaged)
+        {
+            round.damaged.extend(&told);
+            // What stood before may be what was found damaged.
+            if round.decided.is_some_and(|decided| round.damaged.contains(&decided.step)) {
+                round.decided = None;
+                self.restores.jobs.get_mut(&job).expect("made above").rounds.remove(&request.round);
+            }
+        }
+        if let Some(round) = &round
+            && self.restores.jobs[&job].rounds.contains_key(&request.round)
+        {
+            return Ok(Some(self.restore_reply(&job, round.decided)));
+        }
+        let mut round = round.unwrap_or(fresh);
+        round.damaged.extend(told);
+        let known = self.state.job(&job)?;
+        let staged = request.source() == v1::RestoreSource::Staged;
+        let candidates = self.candidates(&job, known, &round.damaged);
+        round.decided = match (request.step.map(Step), staged) {
+            (Some(step), _) => {
+                match self.named_step(&job, known, step, &candidates, staged, patience_over)? {
+                    Some(decided) => Some(decided),
+                    None => return Ok(None),
+                }
+            }
+            (None, _) => {
+                let newest = known
+                    .steps
+                    .iter()
+                    .rev()
+                    .find(|(step, record)| record.kind.holds_whole_state() && !round.damaged.contains(step))
+                    .map(|(step, record)| Decided { step: *step, generation: record.generation });
+                let newer =
+                    candidates.iter().rev().find(|c| newest.is_none_or(|newest| c.step > newest.step));
+                match newer {
+                    Some(newer) if staged => Some(*newer),
+                    Some(_) if !patience_over => return Ok(None),
+                    _ => newest,
+                }
+            }
+        };
+        let decided = round.decided;
+        self.restores.jobs.get_mut(&job).expect("made above").rounds.insert(request.round, round);
+        Ok(Some(self.restore_reply(&job, decided)))
+    }
+
+    /// Pending whole steps that all their ranks hold, ascending: adopted ones, and of this generation too.
+    fn candidates(&self, job: &JobName, known: &Job, damaged: &BTreeSet<Step>) -> Vec<Decided> {
+        let adoptable = self.adoptable(job);
+        let counts = |attempt: &&Attempt| {
+            let id = AttemptId { job: job.clone(), step: attempt.step, generation: attempt.generation };
+            let safe = attempt.intent.is_some() || adoptable.contains(&id);
+            safe && attempt.kind.holds_whole_state() && !damaged.contains(&attempt.step)
+        };
+        let mut found: Vec<Decided> = known
+            .attempts
+            .iter()
+            .filter(counts)
+            .map(|attempt| Decided { step: attempt.step, generation: attempt.generation })
+            .collect();
+        found.sort_by_key(|found| (found.step, found.generation));
+        found
+    }
+
+    fn named_step(
+        &self,
+        job: &JobName,
+        known: &Job,
+        step: Step,
+        candidates: &[Decided],
+        staged: bool,
+        patience_over: bool,
+    ) -> Result<Option<Decided>> {
+        let generation = self.committed_generation(job, step);
+        if generation.0 > 0 || known.steps.contains_key(&step) {
+            return Ok(Some(Decided { step, generation }));
+        }
+        match candidates.iter().rev().find(|candidate| candidate.step == step) {
+            Some(candidate) if staged => Ok(Some(*candidate)),
+            Some(_) if !patience_over => Ok(None),
+            _ => Err(known.no_such_step(job, step, "restoring")),
+        }
+    }
+
+    fn restore_reply(&self, job: &JobName, decided: Option<Decided>) -> v1::ResolveRestoreReply {
+        let Some(decided) = decided else { return v1::ResolveRestoreReply::default() };
+        let record = self.state.job(job).ok().and_then(|known| known.steps.get(&decided.step));
+        let record = record.filter(|record| record.generation == decided.generation);
+        v1::ResolveRestoreReply {
+            step: Some(decided.step.0),
+            committed: record.is_some(),
+            info: record.map(|record| convert::step_info(decided.step, record)),
+            generation: decided.generation.0,
+        }
+    }
+
+    /// Whether a restore of the open generation was told to read this step.
+    pub(super) fn is_restoring(&self, job: &JobName, step: Step) -> bool {
+        self.restores.jobs.get(job).is_some_and(|of| {
+            of.rounds.values().any(|round| round.decided.is_some_and(|decided| decided.step == step))
+        })
+    }
+
+    /// A commit over the whole world: every rank has gone on, no restore of before is still reading.
+    pub(super) fn restores_finished(&mut self, job: &JobName, generation: Generation) {
+        let Some(of) = self.restores.jobs.get_mut(job).filter(|of| of.generation == generation) else {
+            return;
+        };
+        // The newest round stays: a rank may ask for its answer again.
+        if let Some(newest) = of.rounds.keys().next_back().copied() {
+            of.rounds.retain(|round, _| *round == newest);
+        }
+    }
+
+    pub(super) fn restores_ended(&mut self, job: &JobName, generation: Generation) {
+        self.restores.jobs.retain(|name, of| name != job || of.generation != generation);
+    }
+}

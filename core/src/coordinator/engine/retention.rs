@@ -1,0 +1,198 @@
+//! Retention: what the rule or the hook gives up is removed one step at a time per job, by a sidecar that has the store.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::super::hooks::HookCall;
+use super::super::state::{AttemptId, Command, Removal};
+use super::{Engine, Reply, convert};
+use crate::error::{Error, Result};
+use crate::ids::{Generation, JobName, Step};
+use crate::proto::v1::{self, node_command::Command as Push};
+
+/// Between two tries at a removal whose store failed.
+const AGAIN: Duration = Duration::from_secs(5);
+/// A removal lists and reads manifests; after this silence it is ordered again.
+const ANSWER: Duration = Duration::from_secs(300);
+
+#[derive(Default)]
+pub struct Retention {
+    /// The one removal under way of each job.
+    under_way: HashMap<JobName, UnderWay>,
+    waiters: HashMap<AttemptId, Vec<Reply<u64>>>,
+    freed: HashMap<AttemptId, u64>,
+}
+
+struct UnderWay {
+    id: AttemptId,
+    node: Option<String>,
+    at: Duration,
+}
+
+impl Engine {
+    /// After a commit: asks the hook where there is one, else keeps the newest N whole steps.
+    pub(super) fn plan_retention(&mut self, job: &JobName) {
+        let Ok(known) = self.state.job(job) else { return };
+        if self.hooks.is_some() {
+            let steps = known.steps.iter().map(|(step, record)| convert::step_info(*step, record)).collect();
+            self.hook(HookCall::Retain { job: job.clone(), steps });
+            return;
+        }
+        self.keep_newest(job);
+    }
+
+    /// The rule of the configuration.
+    pub(super) fn keep_newest(&mut self, job: &JobName) {
+        let keep = self.settings.keep_last as usize;
+        let Ok(known) = self.state.job(job) else { return };
+        if keep == 0 {
+            return self.redrive_removals();
+        }
+        let whole = known.steps.iter().rev().filter(|(_, record)| record.kind.holds_whole_state());
+        let surplus: Vec<Step> = whole.skip(keep).map(|(step, _)| *step).collect();
+        self.give_up_steps(job, surplus);
+    }
+
+    /// The hook's answer: what it does not name goes. It was asked about `asked`; newer steps are not its to remove.
+    pub(super) fn keep_named(&mut self, job: &JobName, asked: &BTreeSet<Step>, kept: &BTreeSet<Step>) {
+        let surplus = asked.difference(kept).copied().collect();
+        self.give_up_steps(job, surplus);
+    }
+
+    /// The newest whole step, pinned steps, bases and restores under way are refused to every policy.
+    fn give_up_steps(&mut self, job: &JobName, surplus: Vec<Step>) {
+        for step in surplus {
+            let Ok(known) = self.state.job(job) else { return };
+            if known.removable(job, step, false).is_err() || self.is_restoring(job, step) {
+                continue;
+            }
+            if let Err(error) = self.submit(Command::IntendRemoval { job: job.clone(), step, force: false }) {
+                self.warn(job, error.message);
+            }
+        }
+        self.redrive_removals();
+    }
+
+    pub fn delete_step(&mut self, request: &v1::DeleteStepRequest, reply: Reply<u64>) {
+        match self.begin_delete(request) {
+            Ok(id) => self.retention.waiters.entry(id).or_default().push(reply),
+            Err(error) => self.answer(reply, Err(error)),
+        }
+        self.redrive_removals();
+    }
+
+    fn begin_delete(&mut self, request: &v1::DeleteStepRequest) -> Result<AttemptId> {
+        let job: JobName = request.job.parse()?;
+        let step = Step(request.step);
+        let known = self.state.job(&job)?;
+        let pending = known.removals.iter().find(|removal| removal.committed && removal.step == step);
+        if let Some(removal) = pending {
+            return Ok(AttemptId { job, step, generation: removal.generation });
+        }
+        known.removable(&job, step, request.force)?;
+        if self.is_restoring(&job, step) {
+            return Err(Error::conflict(format!(
+                "removing step {step} of job {job}: a restore is reading it"
+            ))
+            .hint("try again when the restore is done"));
+        }
+        if self.nodes_of(&job).is_empty() {
+            return Err(Error::unavailable(format!(
+                "removing step {step} of job {job}: no sidecar that has its store is attached"
+            ))
+            .hint("start a sidecar with a rank of this job"));
+        }
+        let generation = known.steps.get(&step).map(|record| record.generation).unwrap_or_default();
+        self.submit(Command::IntendRemoval { job: job.clone(), step, force: request.force })?;
+        Ok(AttemptId { job, step, generation })
+    }
+
+    /// Starts the next removal of every job that has none under way.
+    pub(super) fn redrive_removals(&mut self) {
+        let idle: Vec<(JobName, Removal)> = self
+            .state
+            .jobs
+            .iter()
+            .filter(|(job, _)| !self.retention.under_way.contains_key(*job))
+            .filter_map(|(job, known)| {
+                // Objects of an abandoned attempt may still be written while its own generation lives.
+                let open = known.open.as_ref().map(|open| open.generation);
+                let ready = |removal: &&Removal| removal.committed || Some(removal.generation) != open;
+                known.removals.iter().find(ready).map(|removal| (job.clone(), removal.clone()))
+            })
+            .collect();
+        for (job, removal) in idle {
+            self.order_removal(job, &removal);
+        }
+    }
+
+    fn order_removal(&mut self, job: JobName, removal: &Removal) {
+        let Ok(known) = self.state.job(&job) else { return };
+        let id = AttemptId { job: job.clone(), step: removal.step, generation: removal.generation };
+        let remaining = known.steps.keys().map(|step| step.0).collect();
+        let Some(node) = self.nodes_of(&job).into_iter().next() else { return };
+        let order = v1::RemoveStep {
+            job: job.to_string(),
+            step: removal.step.0,
+            generation: removal.generation.0,
+            committed: removal.committed,
+            remaining,
+        };
+        let at = self.now() + ANSWER;
+        self.retention.under_way.insert(job, UnderWay { id, node: Some(node.clone()), at });
+        self.push_node(&node, Push::RemoveStep(order));
+    }
+
+    pub(super) fn removal_reported(&mut self, node: &str, done: v1::RemovalDone) {
+        let Ok(job) = done.job.parse::<JobName>() else { return };
+        let again = self.now() + AGAIN;
+        let Some(under_way) = self.retention.under_way.get_mut(&job) else { return };
+        if under_way.id.step.0 != done.step || under_way.node.as_deref() != Some(node) {
+            return;
+        }
+        let id = under_way.id.clone();
+        if !done.kind.is_empty() {
+            (under_way.node, under_way.at) = (None, again);
+            return self.warn(&job, format!("removing {id}: {} ({})", done.reason, done.kind));
+        }
+        self.metrics.freed_bytes.inc_by(done.freed_bytes);
+        self.retention.freed.insert(id.clone(), done.freed_bytes);
+        if let Err(error) = self.submit(Command::Removed { id }) {
+            self.warn(&job, error.message);
+        }
+    }
+
+    pub(super) fn removal_finished(&mut self, id: &AttemptId) {
+        self.metrics.steps_removed.inc();
+        self.retention.under_way.remove(&id.job);
+        let freed = self.retention.freed.remove(id).unwrap_or(0);
+        for reply in self.retention.waiters.remove(id).unwrap_or_default() {
+            self.answer(reply, Ok(freed));
+        }
+        self.redrive_removals();
+    }
+
+    pub(super) fn removals_lost_line(&mut self, node: &str) {
+        self.retention.under_way.retain(|_, under_way| under_way.node.as_deref() != Some(node));
+        self.redrive_removals();
+    }
+
+    pub(super) fn check_retention(&mut self) {
+        let now = self.now();
+        self.retention.under_way.retain(|_, under_way| under_way.at > now);
+        self.redrive_removals();
+    }
+
+    pub fn pin_step(&mut self, request: &v1::PinStepRequest) -> Result<v1::StepInfo> {
+        let job: JobName = request.job.parse()?;
+        let step = Step(request.step);
+        self.submit(Command::PinStep { job: job.clone(), step, pinned: request.pinned })?;
+        Ok(convert::step_info(step, &self.state.job(&job)?.steps[&step]))
+    }
+
+    /// Of the attempt that committed it; 0 for none.
+    pub(super) fn committed_generation(&self, job: &JobName, step: Step) -> Generation {
+        let record = self.state.job(job).ok().and_then(|known| known.steps.get(&step));
+        record.map(|record| record.generation).unwrap_or_default()
+    }
+}

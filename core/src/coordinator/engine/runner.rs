@@ -1,0 +1,72 @@
+//! The engine's loop: gathers work, applies it, makes the batch durable, then lets its answers go.
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::super::log::Log;
+use super::{Engine, TICK, Work};
+use crate::error::{Error, Result};
+
+/// Calls taken into one batch: bounds the wait of the first of them.
+const BATCH: usize = 512;
+
+/// Runs until cancelled. Fails when the log can't be written: nothing that was not durable has been told to anyone.
+pub async fn run(
+    mut engine: Engine,
+    mut log: Log,
+    mut inbox: mpsc::UnboundedReceiver<Work>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut work = Vec::with_capacity(BATCH);
+    engine.resume();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return log.cut(&engine.state),
+            _ = tick.tick() => engine.tick(),
+            received = inbox.recv_many(&mut work, BATCH) => {
+                if received == 0 {
+                    return Ok(());
+                }
+                for item in work.drain(..) {
+                    item(&mut engine);
+                }
+            }
+        }
+        if !engine.batch.is_empty() {
+            let batch = std::mem::take(&mut engine.batch);
+            let began = engine.now();
+            engine.metrics.log_records.inc_by(batch.len() as u64);
+            log = tokio::task::spawn_blocking(move || log.append(&batch).map(|()| log))
+                .await
+                .map_err(|error| Error::internal(format!("writing the coordinator's log: {error}")))??;
+            engine.metrics.log_commit_time.observe((engine.now() - began).as_secs_f64());
+            if log.wants_cut() {
+                log.cut(&engine.state)?;
+            }
+        }
+        for answer in engine.outbox.drain(..) {
+            answer();
+        }
+    }
+}
+
+impl Engine {
+    fn tick(&mut self) {
+        self.check_leases();
+        self.check_saves();
+        self.check_retention();
+        self.restores_tick();
+    }
+
+    /// After a restart: what was under way goes on.
+    fn resume(&mut self) {
+        for (job, known) in &self.state.jobs {
+            if known.open.is_some() || !known.forming.is_empty() {
+                tracing::info!(%job, generation = %known.latest, "job is known from the log");
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The coordinator's state directory: one coordinator at a time, on a local file system, of a format we can read.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock, statfs};
+
+use crate::error::{Doing, Error, Result};
+
+/// The format of log and snapshots. A newer one is refused untouched.
+const FORMAT: u32 = 1;
+
+/// Held for the coordinator's life.
+pub struct Home {
+    pub folder: PathBuf,
+    _lock: File,
+}
+
+impl Home {
+    /// Creates or claims `<home>/coordinator`. Fails with Conflict while another coordinator holds it, with Invalid on
+    /// a network file system or for a newer format.
+    pub fn claim(home: &Path) -> Result<Home> {
+        let folder = home.join("coordinator");
+        std::fs::create_dir_all(&folder).doing(|| format!("creating {}", folder.display()))?;
+        refuse_network(&folder)?;
+        let path = folder.join("lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.doing(|| format!("opening {}", path.display()))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(Error::conflict(format!(
+                "starting the coordinator: another one is running with the state in {}",
+                home.display()
+            ))
+            .hint("stop it, or set STRATA_HOME to another directory"));
+        }
+        check_format(&folder)?;
+        Ok(Home { folder, _lock: lock })
+    }
+}
+
+fn check_format(folder: &Path) -> Result<()> {
+    let path = folder.join("format");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => match text.trim().parse::<u32>() {
+            Ok(format) if format <= FORMAT => Ok(()),
+            Ok(format) => Err(Error::invalid(format!(
+                "opening the coordinator's log in {}: it has format {format}, this build reads up to {FORMAT}",
+                folder.display()
+            ))
+            .hint("it was written by a newer strata: run that version; nothing has been changed")),
+            Err(_) => Err(Error::corrupt(format!("reading {}: {text:?} is no format number", path.display()))),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let fresh = folder.join("format.new");
+            let write = || {
+                std::fs::write(&fresh, format!("{FORMAT}\n"))?;
+                File::open(&fresh)?.sync_all()?;
+                std::fs::rename(&fresh, &path)?;
+                File::open(folder)?.sync_all()
+            };
+            write().doing(|| format!("writing {}", path.display()))
+        }
+        Err(error) => Err(Error::io(format!("reading {}", path.display()), &error)),
+    }
+}
+
+/// File systems whose locks and fsync other machines see late or never (linux/magic.h, and the vendors' sources).
+const NETWORK: [(u32, &str); 8] = [
+    (0x6969, "NFS"),
+    (0x517B, "SMB"),
+    (0xFF53_4D42, "CIFS"),
+    (0xFE53_4D42, "SMB2"),
+    (0x00C3_6400, "Ceph"),
+    (0x0BD0_0BD0, "Lustre"),
+    (0x4750_4653, "GPFS"),
+    (0x5346_414F, "AFS"),
+];
+
+fn refuse_network(folder: &Path) -> Result<()> {
+    let found = statfs(folder).doing(|| format!("looking at {}", folder.display()))?;
+    match network_name(found.f_type as u32) {
+        None => Ok(()),
+        Some(name) => Err(Error::invalid(format!(
+            "opening the coordinator's log in {}: it lies on {name}, a network file system",
+            folder.display()
+        ))
+        .hint("set STRATA_HOME to a directory on a local disk")),
+    }
+}
+
+fn network_name(magic: u32) -> Option<&'static str> {
+    NETWORK.iter().find(|(known, _)| *known == magic).map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn second_coordinator_on_one_home_is_conflict() {
+        let home = tempfile::tempdir().unwrap();
+        let first = Home::claim(home.path()).unwrap();
+        assert_eq!(Home::claim(home.path()).err().unwrap().kind, Kind::Conflict);
+        drop(first);
+        Home::claim(home.path()).unwrap();
+    }
+
+    #[test]
+    fn newer_log_is_refused_untouched() {
+        let home = tempfile::tempdir().unwrap();
+        drop(Home::claim(home.path()).unwrap());
+        let path = home.path().join("coordinator/format");
+        std::fs::write(&path, "2\n").unwrap();
+        let error = Home::claim(home.path()).err().unwrap();
+        assert_eq!(error.kind, Kind::Invalid);
+        assert!(error.hint.unwrap().contains("newer"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "2\n");
+    }
+
+    #[test]
+    fn network_file_systems_are_known_by_their_magic() {
+        assert_eq!(network_name(0x6969), Some("NFS"));
+        assert_eq!(network_name(0xFF53_4D42), Some("CIFS"));
+        assert_eq!(network_name(0x0102_1994), None, "tmpfs");
+    }
+}

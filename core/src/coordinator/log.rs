@@ -1,0 +1,218 @@
+//! The coordinator's log: accepted commands by index, and a checksummed snapshot behind which it is cut.
+//!
+//! One group commit per batch (`Durability::Immediate`: fsynced when `append` returns). Atomic: a batch is there whole
+//! or not at all.
+
+use std::path::Path;
+
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use super::state::{Command, State};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::ids::ClusterId;
+
+const RECORDS: TableDefinition<u64, &[u8]> = TableDefinition::new("records");
+const SNAPSHOT: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshot");
+
+/// Version of one record, so that a later build can read what this one wrote.
+const RECORD_VERSION: u8 = 1;
+/// Length of the BLAKE3 sum in front of a snapshot.
+const SUM: usize = 32;
+/// Records after which the log is cut: replaying them takes well under a second.
+pub const CUT_AFTER: u64 = 8192;
+
+#[derive(Serialize, Deserialize)]
+struct Record<C> {
+    v: u8,
+    c: C,
+}
+
+pub struct Log {
+    database: Database,
+    /// Index of the next record.
+    next: u64,
+    /// Records behind the newest snapshot.
+    tail: u64,
+}
+
+impl Log {
+    /// Opens or creates the log in this folder and replays it. A new state gets `fresh` as its cluster.
+    pub fn open(folder: &Path, fresh: ClusterId) -> Result<(Log, State)> {
+        let path = folder.join("log.redb");
+        let doing = || format!("opening the coordinator's log {}", path.display());
+        let database = Database::create(&path).map_err(redb::Error::from).map_err(failed).doing(doing)?;
+        let mut log = Log { database, next: 0, tail: 0 };
+        let state = match log.replay().doing(doing)? {
+            Some(state) => state,
+            None => {
+                let state = State::new(fresh);
+                log.cut(&state)?;
+                state
+            }
+        };
+        Ok((log, state))
+    }
+
+    fn replay(&mut self) -> Result<Option<State>> {
+        let read = self.database.begin_read().map_err(redb::Error::from).map_err(failed)?;
+        let snapshots = match read.open_table(SNAPSHOT) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(failed(error.into())),
+        };
+        let Some(newest) = snapshots.last().map_err(redb::Error::from).map_err(failed)? else {
+            return Ok(None);
+        };
+        let (index, bytes) = (newest.0.value(), newest.1.value());
+        if bytes.len() < SUM || blake3::hash(&bytes[SUM..]).as_bytes() != &bytes[..SUM] {
+            return Err(Error::corrupt(format!("reading snapshot {index}: its checksum does not match")));
+        }
+        let mut state = State::decode(&bytes[SUM..])?;
+        self.next = index;
+        let records = read.open_table(RECORDS).map_err(redb::Error::from).map_err(failed)?;
+        for entry in records.range(index..).map_err(redb::Error::from).map_err(failed)? {
+            let (at, bytes) = entry.map_err(redb::Error::from).map_err(failed)?;
+            let command = decode(at.value(), bytes.value())?;
+            state.apply(&command).map_err(|error| {
+                Error::corrupt(format!("replaying record {}: {}", at.value(), error.message))
+            })?;
+            self.next = at.value() + 1;
+            self.tail += 1;
+        }
+        Ok(Some(state))
+    }
+
+    /// Makes these commands durable, in order.
+    pub fn append(&mut self, commands: &[Command]) -> Result<()> {
+        let mut write = self.database.begin_write().map_err(redb::Error::from).map_err(failed)?;
+        write.set_durability(Durability::Immediate).map_err(redb::Error::from).map_err(failed)?;
+        {
+            let mut records = write.open_table(RECORDS).map_err(redb::Error::from).map_err(failed)?;
+            for (at, command) in (self.next..).zip(commands) {
+                let record = Record { v: RECORD_VERSION, c: command };
+                let bytes = serde_json::to_vec(&record).expect("commands are plain data");
+                records.insert(at, bytes.as_slice()).map_err(redb::Error::from).map_err(failed)?;
+            }
+        }
+        write
+            .commit()
+            .map_err(redb::Error::from)
+            .map_err(failed)
+            .doing(|| "writing the coordinator's log")?;
+        self.next += commands.len() as u64;
+        self.tail += commands.len() as u64;
+        Ok(())
+    }
+
+    pub fn wants_cut(&self) -> bool {
+        self.tail >= CUT_AFTER
+    }
+
+    /// Writes the state as of the last record and drops the records before it.
+    pub fn cut(&mut self, state: &State) -> Result<()> {
+        let body = state.encode();
+        let mut bytes = blake3::hash(&body).as_bytes().to_vec();
+        bytes.extend_from_slice(&body);
+        let cut = || -> Result<(), redb::Error> {
+            let mut write = self.database.begin_write()?;
+            write.set_durability(Durability::Immediate)?;
+            {
+                let mut snapshots = write.open_table(SNAPSHOT)?;
+                snapshots.retain(|_, _| false)?;
+                snapshots.insert(self.next, bytes.as_slice())?;
+                write.open_table(RECORDS)?.retain(|_, _| false)?;
+            }
+            write.commit()?;
+            Ok(())
+        };
+        cut().map_err(failed).doing(|| "writing the coordinator's snapshot")?;
+        self.tail = 0;
+        Ok(())
+    }
+}
+
+fn decode(at: u64, bytes: &[u8]) -> Result<Command> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u8,
+    }
+    let damaged = |error| Error::corrupt(format!("reading record {at}: {error}"));
+    let Version { v } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if v > RECORD_VERSION {
+        return Err(Error::invalid(format!(
+            "reading record {at}: it has version {v}, this build reads up to {RECORD_VERSION}"
+        ))
+        .hint("it was written by a newer strata: run that version; nothing has been changed"));
+    }
+    serde_json::from_slice::<Record<Command>>(bytes).map(|record| record.c).map_err(damaged)
+}
+
+fn failed(error: redb::Error) -> Error {
+    let kind = match &error {
+        redb::Error::DatabaseAlreadyOpen => Kind::Conflict,
+        redb::Error::Corrupted(_) => Kind::Corrupt,
+        redb::Error::Io(io) => return Error::io("the log's file", io),
+        _ => Kind::Internal,
+    };
+    Error::new(kind, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notify(step: u64) -> Command {
+        Command::Notify {
+            job: "j".parse().unwrap(),
+            step: step.into(),
+            kind: Default::default(),
+            rank: 0.into(),
+            path: format!("/p/{step}"),
+            bytes: step,
+        }
+    }
+
+    #[test]
+    fn p7_replay_gives_the_same_bytes_with_and_without_a_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let fresh = ClusterId::new();
+        let (mut log, mut state) = Log::open(folder.path(), fresh).unwrap();
+        for round in 0..6u64 {
+            let batch: Vec<Command> = (0..=round).map(|i| notify(round * 10 + i)).collect();
+            for command in &batch {
+                state.apply(command).unwrap();
+            }
+            log.append(&batch).unwrap();
+            if round == 3 {
+                log.cut(&state).unwrap();
+            }
+            drop(log);
+            let replayed;
+            (log, replayed) = Log::open(folder.path(), ClusterId::new()).unwrap();
+            assert_eq!(replayed.encode(), state.encode());
+        }
+        assert_eq!(state.cluster, fresh, "the cluster's identity is kept");
+    }
+
+    #[test]
+    fn damaged_snapshot_is_corrupt_and_a_newer_record_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut log, state) = Log::open(folder.path(), ClusterId::new()).unwrap();
+        log.cut(&state).unwrap();
+        let write = log.database.begin_write().unwrap();
+        write.open_table(RECORDS).unwrap().insert(log.next, br#"{"v":9,"c":{}}"#.as_slice()).unwrap();
+        write.commit().unwrap();
+        drop(log);
+        let error = Log::open(folder.path(), ClusterId::new()).err().unwrap();
+        assert_eq!(error.kind, Kind::Invalid);
+
+        let log =
+            Log { database: Database::create(folder.path().join("log.redb")).unwrap(), next: 0, tail: 0 };
+        let write = log.database.begin_write().unwrap();
+        write.open_table(SNAPSHOT).unwrap().insert(5, [7u8; 40].as_slice()).unwrap();
+        write.commit().unwrap();
+        drop(log);
+        assert_eq!(Log::open(folder.path(), ClusterId::new()).err().unwrap().kind, Kind::Corrupt);
+    }
+}

@@ -1,0 +1,31 @@
+//! What operators ask.
+
+use tonic::{Request, Response, Status};
+
+use super::Services;
+use crate::coordinator::compat;
+use crate::proto::v1;
+
+#[tonic::async_trait]
+impl v1::admin_server::Admin for Services {
+    async fn get_version(&self, _: Request<v1::GetVersionRequest>) -> Result<Response<v1::Version>, Status> {
+        Ok(Response::new(compat::ours()))
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::Status>, Status> {
+        let job = request.into_inner().job;
+        Ok(Response::new(self.engine.call(move |engine| engine.status(&job)).await?))
+    }
+
+    async fn drain_job(
+        &self,
+        request: Request<v1::DrainJobRequest>,
+    ) -> Result<Response<v1::DrainJobReply>, Status> {
+        let job = request.into_inner().job;
+        self.engine.call(move |engine| engine.drain_job(&job)).await?;
+        Ok(Response::new(v1::DrainJobReply {}))
+    }
+}

@@ -1,0 +1,82 @@
+//! Binds the address and serves everything on it: the services, health, reflection, with TLS where it is set.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+use super::Services;
+use crate::coordinator::settings::{CoordinatorSettings, TlsFiles};
+use crate::error::{Doing, Error, Result};
+use crate::proto::{DESCRIPTORS, v1};
+
+/// Registrations carry what the store holds: thousands of steps with their metrics.
+const MESSAGE_LIMIT: usize = 64 << 20;
+
+/// Fails with Conflict naming a taken port, with Denied for an open door (P11).
+pub async fn listen(settings: &CoordinatorSettings) -> Result<(TcpListener, SocketAddr)> {
+    settings.check()?;
+    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+        let doing = format!("listening on {}", settings.listen);
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => Error::conflict(format!("{doing}: the port is taken"))
+                .hint("stop what listens there, or give --port 0 to take a free one"),
+            _ => Error::io(doing, &error),
+        }
+    })?;
+    let address = listener.local_addr().doing(|| "reading the address that was bound")?;
+    Ok((listener, address))
+}
+
+fn tls(files: &TlsFiles) -> Result<ServerTlsConfig> {
+    let read = |path: &std::path::Path| std::fs::read(path).doing(|| format!("reading {}", path.display()));
+    let identity = Identity::from_pem(read(&files.cert)?, read(&files.key)?);
+    let config = ServerTlsConfig::new().identity(identity);
+    Ok(match &files.client_ca {
+        Some(authority) => config.client_ca_root(Certificate::from_pem(read(authority)?)),
+        None => config,
+    })
+}
+
+/// Serves until `stop`; open streams are cut then.
+pub async fn serve(
+    services: Services,
+    settings: &CoordinatorSettings,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<()> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<v1::coordinator_server::CoordinatorServer<Services>>().await;
+    health.set_serving::<v1::checkpoint_server::CheckpointServer<Services>>().await;
+    health.set_serving::<v1::dataset_server::DatasetServer<Services>>().await;
+    health.set_serving::<v1::admin_server::AdminServer<Services>>().await;
+    let reflect = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let bad = |error| Error::internal(format!("serving reflection: {error}"));
+    let mut server = Server::builder().tcp_nodelay(true);
+    if let Some(files) = &settings.tls {
+        server = server.tls_config(tls(files)?).map_err(|error| {
+            Error::invalid(format!("setting up TLS with {}: {error}", files.cert.display()))
+                .hint("certificate and key must be PEM files that belong together")
+        })?;
+    }
+    let coordinator = v1::coordinator_server::CoordinatorServer::new(services.clone());
+    server
+        .add_service(health_service)
+        .add_service(reflect().build_v1().map_err(bad)?)
+        .add_service(reflect().build_v1alpha().map_err(bad)?)
+        .add_service(coordinator.max_decoding_message_size(MESSAGE_LIMIT))
+        .add_service(v1::checkpoint_server::CheckpointServer::new(services.clone()))
+        .add_service(
+            v1::dataset_server::DatasetServer::new(services.clone()).max_decoding_message_size(MESSAGE_LIMIT),
+        )
+        .add_service(v1::admin_server::AdminServer::new(services))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
+        .await
+        .map_err(|error| Error::unavailable(format!("serving gRPC: {error}")))
+}

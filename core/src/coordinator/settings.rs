@@ -1,0 +1,100 @@
+//! What a coordinator is started with; the configuration maps its keys to this.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+#[derive(Clone, Debug)]
+pub struct CoordinatorSettings {
+    /// The state directory (STRATA_HOME); the log lies in `coordinator/` below it.
+    pub home: PathBuf,
+    /// Address of the gRPC services; port 0 picks a free one.
+    pub listen: SocketAddr,
+    pub tls: Option<TlsFiles>,
+    /// Allows to listen beyond loopback without TLS (P11).
+    pub insecure: bool,
+    pub timings: Timings,
+    /// Newest whole steps that retention keeps; 0 keeps all.
+    pub keep_last: u32,
+    /// Told to workers: save every so many steps; 0: the script decides.
+    pub checkpoint_interval_steps: u64,
+    /// Command line of the hooks child, such as `[exe, "python", "-m", "strata._hooks", FILE]`; none: no hooks.
+    pub hooks: Option<Vec<String>>,
+}
+
+/// PEM files.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Clients must show a certificate of this authority.
+    pub client_ca: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Timings {
+    /// How long a silent member is believed to live.
+    pub lease: Duration,
+    /// Silence after which a member is shown as suspect; proves nothing.
+    pub suspect_after: Duration,
+    /// How often workers that speak gRPC themselves beat.
+    pub heartbeat: Duration,
+    pub save_wait: Duration,
+    pub commit_timeout: Duration,
+    /// A job's budget for a blocking call.
+    pub timeout: Duration,
+    /// How long one hook call may take.
+    pub hook_limit: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Timings {
+        Timings {
+            lease: Duration::from_secs(10),
+            suspect_after: Duration::from_millis(1500),
+            heartbeat: Duration::from_secs(1),
+            save_wait: Duration::from_secs(2),
+            commit_timeout: Duration::from_secs(600),
+            timeout: Duration::from_secs(300),
+            hook_limit: Duration::from_secs(10),
+        }
+    }
+}
+
+impl CoordinatorSettings {
+    /// On loopback, with the defaults.
+    pub fn new(home: impl Into<PathBuf>) -> CoordinatorSettings {
+        CoordinatorSettings {
+            home: home.into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: None,
+            insecure: false,
+            timings: Timings::default(),
+            keep_last: 0,
+            checkpoint_interval_steps: 0,
+            hooks: None,
+        }
+    }
+
+    /// Fails with Denied for an open door (P11) and with Invalid for times that can't work.
+    pub fn check(&self) -> Result<()> {
+        if !self.listen.ip().is_loopback() && self.tls.is_none() && !self.insecure {
+            return Err(Error::denied(format!(
+                "listening on {}: that is beyond loopback, and neither TLS nor insecure is set",
+                self.listen
+            ))
+            .hint("give --tls-cert and --tls-key, or --insecure on a network that you trust"));
+        }
+        let timings = &self.timings;
+        if timings.lease < timings.suspect_after || timings.lease < timings.heartbeat * 2 {
+            return Err(Error::invalid(format!(
+                "starting the coordinator: a lease of {:?} is shorter than {:?} of silence or two heartbeats of {:?}",
+                timings.lease, timings.suspect_after, timings.heartbeat
+            ))
+            .hint("use a longer lease"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! What can happen to the state. Commands are logged as JSON; see `log` for the version of the records.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::attempts::AttemptId;
+use super::datasets::DatasetRecord;
+use super::saves::StepRecord;
+use crate::format::{CommitRecord, StepKind};
+use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, Step, WorldSize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    Register(Box<Registration>),
+    Leave {
+        job: JobName,
+        rank: Rank,
+        incarnation: String,
+    },
+    /// Proof of death or an expired lease, by rank and incarnation: ends the generation that any of them lives in.
+    Lose {
+        job: JobName,
+        lost: BTreeMap<Rank, String>,
+        reason: String,
+    },
+    /// The first a coordinator hears of an attempt; logged so that its bases stay pinned over a restart.
+    Begin {
+        id: AttemptId,
+        kind: StepKind,
+        ranks: BTreeSet<Rank>,
+        bases: BTreeSet<Step>,
+    },
+    PinBases {
+        id: AttemptId,
+        bases: BTreeSet<Step>,
+    },
+    Abandon {
+        id: AttemptId,
+        kind: String,
+        reason: String,
+    },
+    Intend {
+        id: AttemptId,
+        intent: Box<CommitRecord>,
+    },
+    Commit {
+        id: AttemptId,
+    },
+    PinStep {
+        job: JobName,
+        step: Step,
+        pinned: bool,
+    },
+    IntendRemoval {
+        job: JobName,
+        step: Step,
+        force: bool,
+    },
+    Removed {
+        id: AttemptId,
+    },
+    RegisterDataset {
+        job: JobName,
+        spec: Box<DatasetRecord>,
+    },
+    Notify {
+        job: JobName,
+        step: Step,
+        kind: StepKind,
+        rank: Rank,
+        path: String,
+        bytes: u64,
+    },
+    /// Logged where workers without a sidecar take part: nobody keeps and repeats the outcome for them.
+    ReleaseBarrier {
+        job: JobName,
+        generation: Generation,
+        name: String,
+        round: u64,
+    },
+    DecidePreemption {
+        job: JobName,
+        generation: Generation,
+        step: Step,
+    },
+}
+
+/// One rank that joins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Registration {
+    pub job: JobName,
+    pub rank: Rank,
+    pub world: WorldSize,
+    pub host: String,
+    pub address: String,
+    /// Its sidecar's node; none for a worker that speaks gRPC itself.
+    pub node: Option<String>,
+    pub session: SessionId,
+    pub store: Option<String>,
+    pub token: String,
+    /// A retry with the same key is the same registration; empty: none.
+    pub key: String,
+    pub uid: Option<u32>,
+    pub findings: Option<Findings>,
+    /// Drawn by the coordinator: names this registration.
+    pub incarnation: String,
+    /// Drawn by the coordinator: the job's uuid if nothing has given it one.
+    pub fresh_uuid: JobUuid,
+    /// Pending attempts that every rank of their set has sealed or made durable, as attached sidecars say.
+    pub adoptable: BTreeSet<AttemptId>,
+    pub unix_ms: u64,
+}
+
+/// What the store's prefix held when a sidecar claimed it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Findings {
+    pub uuid: JobUuid,
+    pub highest_generation: Generation,
+    pub steps: BTreeMap<Step, StepRecord>,
+}

@@ -1,0 +1,109 @@
+//! The replicated part of the coordinator: jobs, datasets, members, generations, commit intents and outcomes, pins,
+//! removals. `apply(command)` is the only way to change it.
+//!
+//! Pure: no clock, no IO, no randomness; times, uuids and who is attached come in the command. A command that is
+//! refused changes nothing, and only accepted commands are logged, so replay gives the same state byte for byte (P7).
+
+mod attempts;
+mod command;
+mod datasets;
+mod effect;
+mod job;
+mod membership;
+mod retention;
+mod saves;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use attempts::{Abandoned, Attempt, AttemptId, Standing};
+pub use command::{Command, Findings, Registration};
+pub use datasets::{DatasetFile, DatasetRecord};
+pub use effect::{Effect, Outcome};
+pub use job::{Ended, Job, LostMember, Member, Notice, Open};
+pub use retention::Removal;
+pub use saves::StepRecord;
+
+use crate::error::{Error, Result};
+use crate::ids::{ClusterId, JobName};
+
+/// Everything the coordinator must not forget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub cluster: ClusterId,
+    pub jobs: BTreeMap<JobName, Job>,
+}
+
+impl State {
+    pub fn new(cluster: ClusterId) -> State {
+        State { cluster, jobs: BTreeMap::new() }
+    }
+
+    /// The state as snapshots hold it; equal states encode to equal bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("maps have string-like keys and numbers are integers")
+    }
+
+    /// Fails with Corrupt when the bytes are no state.
+    pub fn decode(bytes: &[u8]) -> Result<State> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| Error::corrupt(format!("reading the coordinator's snapshot: {error}")))
+    }
+
+    /// Applies one command. An error means that nothing changed and that the command must not be logged.
+    pub fn apply(&mut self, command: &Command) -> Result<Vec<Effect>> {
+        match command {
+            Command::Register(registration) => self.register(registration),
+            Command::Leave { job, rank, incarnation } => self.job_mut(job)?.leave(job, *rank, incarnation),
+            Command::Lose { job, lost, reason } => self.job_mut(job)?.lose(job, lost, reason),
+            Command::Begin { id, kind, ranks, bases } => {
+                self.job_mut(&id.job)?.begin(id, *kind, ranks, bases)
+            }
+            Command::PinBases { id, bases } => self.job_mut(&id.job)?.pin_bases(id, bases),
+            Command::Abandon { id, kind, reason } => self.job_mut(&id.job)?.abandon(id, kind, reason),
+            Command::Intend { id, intent } => self.job_mut(&id.job)?.intend(id, intent),
+            Command::Commit { id } => self.job_mut(&id.job)?.commit(id),
+            Command::PinStep { job, step, pinned } => self.job_mut(job)?.pin_step(job, *step, *pinned),
+            Command::IntendRemoval { job, step, force } => {
+                self.job_mut(job)?.intend_removal(job, *step, *force)
+            }
+            Command::Removed { id } => self.job_mut(&id.job)?.removed(id),
+            Command::RegisterDataset { job, spec } => {
+                spec.check()?;
+                self.jobs.entry(job.clone()).or_default().register_dataset(job, spec)
+            }
+            Command::Notify { job, step, kind, rank, path, bytes } => {
+                self.jobs.entry(job.clone()).or_default().notify(*step, *kind, *rank, path, *bytes);
+                Ok(Vec::new())
+            }
+            Command::ReleaseBarrier { job, generation, name, round } => {
+                self.job_mut(job)?.release_barrier(job, *generation, name, *round)
+            }
+            Command::DecidePreemption { job, generation, step } => {
+                self.job_mut(job)?.decide_preemption(job, *generation, *step)
+            }
+        }
+    }
+
+    /// Fails with NotFound naming the job.
+    pub fn job(&self, name: &JobName) -> Result<&Job> {
+        self.jobs.get(name).ok_or_else(|| unknown_job(name, self.jobs.keys()))
+    }
+
+    fn job_mut(&mut self, name: &JobName) -> Result<&mut Job> {
+        if !self.jobs.contains_key(name) {
+            return Err(unknown_job(name, self.jobs.keys()));
+        }
+        Ok(self.jobs.get_mut(name).expect("looked up above"))
+    }
+}
+
+fn unknown_job<'a>(name: &JobName, known: impl Iterator<Item = &'a JobName>) -> Error {
+    let known: Vec<&str> = known.take(8).map(JobName::as_str).collect();
+    let hint = match known.is_empty() {
+        true => "no job has been registered with this coordinator yet".to_owned(),
+        false => format!("known jobs: {}", known.join(", ")),
+    };
+    Error::not_found(format!("looking up job {name}: this coordinator does not know it")).hint(hint)
+}

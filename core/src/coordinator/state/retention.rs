@@ -1,0 +1,79 @@
+//! Pins and removals: the intent is logged before a byte is deleted, and a removed number is forgotten only when its
+//! objects are gone.
+
+use serde::{Deserialize, Serialize};
+
+use super::attempts::AttemptId;
+use super::effect::Effect;
+use super::job::Job;
+use crate::error::{Error, Result};
+use crate::ids::{Generation, JobName, Step};
+
+/// Objects on their way out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Removal {
+    pub step: Step,
+    pub generation: Generation,
+    /// False: an abandoned attempt's objects, without a COMMIT.
+    pub committed: bool,
+}
+
+impl Job {
+    pub(super) fn pin_step(&mut self, job: &JobName, step: Step, pinned: bool) -> Result<Vec<Effect>> {
+        self.committed(job, step, "pinning")?;
+        self.steps.get_mut(&step).expect("looked up above").pinned = pinned;
+        Ok(Vec::new())
+    }
+
+    fn committed(&self, job: &JobName, step: Step, doing: &str) -> Result<()> {
+        match self.steps.contains_key(&step) {
+            true => Ok(()),
+            false => Err(self.no_such_step(job, step, doing)),
+        }
+    }
+
+    /// NotFound, naming the newest steps there are.
+    pub fn no_such_step(&self, job: &JobName, step: Step, doing: &str) -> Error {
+        let newest: Vec<String> = self.steps.keys().rev().take(8).map(Step::to_string).collect();
+        let hint = match newest.is_empty() {
+            true => "the job has no committed step".to_owned(),
+            false => format!("newest committed steps: {}", newest.join(", ")),
+        };
+        Error::not_found(format!("{doing} step {step} of job {job}: it is not committed")).hint(hint)
+    }
+
+    /// Why a step may not be removed now; `force` overrules the rule about the newest whole one, nothing else.
+    pub fn removable(&self, job: &JobName, step: Step, force: bool) -> Result<()> {
+        self.committed(job, step, "removing")?;
+        let refuse = |why: &str, hint: &str| {
+            Err(Error::conflict(format!("removing step {step} of job {job}: {why}")).hint(hint))
+        };
+        if self.steps[&step].pinned {
+            return refuse("it is pinned", "unpin it first");
+        }
+        if self.attempts.iter().any(|attempt| attempt.bases.contains(&step)) {
+            return refuse("a save under way refers to it", "try again when that save has committed");
+        }
+        if !force && self.newest_whole() == Some(step) {
+            return refuse("it is the newest whole step", "force removes it all the same");
+        }
+        Ok(())
+    }
+
+    pub(super) fn intend_removal(&mut self, job: &JobName, step: Step, force: bool) -> Result<Vec<Effect>> {
+        self.removable(job, step, force)?;
+        let record = self.steps.remove(&step).expect("removable found it");
+        self.removals.push(Removal { step, generation: record.generation, committed: true });
+        Ok(vec![Effect::Remove { id: AttemptId { job: job.clone(), step, generation: record.generation } }])
+    }
+
+    /// Idempotent: a repeated report finds nothing.
+    pub(super) fn removed(&mut self, id: &AttemptId) -> Result<Vec<Effect>> {
+        let before = self.removals.len();
+        self.removals.retain(|removal| (removal.step, removal.generation) != (id.step, id.generation));
+        match self.removals.len() < before {
+            true => Ok(vec![Effect::Removed { id: id.clone() }]),
+            false => Ok(Vec::new()),
+        }
+    }
+}

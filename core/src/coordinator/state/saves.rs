@@ -1,0 +1,42 @@
+//! What a committed step is known by.
+
+use serde::{Deserialize, Serialize};
+
+use crate::format::commit::{CommitRecord, DataPosition, StepKind};
+use crate::ids::{Generation, Step, WorldSize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Of the attempt that was committed.
+    pub generation: Generation,
+    pub kind: StepKind,
+    pub world: WorldSize,
+    pub bytes: u64,
+    pub stored_bytes: u64,
+    pub committed_unix_ms: u64,
+    pub pinned: bool,
+    pub bases: Vec<Step>,
+    pub commit_blake3: String,
+    pub metrics_json: String,
+    pub meta_json: String,
+    pub data: Vec<DataPosition>,
+}
+
+impl StepRecord {
+    pub(super) fn of(commit: &CommitRecord) -> StepRecord {
+        StepRecord {
+            generation: commit.generation,
+            kind: commit.kind,
+            world: commit.world_size,
+            bytes: commit.state_bytes(),
+            stored_bytes: commit.stored_bytes(),
+            committed_unix_ms: commit.committed_unix_ms,
+            pinned: false,
+            bases: commit.base_steps.clone(),
+            commit_blake3: blake3::hash(&commit.encode()).to_hex().to_string(),
+            metrics_json: commit.metrics_json.clone(),
+            meta_json: commit.meta_json.clone(),
+            data: commit.data.clone(),
+        }
+    }
+}
