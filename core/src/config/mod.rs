@@ -1,2 +1,21 @@
 //! Configuration: every key declared once (default, environment name, text), and where things are found.
-//! Called by start-up, the command line and the client. Reads files and the environment, nothing else.
+//! Called by start-up, the command line and the client: [`Environment::process`], then [`Loaded::load`].
+//! Reads files and the environment, nothing else; the one file it writes is `endpoint.json`.
+
+mod environment;
+mod example;
+mod file;
+mod keys;
+mod load;
+mod resolve;
+mod value;
+
+pub use environment::Environment;
+pub use example::example;
+pub use keys::{
+    CheckpointConfig, Config, CoordinatorConfig, JobConfig, KeySpec, LogConfig, SECTIONS, SectionSpec,
+    SidecarConfig, StoreConfig,
+};
+pub use load::{Loaded, check, find_file};
+pub use resolve::{Flag, Origin};
+pub use value::{ByteSize, Form, Listen, Secret, Setting};
