@@ -2,14 +2,17 @@
 //! Called by start-up, the command line and the client: [`Environment::process`], then [`Loaded::load`].
 //! Reads files and the environment, nothing else; the one file it writes is `endpoint.json`.
 
+mod endpoint;
 mod environment;
 mod example;
 mod file;
 mod keys;
 mod load;
+pub mod locate;
 mod resolve;
 mod value;
 
+pub use endpoint::Endpoint;
 pub use environment::Environment;
 pub use example::example;
 pub use keys::{
