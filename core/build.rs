@@ -12,12 +12,21 @@ const SERVICES: [&str; 7] = [
     "strata/format/v1/format.proto",
 ];
 
+/// What `strata status --json` and `/api/v1/status` show.
+const SHOWN: [&str; 7] =
+    ["Status", "NodeStatus", "JobStatus", "RankStatus", "PendingStep", "Version", "Progress"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
     println!("cargo::rerun-if-changed={}", root.display());
     let descriptors = protox::compile(SERVICES, [&root])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
-    tonic_prost_build::configure().bytes(".strata.v1.WriteCommit").compile_fds(descriptors)?;
+    let mut generate = tonic_prost_build::configure().bytes(".strata.v1.WriteCommit");
+    for message in SHOWN {
+        generate = generate.type_attribute(format!("strata.v1.{message}"), "#[derive(serde::Serialize)]");
+    }
+    let phase = "#[serde(serialize_with = \"crate::proto::phase_name\")]";
+    generate.field_attribute("strata.v1.Progress.phase", phase).compile_fds(descriptors)?;
     Ok(())
 }

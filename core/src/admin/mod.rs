@@ -1,3 +1,86 @@
 //! HTTP faces: /livez, /readyz, /metrics, `/api/v1/status`; later the dashboard and the REST API.
 //! Called by the roles' start-up (`strata up`, `coordinator`, `sidecar`).
-//! Never changes state except through the gRPC services' own functions.
+//! Read-only; never changes state except through the gRPC services' own functions.
+
+mod guard;
+mod routes;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Kind, Result};
+use crate::proto::v1;
+use crate::telemetry::Metrics;
+
+/// What a role shows over HTTP.
+pub trait AdminSource: Send + Sync + 'static {
+    /// Everything that must hold for the role to be usable. An unreachable store is a metric, not "not ready".
+    fn checks(&self) -> BoxFuture<'_, Vec<Check>>;
+    fn status(&self) -> BoxFuture<'_, Result<v1::Status>>;
+}
+
+/// One condition of readiness.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Check {
+    /// Such as "coordinator reached".
+    pub name: &'static str,
+    /// What is wrong, if anything.
+    pub problem: Option<String>,
+}
+
+/// Where to listen, and whether plain HTTP beyond loopback was asked for (P11).
+#[derive(Clone, Debug)]
+pub struct AdminSettings {
+    pub listen: SocketAddr,
+    pub insecure: bool,
+}
+
+/// A running HTTP server; it ends with the token given to [`serve`].
+pub struct AdminServer {
+    pub addr: SocketAddr,
+}
+
+/// Starts to serve. Fails with Conflict when the port is taken, naming it, and with Invalid for an address beyond
+/// loopback without `insecure`.
+pub async fn serve(
+    settings: &AdminSettings,
+    source: Arc<dyn AdminSource>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> Result<AdminServer> {
+    let wanted = settings.listen;
+    if !wanted.ip().is_loopback() && !settings.insecure {
+        return Err(Error::invalid(format!(
+            "serving HTTP: {wanted} is reachable from other machines, and HTTP is open"
+        ))
+        .hint("listen on 127.0.0.1 and forward the port, or say --insecure"));
+    }
+    let listener = TcpListener::bind(wanted).await.map_err(|error| taken(wanted, &error))?;
+    let addr = listener.local_addr().map_err(|error| Error::io("serving HTTP", &error))?;
+    let routes = routes::routes(source, metrics, addr);
+    tokio::spawn(async move {
+        let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!("serving HTTP on {addr}: {error}");
+        }
+    });
+    Ok(AdminServer { addr })
+}
+
+fn taken(wanted: SocketAddr, error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => Error::new(
+            Kind::Conflict,
+            format!("serving HTTP: port {} of {} is taken", wanted.port(), wanted.ip()),
+        )
+        .hint("name another one with --http-port, or 0 for any free one"),
+        _ => Error::io(format!("serving HTTP on {wanted}"), error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

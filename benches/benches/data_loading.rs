@@ -1,0 +1,107 @@
+//! The data plane: ring, placement, order, reading. `cargo bench --bench data_loading`.
+//!
+//! The groups `assignment/*` are the operations and sizes of the table workers / shards, assignment, memory: building
+//! the ring and the exact map from nothing, and the change when one worker goes. Memory is heap held, printed once.
+
+use std::fs;
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use strata_core::data::{Batches, DatasetSpec, Format, resolve};
+use strata_core::ids::{Rank, WorldSize};
+use strata_core::sharding::{Cursor, DatasetKey, Order, Placement, Ring, Tail};
+
+const SIZES: [(u32, u32); 3] = [(10, 1_000), (100, 10_000), (1_000, 100_000)];
+
+fn assignment(criterion: &mut Criterion) {
+    let key = DatasetKey::new("imagenet");
+    let mut group = criterion.benchmark_group("assignment");
+    group.sample_size(20);
+    for (workers, shards) in SIZES {
+        let size = format!("{workers}/{shards}");
+        let ring = Ring::of_world(WorldSize(workers)).expect("at least one worker");
+        let placement = Placement::new(None, &ring, key, shards);
+        let survivors: Vec<Rank> = (0..workers).filter(|rank| *rank != workers / 2).map(Rank).collect();
+        let fewer = Ring::new(&survivors).expect("at least one worker");
+        let moved = placement.moves(&Placement::new(Some(&placement), &fewer, key, shards)).len();
+        println!(
+            "assignment {size}: map {} KB, ring {} KB, one worker of {workers} gone moves {moved} shards",
+            placement.heap_bytes() / 1_000,
+            ring.heap_bytes() / 1_000,
+        );
+
+        group.bench_function(BenchmarkId::new("ring", &size), |bencher| {
+            bencher.iter(|| Ring::of_world(black_box(WorldSize(workers))));
+        });
+        group.bench_function(BenchmarkId::new("map", &size), |bencher| {
+            bencher.iter(|| Placement::new(None, black_box(&ring), key, shards));
+        });
+        group.bench_function(BenchmarkId::new("ring and map", &size), |bencher| {
+            bencher.iter(|| {
+                let ring = Ring::of_world(black_box(WorldSize(workers))).expect("at least one worker");
+                Placement::new(None, &ring, key, shards)
+            });
+        });
+        group.bench_function(BenchmarkId::new("change of map", &size), |bencher| {
+            bencher.iter(|| Placement::new(Some(black_box(&placement)), &fewer, key, shards));
+        });
+    }
+}
+
+/// One position to its sample, for ImageNet's 1,281,167 samples and for a trillion tokens' worth.
+fn order(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("order");
+    group.throughput(Throughput::Elements(1));
+    for (samples, shard_size) in [(1_281_167, 10_000), (488_281_250, 65_536)] {
+        let order = Order::new(1, 2, 3, samples, shard_size, true);
+        group.bench_function(BenchmarkId::new("sample_at", samples), |bencher| {
+            let mut position = 0;
+            bencher.iter(|| {
+                position = (position + 1) % samples;
+                order.sample_at(black_box(position))
+            });
+        });
+    }
+}
+
+/// Batches of 64 samples of 1,024 two-byte tokens, from a file in the page cache.
+fn reading(criterion: &mut Criterion) {
+    const SAMPLES: u64 = 32_768;
+    const BATCH: u64 = 64;
+    const SAMPLE_LEN: u32 = 1_024;
+    let folder = tempfile::tempdir().expect("a temporary directory can be made");
+    let path = folder.path().join("tokens.bin");
+    let bytes = SAMPLES * u64::from(SAMPLE_LEN) * 2;
+    fs::write(&path, vec![1; bytes as usize]).expect("the temporary directory has room for 64 MiB");
+
+    let mut group = criterion.benchmark_group("read");
+    group.throughput(Throughput::Bytes(BATCH * u64::from(SAMPLE_LEN) * 2));
+    for (name, shuffle) in [("in order", false), ("shuffled", true)] {
+        let spec = DatasetSpec {
+            id: "tokens".into(),
+            path: path.clone(),
+            format: Format::parse("tokens", "uint16", SAMPLE_LEN).expect("a known format"),
+            total_samples: SAMPLES,
+            shard_size: 1_024,
+            shuffle,
+            seed: 1,
+            version: 0,
+            files: vec![],
+        };
+        let (spec, _) = resolve(spec).expect("the file holds what is declared");
+        let cursor = Cursor::new("tokens", spec.version, 0, BATCH, WorldSize(1)).expect("not empty");
+        let mut batches = Batches::new(spec, Rank(0), cursor, Tail::Drop).expect("the file is there");
+        group.bench_function(BenchmarkId::new("batch of 64 x 1024 uint16", name), |bencher| {
+            bencher.iter(|| {
+                if let Some(batch) = batches.next_batch().expect("the file is whole") {
+                    return batch;
+                }
+                batches.next_epoch();
+                batches.next_batch().expect("the file is whole").expect("an epoch has batches")
+            });
+        });
+    }
+}
+
+criterion_group!(benches, assignment, order, reading);
+criterion_main!(benches);
