@@ -78,25 +78,21 @@ impl From<&Cursor> for v1::DataPosition {
             step: cursor.step,
             batch_size: cursor.segment.batch,
             start: cursor.segment.start,
+            version: cursor.version,
         }
     }
 }
 
-impl DatasetSpec {
-    /// The cursor that a COMMIT's position stands for, in the world that committed it.
+impl Cursor {
+    /// The cursor that a COMMIT's position stands for, in the world that committed it. Whether dataset and version are
+    /// the ones at hand is for [`super::Batches::new`] to say.
     ///
-    /// Fails with Conflict for another dataset's position, Invalid for an empty batch or world.
-    pub fn cursor_at(&self, position: &v1::DataPosition, world: WorldSize) -> Result<Cursor> {
-        if position.dataset != self.id {
-            return Err(Error::conflict(format!(
-                "resuming dataset {:?}: the position belongs to {:?}",
-                self.id, position.dataset
-            )));
-        }
-        let mut cursor =
-            Cursor::new(&position.dataset, self.version, position.epoch, position.batch_size, world)?;
-        cursor.step = position.step;
-        cursor.segment.start = position.start;
+    /// Fails with Invalid for an empty batch or world.
+    pub fn from_position(position: &v1::DataPosition, world: WorldSize) -> Result<Cursor> {
+        let v1::DataPosition { dataset, epoch, step, batch_size, start, version } = position;
+        let mut cursor = Cursor::new(dataset, *version, *epoch, *batch_size, world)?;
+        cursor.step = *step;
+        cursor.segment.start = *start;
         Ok(cursor)
     }
 }
@@ -133,10 +129,8 @@ mod tests {
                 .advanced()
                 .resized(6, WorldSize(3))
                 .unwrap();
-            assert_eq!(
-                spec.cursor_at(&(&cursor.advanced()).into(), WorldSize(3)).unwrap(),
-                cursor.advanced()
-            );
+            let position = v1::DataPosition::from(&cursor.advanced());
+            assert_eq!(Cursor::from_position(&position, WorldSize(3)).unwrap(), cursor.advanced());
         }
     }
 }

@@ -94,25 +94,27 @@ pub struct RankManifest {
 pub struct DataPosition {
     pub dataset: String,
     pub epoch: u64,
-    /// Global steps consumed in this epoch.
+    /// Global steps consumed since `start`.
     pub step: u64,
     /// Global batch.
     pub batch_size: u64,
     /// First position of the segment.
     pub start: u64,
+    /// Of the dataset: in another version the position means other samples.
+    pub version: u64,
 }
 
 impl From<v1::DataPosition> for DataPosition {
     fn from(position: v1::DataPosition) -> DataPosition {
-        let v1::DataPosition { dataset, epoch, step, batch_size, start } = position;
-        DataPosition { dataset, epoch, step, batch_size, start }
+        let v1::DataPosition { dataset, epoch, step, batch_size, start, version } = position;
+        DataPosition { dataset, epoch, step, batch_size, start, version }
     }
 }
 
 impl From<DataPosition> for v1::DataPosition {
     fn from(position: DataPosition) -> v1::DataPosition {
-        let DataPosition { dataset, epoch, step, batch_size, start } = position;
-        v1::DataPosition { dataset, epoch, step, batch_size, start }
+        let DataPosition { dataset, epoch, step, batch_size, start, version } = position;
+        v1::DataPosition { dataset, epoch, step, batch_size, start, version }
     }
 }
 
