@@ -174,9 +174,9 @@ mod tests {
 
     #[test]
     fn neighbours_land_evenly_over_keys() {
-        for n in [13, 40, 64, 65, 100] {
+        for n in [13, 40, 65] {
             let mut seen: HashMap<(u64, u64), u64> = HashMap::new();
-            for key in 0..100_000 {
+            for key in 0..40_000 {
                 let permutation = Permutation::new(n, spread(key));
                 *seen.entry((permutation.apply(1), permutation.apply(2))).or_default() += 1;
             }
