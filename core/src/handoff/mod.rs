@@ -31,3 +31,6 @@ pub use slot::{Begin, Slot, SlotBytes};
 pub use state::SlotState;
 pub use view::ArenaView;
 pub use writer::{CopyIn, SlotWriter};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! Arenas on a real tmpfs.
+
+mod budget;
+mod directory;
+mod slots;
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::error::Result;
+use crate::ids::{Generation, JobUuid, Rank, SessionId, Step};
+use crate::proto::format::{SlotIndex, Tensor};
+
+/// A directory on the machine's tmpfs that goes with the value.
+fn tmpfs() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("strata-test-").tempdir_in("/dev/shm").unwrap()
+}
+
+fn open(directory: &tempfile::TempDir) -> Result<ArenaDirectory> {
+    ArenaDirectory::open(directory.path(), rustix::process::geteuid().as_raw())
+}
+
+fn identity(file: u64) -> ArenaIdentity {
+    ArenaIdentity { job: "run.new".parse().unwrap(), job_uuid: JobUuid::new(), rank: Rank(1), file }
+}
+
+fn begin(step: u64) -> Begin {
+    Begin { session: SessionId(9), generation: Generation(2), step: Step(step) }
+}
+
+fn arena(directory: &tempfile::TempDir) -> Arena {
+    open(directory).unwrap().create(&identity(0), 2, 256 << 10, &MachineMemory::default()).unwrap()
+}
+
+fn index(step: u64, data: &[u8]) -> SlotIndex {
+    let tensor = Tensor { name: "w".into(), bytes: data.len() as u64, staged: true, ..Tensor::default() };
+    SlotIndex { step, tensors: vec![tensor], tree: b"{}".to_vec(), ..SlotIndex::default() }
+}
+
+/// What a trainer does: opens the file by path, copies, seals.
+fn save(path: &std::path::Path, slot: u32, fill: u64, step: u64, data: &[u8]) -> Result<()> {
+    let writer = ArenaView::open(path)?.writer(slot, fill)?;
+    let copies = [CopyIn { source: data.as_ptr(), bytes: data.len() as u64, offset: 0 }];
+    let data_bytes = (data.len() as u64).next_multiple_of(4096);
+    // SAFETY: `data` outlives the call.
+    unsafe { writer.fill(&copies, data_bytes, 1)? };
+    writer.seal(&index(step, data), data_bytes)
+}
+
+fn root_with(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+    let root = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = root.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let path = root.path().to_owned();
+    (root, path)
+}
