@@ -145,14 +145,14 @@ fn flipped_byte_of_a_seal_or_an_index_is_found() {
         byte[0] ^= 1;
         file.write_all_at(&byte, at).unwrap();
     };
-    // Session, generation, step, their check; lengths, index CRC, the seal's check; a byte of the index.
+    // Session, generation, step, their check; lengths, index CRC, the seal's check; a byte of the index. Then the fill.
     for at in (8..80).step_by(8).map(|field| 4096 + field).chain([3 * 4096 + 4096 + 2]) {
         flip(at);
         assert_eq!(slot.index().unwrap_err().kind, Kind::Corrupt, "at {at}");
         flip(at);
         slot.index().unwrap();
     }
-    flip(4096);
+    flip(4097);
     slot.index().unwrap_err();
     slot.reset();
     assert_eq!(slot.snapshot().unwrap().state, SlotState::Free);
