@@ -244,7 +244,7 @@ impl<T> Doing<T> for rustix::io::Result<T> {
 }
 
 /// Kind, hint and retry-after travel beside the gRPC status, so that an error reads the same on both sides.
-const KIND_KEY: &str = "strata-kind";
+pub(crate) const KIND_KEY: &str = "strata-kind";
 const HINT_KEY: &str = "strata-hint-bin";
 const RETRY_KEY: &str = "strata-retry-after-ms";
 

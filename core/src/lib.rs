@@ -24,6 +24,7 @@ pub mod error;
 pub mod ids;
 pub mod proto;
 pub mod telemetry;
+pub mod version;
 
 /// The version of this build, as Hello, `strata version` and the wheel say it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,2 +1,24 @@
 //! What the Python package calls: the Unix socket, the arena writer, reconnection.
 //! Called by pylib (and by the launcher for its sidecar). Never holds a tensor beyond the call that passed it.
+
+mod arenas;
+mod call;
+mod handle;
+mod interrupt;
+mod link;
+mod options;
+mod preemption;
+mod restore;
+mod runtime;
+mod save;
+mod session;
+mod socket;
+mod state;
+mod steps;
+
+pub use handle::{SaveHandle, SaveState, SaveStats};
+pub use interrupt::{Interrupt, Uninterrupted};
+pub use options::ConnectOptions;
+pub use restore::{RestoreOptions, RestoredSlot};
+pub use save::{SaveRequest, SourceTensor, slot_bytes};
+pub use session::Session;

@@ -1,0 +1,180 @@
+//! Restoring: the sidecar brings the rank's part of a step into a slot, verified, and leases it to us.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::interrupt::Interrupt;
+use super::session::{Session, milliseconds};
+use crate::error::{Error, Kind, Result};
+use crate::handoff::{CopyOut, SlotReader, default_threads};
+use crate::ids::Step;
+use crate::proto::format::{SlotIndex, Tensor};
+use crate::proto::v1::{self, RestoreReply, RestoreSource, StepInfo};
+
+/// Which step to restore, and what of it.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// None: the newest that holds the whole state, the same on all ranks.
+    pub step: Option<Step>,
+    pub source: RestoreSource,
+    /// Fall back to the step before a damaged one, all ranks alike.
+    pub fall_back: bool,
+    /// Glob over tensor names; empty: all.
+    pub only: String,
+    pub timeout: Option<Duration>,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> RestoreOptions {
+        RestoreOptions {
+            step: None,
+            source: RestoreSource::Committed,
+            fall_back: false,
+            only: String::new(),
+            timeout: None,
+        }
+    }
+}
+
+/// A rank's part of a step, in a leased slot: verified bytes, that stay until this is dropped.
+pub struct RestoredSlot {
+    session: Session,
+    reply: RestoreReply,
+    step: Step,
+    reader: SlotReader,
+    index: SlotIndex,
+}
+
+impl Session {
+    /// None when the job has no such step yet. Collective: every rank calls. NotFound for a named step that does not
+    /// exist; Corrupt, naming the object, when bytes are damaged and `fall_back` is off.
+    pub fn restore(
+        &self,
+        options: &RestoreOptions,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Option<RestoredSlot>> {
+        let inner = self.own()?;
+        let timeout = options.timeout.unwrap_or_else(|| self.default_timeout());
+        let round = inner.restore_rounds.load(Ordering::Relaxed);
+        let request = v1::RestoreRequest {
+            session: 0,
+            round,
+            step: options.step.map(|step| step.0),
+            source: options.source as i32,
+            fall_back: options.fall_back,
+            only: options.only.clone(),
+            timeout_ms: milliseconds(timeout),
+        };
+        let outcome = self.block(
+            "restoring",
+            timeout,
+            interrupt,
+            inner.caller.call(|mut client, session| {
+                let request = v1::RestoreRequest { session, ..request.clone() };
+                async move { client.restore(request).await }
+            }),
+        );
+        // Only a call that may simply be made again repeats its round.
+        let again = outcome.as_ref().is_err_and(|error| {
+            matches!(error.kind, Kind::Timeout | Kind::Unavailable | Kind::Overloaded | Kind::Cancelled)
+        });
+        if !again {
+            inner.restore_rounds.store(round + 1, Ordering::Relaxed);
+        }
+        let reply = outcome?;
+        let Some(step) = reply.step else { return Ok(None) };
+        let opened = inner.arenas.use_file(Path::new(&reply.arena)).and_then(|view| {
+            let reader = view.reader(reply.slot)?;
+            let index = reader.index()?;
+            Ok((reader, index))
+        });
+        match opened {
+            Ok((reader, index)) => {
+                Ok(Some(RestoredSlot { session: self.clone(), reply, step: Step(step), reader, index }))
+            }
+            Err(error) => {
+                release(self, reply.lease);
+                Err(error.while_doing(format!("restoring step {step}")))
+            }
+        }
+    }
+}
+
+impl RestoredSlot {
+    pub fn step(&self) -> Step {
+        self.step
+    }
+
+    /// False for a step that is only staged, on all ranks.
+    pub fn committed(&self) -> bool {
+        self.reply.committed
+    }
+
+    /// `arena` or `store`.
+    pub fn source(&self) -> &str {
+        &self.reply.source
+    }
+
+    pub fn info(&self) -> Option<&StepInfo> {
+        self.reply.info.as_ref()
+    }
+
+    /// What was found damaged before falling back.
+    pub fn damaged(&self) -> &[String] {
+        &self.reply.damaged
+    }
+
+    /// The nested state, tensors replaced by their numbers.
+    pub fn tree(&self) -> &[u8] {
+        &self.index.tree
+    }
+
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.index.tensors
+    }
+
+    /// A tensor's bytes where they lie. Invalid for one that is not in the slot.
+    pub fn bytes(&self, number: usize) -> Result<&[u8]> {
+        let missing = || Error::invalid(format!("reading restored tensor {number}: it is not in the slot"));
+        let tensor = self.index.tensors.get(number).filter(|tensor| tensor.staged).ok_or_else(missing)?;
+        let end = tensor.offset.checked_add(tensor.bytes).ok_or_else(missing)?;
+        self.reader.data().get(tensor.offset as usize..end as usize).ok_or_else(missing)
+    }
+
+    /// Copies tensors, each a number and where its bytes go, with several threads. Invalid, before a byte is written,
+    /// for a tensor that is not in the slot.
+    ///
+    /// # Safety
+    /// Every target is writable for its tensor's bytes until this returns, and targets overlap nothing.
+    pub unsafe fn copy_out(&self, targets: &[(usize, *mut u8)], threads: Option<usize>) -> Result<()> {
+        let copy = |(number, target): &(usize, *mut u8)| {
+            let bytes = self.bytes(*number)?.len() as u64;
+            Ok(CopyOut { target: *target, bytes, offset: self.index.tensors[*number].offset })
+        };
+        let copies = targets.iter().map(copy).collect::<Result<Vec<CopyOut>>>()?;
+        // SAFETY: as the caller vouches.
+        unsafe { self.reader.copy_out(&copies, threads.unwrap_or_else(default_threads)) }
+    }
+}
+
+impl Drop for RestoredSlot {
+    fn drop(&mut self) {
+        release(&self.session, self.reply.lease);
+    }
+}
+
+/// Gives a lease back, in the background; the sidecar drops what a dead process held.
+fn release(session: &Session, lease: u64) {
+    // A forked child holds no lease of its own.
+    let Ok(inner) = session.own() else { return };
+    let caller = inner.caller.clone();
+    inner.spawn(async move {
+        let release = |mut client: v1::sidecar_client::SidecarClient<_>, session| async move {
+            client.release_lease(v1::ReleaseLeaseRequest { session, lease }).await
+        };
+        if let Err(error) = caller.call(release).await {
+            tracing::debug!(%error, lease, "the session ended before its lease was given back");
+        }
+    });
+}

@@ -1,0 +1,35 @@
+//! Which builds may speak to each other: the same major version and a minor one apart at most; before 1.0 the same minor.
+
+use crate::proto::v1;
+
+/// The wire protocol of this build.
+pub const PROTOCOL: u32 = 1;
+
+/// What this build says of itself in Hello, NodeHello and GetVersion.
+pub fn ours() -> v1::Version {
+    v1::Version { version: crate::VERSION.to_owned(), protocol: PROTOCOL, features: Vec::new() }
+}
+
+/// Whether two builds work together; false when either can't be read.
+pub fn work_together(one: &str, other: &str) -> bool {
+    let (Some(one), Some(other)) = (minor(one), minor(other)) else { return false };
+    let apart = if one.0 == 0 { 0 } else { 1 };
+    one.0 == other.0 && one.1.abs_diff(other.1) <= apart
+}
+
+fn minor(version: &str) -> Option<(u64, u64)> {
+    let mut parts = version.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::work_together;
+
+    #[test]
+    fn before_one_the_same_minor_and_afterwards_the_next() {
+        assert!(work_together("0.3.1", "0.3.9") && !work_together("0.3.0", "0.4.0"));
+        assert!(work_together("1.3.0", "1.4.2") && !work_together("1.3.0", "1.5.0"));
+        assert!(!work_together("1.0.0", "2.0.0") && !work_together("nonsense", "0.1.0"));
+    }
+}
