@@ -26,6 +26,10 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
 }
 
+fn is_rust(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rs")
+}
+
 fn is_test(path: &Path) -> bool {
     path.components()
         .any(|part| part.as_os_str().to_string_lossy().trim_end_matches(".rs").ends_with("tests"))
@@ -43,7 +47,7 @@ fn imports_between_rooms_point_down_only() {
     let heights = heights();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut wrong = Vec::new();
-    for path in sources(&source).into_iter().filter(|path| !is_test(path)) {
+    for path in sources(&source).into_iter().filter(|path| is_rust(path) && !is_test(path)) {
         let inside = path.strip_prefix(&source).unwrap();
         let room = inside.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned();
         if room == "lib" {
