@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::log::Log;
 use super::{Engine, TICK, Work};
 use crate::error::{Error, Result};
+use crate::ids::JobName;
 
 /// Calls taken into one batch: bounds the wait of the first of them.
 const BATCH: usize = 512;
@@ -61,12 +62,11 @@ impl Engine {
         self.restores_tick();
     }
 
-    /// After a restart: what was under way goes on.
+    /// After a restart: open intents are driven again, as soon as a node of their job attaches.
     fn resume(&mut self) {
-        for (job, known) in &self.state.jobs {
-            if known.open.is_some() || !known.forming.is_empty() {
-                tracing::info!(%job, generation = %known.latest, "job is known from the log");
-            }
+        let jobs: Vec<JobName> = self.state.jobs.keys().cloned().collect();
+        for job in jobs {
+            self.redrive_commits(&job);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Binds the address and serves everything on it: the services, health, reflection, with TLS where it is set.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -14,6 +15,9 @@ use crate::proto::{DESCRIPTORS, v1};
 
 /// Registrations carry what the store holds: thousands of steps with their metrics.
 const MESSAGE_LIMIT: usize = 64 << 20;
+
+/// After a stop, how long answers under way may take; lines of sidecars and idle clients would stay open for ever.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// Fails with Conflict naming a taken port, with Denied for an open door (P11).
 pub async fn listen(settings: &CoordinatorSettings) -> Result<(TcpListener, SocketAddr)> {
@@ -66,7 +70,7 @@ pub async fn serve(
         })?;
     }
     let coordinator = v1::coordinator_server::CoordinatorServer::new(services.clone());
-    server
+    let serving = server
         .add_service(health_service)
         .add_service(reflect().build_v1().map_err(bad)?)
         .add_service(reflect().build_v1alpha().map_err(bad)?)
@@ -76,7 +80,14 @@ pub async fn serve(
             v1::dataset_server::DatasetServer::new(services.clone()).max_decoding_message_size(MESSAGE_LIMIT),
         )
         .add_service(v1::admin_server::AdminServer::new(services))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
-        .await
-        .map_err(|error| Error::unavailable(format!("serving gRPC: {error}")))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
+    let patience = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    let done = tokio::select! {
+        done = serving => done,
+        () = patience => Ok(()),
+    };
+    done.map_err(|error| Error::unavailable(format!("serving gRPC: {error}")))
 }

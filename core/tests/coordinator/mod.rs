@@ -1,0 +1,204 @@
+//! A coordinator under test and a sidecar's side of the Attach stream.
+
+use std::time::Duration;
+
+use strata_core::clock::MachineClock;
+use strata_core::coordinator::{Coordinator, CoordinatorSettings};
+use strata_core::proto::v1::{self, node_command::Command as Push, node_report::Report};
+use strata_core::telemetry::Metrics;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Cluster {
+    home: tempfile::TempDir,
+    running: Coordinator,
+    stop: DropGuard,
+}
+
+impl Cluster {
+    pub async fn start() -> Cluster {
+        let home = tempfile::tempdir().unwrap();
+        let (running, stop) = start(&home).await;
+        Cluster { home, running, stop }
+    }
+
+    pub async fn restart(&mut self) {
+        drop(std::mem::replace(&mut self.stop, CancellationToken::new().drop_guard()));
+        self.running.stopped().await.unwrap();
+        (self.running, self.stop) = start(&self.home).await;
+    }
+
+    async fn channel(&self) -> Channel {
+        let address = format!("http://{}", self.running.grpc_addr());
+        Channel::from_shared(address).unwrap().connect().await.unwrap()
+    }
+
+    pub async fn coordinator(&self) -> v1::coordinator_client::CoordinatorClient<Channel> {
+        v1::coordinator_client::CoordinatorClient::new(self.channel().await)
+    }
+
+    pub async fn checkpoint(&self) -> v1::checkpoint_client::CheckpointClient<Channel> {
+        v1::checkpoint_client::CheckpointClient::new(self.channel().await)
+    }
+}
+
+async fn start(home: &tempfile::TempDir) -> (Coordinator, DropGuard) {
+    let stop = CancellationToken::new();
+    let settings = CoordinatorSettings::new(home.path());
+    let running =
+        Coordinator::start(settings, MachineClock::shared(), Metrics::new(), stop.clone()).await.unwrap();
+    (running, stop.drop_guard())
+}
+
+pub fn caller(job: &str, generation: u64, rank: u32) -> Option<v1::Caller> {
+    Some(v1::Caller { job: job.into(), generation, rank, token: String::new() })
+}
+
+pub fn register(job: &str, rank: u32, world_size: u32) -> v1::RegisterWorkerRequest {
+    v1::RegisterWorkerRequest {
+        job: job.into(),
+        rank,
+        world_size,
+        host: format!("host-{rank}"),
+        idempotency_key: format!("key-{rank}"),
+        ..Default::default()
+    }
+}
+
+pub fn begun(job: &str, generation: u64, rank: u32, step: u64) -> v1::SaveBegun {
+    v1::SaveBegun { caller: caller(job, generation, rank), step, ..Default::default() }
+}
+
+pub fn durable(job: &str, generation: u64, rank: u32, step: u64) -> v1::DurableReport {
+    v1::DurableReport {
+        caller: caller(job, generation, rank),
+        step,
+        manifest_path: format!("data/{step:020}.g{generation}/rank-{rank}.00000001.manifest"),
+        manifest_blake3: "00".repeat(32),
+        manifest_bytes: 100,
+        state_bytes: 1000,
+        stored_bytes: 1000,
+        begun: Some(begun(job, generation, rank, step)),
+    }
+}
+
+pub struct Sidecar {
+    node: String,
+    up: mpsc::Sender<v1::NodeReport>,
+    down: Streaming<v1::NodeCommand>,
+    seen: Vec<Push>,
+}
+
+impl Sidecar {
+    pub async fn attach(cluster: &Cluster, node: &str) -> Sidecar {
+        let (up, reports) = mpsc::channel(64);
+        let hello = v1::NodeHello {
+            node: node.into(),
+            incarnation: uuid::Uuid::new_v4().to_string(),
+            host: format!("host-{node}"),
+            version: Some(strata_core::coordinator::our_version()),
+            sessions: Vec::new(),
+        };
+        up.send(v1::NodeReport { report: Some(Report::Hello(hello)) }).await.unwrap();
+        let down =
+            cluster.coordinator().await.attach(ReceiverStream::new(reports)).await.unwrap().into_inner();
+        let mut sidecar = Sidecar { node: node.into(), up, down, seen: Vec::new() };
+        sidecar.wait(|push| matches!(push, Push::Welcome(_)).then_some(())).await;
+        sidecar
+    }
+
+    pub async fn send(&self, report: Report) {
+        self.up.send(v1::NodeReport { report: Some(report) }).await.unwrap();
+    }
+
+    pub async fn announce(&self) {
+        self.send(Report::Slots(v1::SlotsAnnounced::default())).await;
+    }
+
+    pub async fn join(
+        &self,
+        cluster: &Cluster,
+        job: &str,
+        rank: u32,
+        world: u32,
+        uuid: &str,
+    ) -> v1::RegisterWorkerReply {
+        let request = v1::RegisterWorkerRequest {
+            node: self.node.clone(),
+            store: "file:///store".into(),
+            findings: Some(v1::StoreFindings { job_uuid: uuid.into(), ..Default::default() }),
+            idempotency_key: uuid::Uuid::new_v4().to_string(),
+            ..register(job, rank, world)
+        };
+        cluster.coordinator().await.register_worker(request).await.unwrap().into_inner()
+    }
+
+    pub async fn sealed(&self, job: &str, generation: u64, rank: u32, step: u64) {
+        let report = v1::SealedReport {
+            caller: caller(job, generation, rank),
+            step,
+            bytes: 1000,
+            begun: Some(begun(job, generation, rank, step)),
+        };
+        self.send(Report::Sealed(report)).await;
+    }
+
+    pub async fn durable(&self, job: &str, generation: u64, rank: u32, step: u64) {
+        self.send(Report::Durable(durable(job, generation, rank, step))).await;
+    }
+
+    pub async fn committed(&self, order: &v1::WriteCommit) {
+        let outcome = v1::CommitOutcome {
+            job: order.job.clone(),
+            step: order.step,
+            generation: order.generation,
+            committed: true,
+            ..Default::default()
+        };
+        self.send(Report::Commit(outcome)).await;
+    }
+
+    pub async fn wait<T>(&mut self, pick: impl Fn(Push) -> Option<T>) -> T {
+        if let Some(at) = self.seen.iter().position(|push| pick(push.clone()).is_some()) {
+            return pick(self.seen.remove(at)).unwrap();
+        }
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.down.next()).await.expect("a push in time");
+            let push = next.expect("the line stands").unwrap().command.unwrap();
+            match pick(push.clone()) {
+                Some(found) => return found,
+                None => self.seen.push(push),
+            }
+        }
+    }
+
+    pub async fn opened(&mut self) -> v1::Generation {
+        self.wait(|push| match push {
+            Push::GenerationOpened(open) => Some(open),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn outcome(&mut self) -> v1::StepOutcome {
+        self.wait(|push| match push {
+            Push::Step(outcome) => Some(outcome),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn write_commit(&mut self) -> v1::WriteCommit {
+        self.wait(|push| match push {
+            Push::WriteCommit(order) => Some(order),
+            _ => None,
+        })
+        .await
+    }
+}
