@@ -10,9 +10,12 @@ use crate::error::{Error, Result};
 use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, WorldSize};
 use crate::proto::v1::{self, worker_command::Command as Told};
 
+/// A call that waits for the generation to open; a member's names its incarnation.
+type Waiter = (Option<String>, Reply<v1::Generation>);
+
 #[derive(Default)]
 pub struct Waiting {
-    generations: HashMap<JobName, Vec<(Option<String>, Reply<v1::Generation>)>>,
+    generations: HashMap<JobName, Vec<Waiter>>,
     /// Commands for direct workers, by incarnation: told with the next beat, or at once on a stream.
     told: HashMap<String, Vec<Told>>,
     streams: HashMap<String, mpsc::Sender<Result<v1::HeartbeatReply, tonic::Status>>>,
@@ -182,7 +185,7 @@ impl Engine {
         let (lost, stay) =
             std::mem::take(waiters).into_iter().partition(|(who, _)| who.as_deref() == Some(incarnation));
         *waiters = stay;
-        let lost: Vec<(Option<String>, Reply<v1::Generation>)> = lost;
+        let lost: Vec<Waiter> = lost;
         for (_, reply) in lost {
             let error =
                 Error::fenced(format!("waiting for the world of job {job}: {reason}")).hint("join again");
