@@ -2,6 +2,8 @@
 //!
 //! Rooms, from the faces down to the ground; a room imports only from rooms below it (docs/ARCHITECTURE.md).
 
+// processes
+pub mod roles;
 // faces
 pub mod admin;
 pub mod coordinator;

@@ -1,0 +1,39 @@
+//! Composition: the roles of the executable as processes: configuration, parts, signals, the lines that are printed.
+//! Called by the command line alone; every other room gets what it needs from here.
+//! Holds no logic of its own: what a role does lies in its room.
+
+mod coordinator;
+mod settings;
+mod stop;
+
+use std::path::PathBuf;
+
+pub use coordinator::coordinator;
+
+use crate::config::{Environment, Flag};
+use crate::error::{Doing, Result};
+
+/// How a role was asked for.
+#[derive(Clone, Debug)]
+pub struct RoleOptions {
+    pub env: Environment,
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// Flags that override keys, such as `--port 0` as ":0" over "coordinator.listen".
+    pub flags: Vec<Flag>,
+    /// The command that runs a hooks file given as its last argument, such as `[exe, "python", "-m", "strata._hooks"]`.
+    pub hooks_runner: Vec<String>,
+}
+
+/// Prints the start-up lines: what a user or a script copies from.
+fn announce(lines: &[(&str, String)]) {
+    println!("strata {}", crate::VERSION);
+    for (name, value) in lines {
+        println!("{name:<6} {value}");
+    }
+}
+
+/// One runtime per process, for the life of the role.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().doing(|| "starting the runtime")
+}
