@@ -1,0 +1,158 @@
+"""Views of memory, and the dense runs of bytes that hold them.
+
+Views that overlap or touch inside one allocation become one buffer, stored once and restored shared. A view with gaps
+that stands alone is made dense first, so that a slice of a large tensor costs its own size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Held = tuple[int, Any]  # host address of some bytes, and the object that keeps them there
+
+_ALIGNMENT = 64  # views closer than this lie in one buffer: flattened parameters are padded to it at most
+
+
+@dataclass(slots=True)
+class View:
+    """One tensor or array as it lies in memory; addresses in bytes, strides in elements of `itemsize`."""
+
+    name: str
+    node: dict[str, Any]  # its body in the tree; `buffer` (and `offset`, `stride`) are filled in by `pack`
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    itemsize: int
+    address: int  # of its first element
+    owner: tuple[str, int]  # names the allocation it lies in
+    origin: int | None  # where the allocation begins, if offsets in it must be whole numbers of elements
+    replicated: bool
+    densify: Callable[[], Held]  # a contiguous copy of its elements, on the host
+    extent: Callable[[int, int], Held]  # (address, bytes) -> the allocation's bytes there, on the host
+    must_densify: bool = False  # its bytes are not its values (a lazy conjugate)
+
+    @property
+    def elements(self) -> int:
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    def bounds(self) -> tuple[int, int]:
+        """Addresses [low, high) that its elements touch."""
+        if self.elements == 0:
+            return self.address, self.address
+        low = high = 0
+        for size, stride in zip(self.shape, self.stride, strict=True):
+            reach = (size - 1) * stride
+            low, high = low + min(reach, 0), high + max(reach, 0)
+        return self.address + low * self.itemsize, self.address + (high + 1) * self.itemsize
+
+
+@dataclass(slots=True)
+class Buffer:
+    """A dense run of bytes to store; `hold` brings them to the host where they are not yet."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    replicated: bool
+    hold: Callable[[], Held]
+
+
+@dataclass(slots=True)
+class _Cluster:
+    low: int
+    high: int
+    views: list[View] = field(default_factory=list)
+
+
+def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
+    stride, step = [], 1
+    for size in reversed(shape):
+        stride.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(stride))
+
+
+def pack(views: list[View]) -> list[Buffer]:
+    """Decides the buffers of `views`, in order of first appearance, and completes each view's node."""
+    owners: dict[tuple[str, int], list[View]] = {}
+    for number, view in enumerate(views):
+        alone = view.elements == 0 or view.must_densify
+        owners.setdefault(("alone", number) if alone else view.owner, []).append(view)
+    order = {id(view): number for number, view in enumerate(views)}
+    clusters = [cluster for group in owners.values() for cluster in _clusters(group)]
+    clusters.sort(key=lambda cluster: order[id(cluster.views[0])])
+    names: dict[str, int] = {}
+    return [_buffer(cluster, number, names) for number, cluster in enumerate(clusters)]
+
+
+def _clusters(group: list[View]) -> list[_Cluster]:
+    """Views of one allocation, joined where they overlap or touch; inside a cluster in order of appearance."""
+    if len(group) == 1:
+        low, high = group[0].bounds()
+        return [_Cluster(low, high, group)]
+    found: list[_Cluster] = []
+    ranges = sorted(((*view.bounds(), number) for number, view in enumerate(group)))
+    for low, high, number in ranges:
+        if found and low < found[-1].high + _ALIGNMENT:
+            found[-1].high = max(found[-1].high, high)
+            found[-1].views.append(group[number])
+        else:
+            found.append(_Cluster(low, high, [group[number]]))
+    position = {id(view): number for number, view in enumerate(group)}
+    for cluster in found:
+        cluster.views.sort(key=lambda view: position[id(view)])
+    return found
+
+
+def _buffer(cluster: _Cluster, number: int, names: dict[str, int]) -> Buffer:
+    first = cluster.views[0]
+    count = names[first.name] = names.get(first.name, 0) + 1
+    name = first.name if count == 1 else f"{first.name}~{count}"
+    if len(cluster.views) == 1:
+        return _single(cluster, first, name, number)
+    # The origin is aligned for every type, so an offset from a 16-byte step of it is a whole number of elements.
+    low = cluster.low if first.origin is None else first.origin + (cluster.low - first.origin) // 16 * 16
+    nbytes = cluster.high - low
+    for view in cluster.views:
+        _complete(view, number, view.address - low, view.stride)
+
+    replicated = all(view.replicated for view in cluster.views)
+    return Buffer(name, "uint8", (nbytes,), nbytes, replicated, lambda: first.extent(low, nbytes))
+
+
+def _single(cluster: _Cluster, view: View, name: str, number: int) -> Buffer:
+    extent = cluster.high - cluster.low
+    dense = view.elements * view.itemsize
+    as_it_lies = extent <= dense and not view.must_densify
+    if as_it_lies:
+        _complete(view, number, view.address - cluster.low, view.stride)
+    else:
+        extent = dense
+        _complete(view, number, 0, contiguous_stride(view.shape))
+
+    def hold() -> Held:
+        return view.extent(cluster.low, extent) if as_it_lies else view.densify()
+
+    whole = extent == dense
+    return Buffer(
+        name,
+        view.dtype if whole else "uint8",
+        view.shape if whole else (extent,),
+        extent,
+        view.replicated,
+        hold,
+    )
+
+
+def _complete(view: View, number: int, offset: int, stride: tuple[int, ...]) -> None:
+    view.node["buffer"] = number
+    if offset:
+        view.node["offset"] = offset
+    if view.elements and stride != contiguous_stride(view.shape):
+        view.node["stride"] = list(stride)

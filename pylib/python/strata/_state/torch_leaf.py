@@ -1,0 +1,147 @@
+"""torch tensors, sizes, dtypes and devices. Imported only once the caller's state holds one, or a stored one does."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from ..errors import InvalidError
+from . import path as paths
+from .buffers import View
+from .path import Path
+from .rules import GENERATOR_STATE_BYTES
+
+_TENSOR_TYPES = (torch.Tensor, torch.nn.Parameter)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def decode_dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise InvalidError(
+            f"restoring torch.{name}: this torch ({torch.__version__}) has no such dtype; hint: update it"
+        )
+    return dtype
+
+
+def encode_small(value: Any) -> Any:
+    """The node of a Size, dtype or device, or None when `value` is something else."""
+    if isinstance(value, torch.Size):
+        return {"torch.size": list(value)}
+    if isinstance(value, torch.dtype):
+        return {"torch.dtype": dtype_name(value)}
+    if isinstance(value, torch.device):
+        return {"torch.device": str(value)}
+    return None
+
+
+def decode_small(tag: str, body: Any) -> Any:
+    if tag == "torch.size":
+        return torch.Size(body)
+    return decode_dtype(body) if tag == "torch.dtype" else torch.device(body)
+
+
+def view(tensor: torch.Tensor, path: Path, replicated: bool) -> View:
+    _refuse_unusual(tensor, path)
+    node: dict[str, Any] = {"dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
+    if tensor.requires_grad:
+        node["requires_grad"] = True
+    if type(tensor) is torch.nn.Parameter:
+        node["parameter"] = True
+    tensor = tensor.detach()
+    storage = tensor.untyped_storage()
+    return View(
+        name=paths.name(path),
+        node=node,
+        dtype=node["dtype"],
+        shape=tuple(tensor.shape),
+        stride=tensor.stride(),
+        itemsize=tensor.element_size(),
+        address=tensor.data_ptr(),
+        owner=("torch", storage.data_ptr()),
+        origin=storage.data_ptr(),
+        replicated=replicated,
+        densify=lambda: _held(tensor.resolve_conj().resolve_neg().contiguous()),
+        extent=lambda low, nbytes: _extent(tensor, low, nbytes),
+        must_densify=tensor.is_conj() or tensor.is_neg(),
+    )
+
+
+def _refuse_unusual(tensor: torch.Tensor, path: Path) -> None:
+    if type(tensor) not in _TENSOR_TYPES:
+        kind, remedy = f"a {type(tensor).__name__}", "store its plain tensors, one by one"
+    elif tensor.layout is not torch.strided:
+        kind, remedy = f"a tensor of layout {tensor.layout}", "store its values and indices, or call .to_dense()"
+    elif tensor.is_quantized:
+        kind, remedy = "a quantized tensor", "store its int_repr(), scale and zero point"
+    elif tensor.is_meta:
+        kind, remedy = "a tensor on the meta device, which has no values,", "materialise it first"
+    elif tensor.is_nested:
+        kind, remedy = "a nested tensor", "store its components as a list"
+    else:
+        return
+    raise InvalidError(f"{paths.shown(path)}: {kind} can't be stored; hint: {remedy}")
+
+
+def _held(tensor: torch.Tensor) -> tuple[int, Any]:
+    host = tensor.cpu()
+    return host.data_ptr(), host
+
+
+def _extent(tensor: torch.Tensor, low: int, nbytes: int) -> tuple[int, Any]:
+    if tensor.device.type == "cpu":
+        return low, tensor
+    storage = tensor.untyped_storage()
+    run = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+    run.set_(storage, low - storage.data_ptr(), (nbytes,), (1,))
+    return _held(run)
+
+
+def is_generator_state(tensor: torch.Tensor) -> bool:
+    """Whether it may be what `get_rng_state` returned; these differ by rank."""
+    return tensor.ndim == 1 and tensor.dtype == torch.uint8 and tensor.numel() <= GENERATOR_STATE_BYTES
+
+
+def address(tensor: torch.Tensor) -> int:
+    return tensor.data_ptr()
+
+
+def allocate(nbytes: int) -> torch.Tensor:
+    """Memory for a buffer of several views, or of one with steps."""
+    return torch.empty(nbytes, dtype=torch.uint8)
+
+
+def allocate_for(node: dict[str, Any]) -> torch.Tensor:
+    """A tensor with a storage of its own, for a buffer that holds just this contiguous one."""
+    return torch.empty(node["shape"], dtype=decode_dtype(node["dtype"]))
+
+
+def build(node: dict[str, Any], memory: torch.Tensor) -> torch.Tensor:
+    """The view that `node` describes, over `memory` (uint8)."""
+    dtype, shape = decode_dtype(node["dtype"]), node["shape"]
+    tensor = torch.empty(0, dtype=dtype)
+    stride = node.get("stride") or _contiguous(shape)
+    tensor.set_(memory.untyped_storage(), node.get("offset", 0) // tensor.element_size(), shape, stride)
+    return tensor
+
+
+def _contiguous(shape: list[int]) -> list[int]:
+    return [math.prod(max(size, 1) for size in shape[number + 1 :]) for number in range(len(shape))]
+
+
+def finish(node: dict[str, Any], tensor: torch.Tensor) -> torch.Tensor:
+    """Gives back what makes it a leaf or a parameter."""
+    if node.get("parameter"):
+        return torch.nn.Parameter(tensor, requires_grad=bool(node.get("requires_grad")))
+    return tensor.requires_grad_() if node.get("requires_grad") else tensor
+
+
+def copy_into(target: torch.Tensor, value: torch.Tensor) -> None:
+    """In place, whatever the target's device and strides; autograd does not see it."""
+    with torch.no_grad():
+        target.copy_(value)
