@@ -23,8 +23,8 @@ fix: ## what check can mend by itself
 	cargo fmt --all
 	python=$(TEST_PYTHON); $$python -m ruff check --fix .; $$python -m ruff format .
 
-# tests/cluster drives the executable; it joins `make test` with `make build`.
+# tests/cluster drives the executable, tests/torch needs torch: they join `make test` with `make build`.
 test: ## everything that runs without the executable
 	@echo "needs: Rust, Python 3.11 with venv; 3 GB of disk; 10 minutes the first time, 2 afterwards"
 	cargo test
-	python=$(TEST_PYTHON); PYTHONPATH=pylib/python $$python -m pytest tests --ignore tests/cluster
+	python=$(TEST_PYTHON); PYTHONPATH=pylib/python $$python -m pytest tests --ignore tests/cluster --ignore tests/torch
