@@ -38,7 +38,8 @@ async fn every_rank_learns_its_place_and_its_output_is_kept() {
 async fn lost_rank_restarts_all_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let script = "echo started; test -e $FOLDER/second && exit 0; \
-                  if [ $RANK = 1 ]; then touch $FOLDER/second; kill -9 $$; fi; sleep 600";
+                  if [ $RANK = 0 ]; then touch $FOLDER/first; sleep 600; fi; \
+                  until test -e $FOLDER/first; do sleep 0.01; done; touch $FOLDER/second; kill -9 $$";
     let mut options = options(folder.path(), 2, script);
     options.max_restarts = 1;
     assert_eq!(launch(&options).await.unwrap(), 0);
