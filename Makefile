@@ -14,17 +14,16 @@ TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-check: ## format, lints, types; no test is run
+check: ## format, lints, types, and the tests that need only the toolchains
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	python=$(TEST_PYTHON); $$python -m ruff check .; $$python -m ruff format --check .
+	python=$(TEST_PYTHON); $$python -m ruff check .; $$python -m ruff format --check .; $$python -m mypy
+	cargo test
+	python=$(TEST_PYTHON); $$python -m pytest tests --ignore tests/cluster --ignore tests/torch
 
 fix: ## what check can mend by itself
 	cargo fmt --all
 	python=$(TEST_PYTHON); $$python -m ruff check --fix .; $$python -m ruff format .
 
-# tests/cluster drives the executable, tests/torch needs torch: they join `make test` with `make build`.
-test: ## everything that runs without the executable
-	@echo "needs: Rust, Python 3.11 with venv; 3 GB of disk; 10 minutes the first time, 2 afterwards"
-	cargo test
-	python=$(TEST_PYTHON); PYTHONPATH=pylib/python $$python -m pytest tests --ignore tests/cluster --ignore tests/torch
+test: ## everything; says first what it needs (PYTEST='-k crash' passes words on to pytest)
+	@$(PYTHON) scripts/test.py

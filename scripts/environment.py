@@ -7,12 +7,15 @@ An environment that is there already is used as it is; one that was being made w
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -23,23 +26,61 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strata"
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Held while `folder` is being made: a second make waits and then finds it complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(folder.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def pins(requirements: Path) -> set[str]:
+    """The packages of the file and of those it includes with -r: what the environment is keyed by."""
+    found: set[str] = set()
+    for line in requirements.read_text().splitlines():
+        if line.startswith("-r "):
+            found |= pins(requirements.parent / line.removeprefix("-r ").strip())
+        elif line and not line.startswith("#"):
+            found.add(line)
+    return found
+
+
+def folder_of(requirements: Path) -> Path:
+    key = hashlib.sha256("\n".join([*sorted(pins(requirements)), sys.version]).encode())
+    return cache_folder() / "venvs" / f"{requirements.stem}-{key.hexdigest()[:16]}"
+
+
+def complete(requirements: Path) -> bool:
+    return (folder_of(requirements) / "complete").exists()
+
+
 def environment(requirements: Path) -> Path:
     """The interpreter of an environment that holds exactly `requirements`.
 
     Raises:
         CalledProcessError: pip could not install them; its output has been shown.
     """
-    content = requirements.read_bytes() + sys.version.encode()
-    folder = cache_folder() / "venvs" / f"{requirements.stem}-{hashlib.sha256(content).hexdigest()[:16]}"
+    folder = folder_of(requirements)
     python = folder / "bin" / "python"
-    whole = folder / "complete"
-    if not whole.exists():
-        print(f"installing {requirements.name} into the cache", file=sys.stderr)
-        shutil.rmtree(folder, ignore_errors=True)
-        venv.create(folder, with_pip=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
-        subprocess.run(pip, check=True, stdout=sys.stderr)
-        whole.touch()
+    if not complete(requirements):
+        with alone(folder):
+            if not complete(requirements):
+                print(f"installing {requirements.name} into {folder}", file=sys.stderr)
+                shutil.rmtree(folder, ignore_errors=True)
+                venv.create(folder, with_pip=True)
+                # pip's own cache would hold the same gigabytes a second time.
+                pip: list[str | Path] = [
+                    python,
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "--no-cache-dir",
+                ]
+                subprocess.run([*pip, "-r", requirements], check=True, stdout=sys.stderr)
+                (folder / "complete").touch()
     return python
 
 

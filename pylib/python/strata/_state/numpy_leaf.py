@@ -26,7 +26,7 @@ def encode_dtype(dtype: np.dtype[Any], path: Path) -> Any:
         return {"ml_dtypes": dtype.name}
     if dtype.metadata is not None or _is_opaque(dtype):
         raise InvalidError(f"{paths.shown(path)}: the dtype {dtype} can't be stored; {_HINT_OBJECT}")
-    return np.lib.format.dtype_to_descr(dtype)
+    return np.lib.format.dtype_to_descr(dtype)  # type: ignore[no-untyped-call]
 
 
 def _is_opaque(dtype: np.dtype[Any]) -> bool:
@@ -42,8 +42,9 @@ def decode_dtype(node: Any) -> np.dtype[Any]:
                 f"restoring an array of {node['ml_dtypes']}: ml_dtypes is not installed; hint: pip install ml_dtypes"
             ) from None
         dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, node["ml_dtypes"]))
-        return dtype
-    return np.lib.format.descr_to_dtype(_as_descr(node))
+    else:
+        dtype = np.lib.format.descr_to_dtype(_as_descr(node))  # type: ignore[no-untyped-call]
+    return dtype
 
 
 def _as_descr(node: Any) -> Any:

@@ -104,11 +104,11 @@ def _extent(tensor: torch.Tensor, low: int, nbytes: int) -> tuple[int, Any]:
 
 def is_generator_state(tensor: torch.Tensor) -> bool:
     """Whether it may be what `get_rng_state` returned; these differ by rank."""
-    return tensor.ndim == 1 and tensor.dtype == torch.uint8 and tensor.numel() <= GENERATOR_STATE_BYTES
+    return bool(tensor.ndim == 1 and tensor.dtype == torch.uint8 and tensor.numel() <= GENERATOR_STATE_BYTES)
 
 
 def address(tensor: torch.Tensor) -> int:
-    return tensor.data_ptr()
+    return int(tensor.data_ptr())
 
 
 def allocate(nbytes: int) -> torch.Tensor:

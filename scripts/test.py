@@ -1,0 +1,84 @@
+"""`make test`: everything that is tested, in one go, and what it needs before that.
+
+A part that can't be had here (no Go toolchain, torch not downloadable) is named and left out on a person's machine;
+where CI is set it is a failure. Words after `--` go to pytest: `make test PYTEST='-k crash --rounds 500'`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import debian
+import gotool
+import needs
+from environment import environment
+
+SCRIPTS = Path(__file__).resolve().parent
+ROOT = SCRIPTS.parent
+STRICT = "CI" in os.environ
+
+left_out: list[str] = []
+
+
+def main() -> int:
+    packages = debian.wanted(SCRIPTS / "debian.txt")
+    needs.announce(packages)
+    if absent := needs.absent_toolchains():
+        print(f"these are missing: {', '.join(absent)}; hint: install Rust from rustup.rs, a C compiler with apt")
+        return 2
+    if not debian.install(packages):
+        return 2
+    # Downloads wait for the network while cargo compiles.
+    with ThreadPoolExecutor() as pool:
+        python = pool.submit(environment, SCRIPTS / "torch.txt")
+        s3 = pool.submit(gotool.tool, "versitygw")
+        step("Rust tests", ["cargo", "test", *(["--locked"] if STRICT else [])])
+    pytest(python, s3)
+    for line in left_out:
+        print(f"LEFT OUT: {line}")
+    return 0
+
+
+def pytest(python: Future[Path], s3: Future[Path]) -> None:
+    env = dict(os.environ, PYTHONPATH=str(ROOT / "pylib" / "python"))
+    # tests/cluster drives the executable, tests/torch imports the wheel: they join with `make build`.
+    without = ["--ignore", "tests/cluster", "--ignore", "tests/torch"]
+    arguments = [*shlex.split(os.environ.get("PYTEST", "")), *without]
+    if path := have(s3, "tests against a real S3 server (tests/cluster)"):
+        env["STRATA_VERSITYGW"] = str(path)
+    interpreter = have(python, "tests with torch (tests/torch, and torch states in tests/cluster)")
+    if interpreter is None:
+        interpreter = environment(SCRIPTS / "test.txt")
+    step("Python tests", [interpreter, "-m", "pytest", "tests", *arguments], env)
+
+
+def have(part: Future[Path], what: str) -> Path | None:
+    """The part, or None with a note for the end; in CI a part that can't be had ends the run."""
+    try:
+        return part.result()
+    except (OSError, subprocess.CalledProcessError) as error:
+        if STRICT:
+            raise SystemExit(f"{what}: {error}") from error
+        left_out.append(f"{what}: {error}")
+        return None
+
+
+def step(name: str, command: list[str | Path], env: dict[str, str] | None = None) -> None:
+    """Runs from the root of the checkout; a failure ends everything with its exit code."""
+    print(f"== {name}: {shlex.join(map(str, command))}", flush=True)
+    started = time.monotonic()
+    code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+    print(f"== {name}: {'passed' if code == 0 else f'failed with {code}'}", end=" ")
+    print(f"after {time.monotonic() - started:.0f} s", flush=True)
+    if code:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
