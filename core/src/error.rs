@@ -104,7 +104,9 @@ impl Kind {
 
     fn from_grpc(code: tonic::Code) -> Kind {
         match code {
-            tonic::Code::InvalidArgument | tonic::Code::OutOfRange | tonic::Code::Unimplemented => Kind::Invalid,
+            tonic::Code::InvalidArgument | tonic::Code::OutOfRange | tonic::Code::Unimplemented => {
+                Kind::Invalid
+            }
             tonic::Code::NotFound => Kind::NotFound,
             tonic::Code::AlreadyExists | tonic::Code::Aborted => Kind::Conflict,
             tonic::Code::FailedPrecondition => Kind::Fenced,
@@ -199,9 +201,11 @@ impl Error {
             Io::StorageFull | Io::QuotaExceeded | Io::OutOfMemory => Kind::Overloaded,
             Io::TimedOut => Kind::Timeout,
             Io::InvalidInput | Io::IsADirectory | Io::NotADirectory | Io::InvalidFilename => Kind::Invalid,
-            Io::ConnectionRefused | Io::ConnectionReset | Io::BrokenPipe | Io::NotConnected | Io::HostUnreachable => {
-                Kind::Unavailable
-            }
+            Io::ConnectionRefused
+            | Io::ConnectionReset
+            | Io::BrokenPipe
+            | Io::NotConnected
+            | Io::HostUnreachable => Kind::Unavailable,
             _ => Kind::Unavailable,
         };
         Error::new(kind, format!("{doing}: {error}"))
@@ -286,7 +290,8 @@ mod tests {
     #[test]
     fn error_reads_the_same_on_both_sides_of_the_wire() {
         for kind in Kind::ALL {
-            let error = Error::new(kind, "saving step 3: größer").hint("do ä").retry_after(Duration::from_millis(7));
+            let error =
+                Error::new(kind, "saving step 3: größer").hint("do ä").retry_after(Duration::from_millis(7));
             let back = Error::from(tonic::Status::from(error.clone()));
             assert_eq!(back, error);
         }

@@ -2,11 +2,15 @@
 //! Called by the sidecar (and by `inspect`, `verify` without one). Never decides which step is newest: the
 //! coordinator does.
 
+mod restore;
 mod share;
+mod store;
 mod types;
 
 pub use crate::format::Attempt;
+pub use restore::RankRestore;
 pub use share::NodeShare;
+pub use store::JobStore;
 pub use types::{
     Attached, BaseSlot, Commit, Durable, Inspection, ListedStep, PersistRequest, RankSlot, Report, Takeover,
     TensorInfo,
