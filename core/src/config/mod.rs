@@ -17,7 +17,7 @@ pub use environment::Environment;
 pub use example::example;
 pub use keys::{
     CheckpointConfig, Config, CoordinatorConfig, JobConfig, KeySpec, LogConfig, SECTIONS, SectionSpec,
-    SidecarConfig, StoreConfig,
+    SidecarConfig, StoreConfig, find,
 };
 pub use load::{Loaded, check, find_file};
 pub use resolve::{Flag, Origin};
