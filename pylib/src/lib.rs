@@ -1,9 +1,16 @@
 //! `strata._core`: the Python face of strata-core. Here: argument conversion, release of the interpreter lock, error
-//! conversion. The executable registers the module as a built-in one, the wheel carries it as an extension.
+//! conversion; one file a concept. The executable registers the module as a built-in one, the wheel carries it as an
+//! extension. Never any logic: what a call does lies in core.
 
 mod blocking;
 mod config;
+mod connect;
+mod data;
 mod errors;
+mod restore;
+mod save;
+mod session;
+mod steps;
 
 use pyo3::prelude::*;
 
@@ -12,7 +19,19 @@ pub mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::blocking::CancelToken;
+    #[pymodule_export]
     use crate::config::{config_check, config_default, config_example, config_show};
+    #[pymodule_export]
+    use crate::connect::{connect, job_name, private_places};
+    #[pymodule_export]
+    use crate::data::{Batches, Buffer};
+    #[pymodule_export]
+    use crate::restore::Restore;
+    #[pymodule_export]
+    use crate::save::SaveHandle;
+    #[pymodule_export]
+    use crate::session::Session;
 
     /// The version of this build.
     #[pyfunction]

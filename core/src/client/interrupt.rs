@@ -38,7 +38,8 @@ pub(super) fn block_on<T>(
     let deadline = Instant::now() + timeout.min(Duration::from_secs(86_400 * 365)) + GRACE;
     runtime::handle()?.block_on(async {
         tokio::pin!(future);
-        let mut ask = tokio::time::interval(ASK_EVERY);
+        // Not at once: asking takes the interpreter lock, and most calls are answered sooner.
+        let mut ask = tokio::time::interval_at(tokio::time::Instant::now() + ASK_EVERY, ASK_EVERY);
         loop {
             tokio::select! {
                 biased;

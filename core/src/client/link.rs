@@ -16,7 +16,9 @@ use crate::error::{Error, Kind, Result};
 use crate::proto::v1::session_event::Event;
 use crate::proto::v1::session_request::Request;
 use crate::proto::v1::sidecar_client::SidecarClient;
-use crate::proto::v1::{AnswerPreemptionRequest, Goodbye, Hello, SessionEvent, SessionRequest, Welcome};
+use crate::proto::v1::{
+    self, AnswerPreemptionRequest, Goodbye, Hello, SessionEvent, SessionRequest, Welcome,
+};
 use crate::version;
 
 const FIRST_RETRY: Duration = Duration::from_millis(20);
@@ -36,8 +38,9 @@ pub(super) async fn open(
     resume: u64,
 ) -> Result<(Stream, Welcome)> {
     let doing = || format!("joining job {} as rank {} of {}", options.job, options.rank, options.world_size);
+    let own = options.version.as_deref().unwrap_or(crate::VERSION);
     let hello = Hello {
-        version: Some(version::ours()),
+        version: Some(v1::Version { version: own.to_owned(), ..version::ours() }),
         job: options.job.to_string(),
         rank: options.rank.0,
         world_size: options.world_size.0,
@@ -61,12 +64,9 @@ pub(super) async fn open(
         None => return Err(Error::unavailable(format!("{}: the sidecar ended the stream", doing()))),
     };
     let theirs = welcome.version.as_ref().map(|version| version.version.as_str()).unwrap_or("unknown");
-    if !version::work_together(crate::VERSION, theirs) {
-        return Err(Error::invalid(format!(
-            "client {} can't speak to sidecar {theirs} at {socket}",
-            crate::VERSION
-        ))
-        .hint("run \"strata wheel .\" on this node and install it"));
+    if !version::work_together(own, theirs) {
+        return Err(Error::invalid(format!("client {own} can't speak to sidecar {theirs} at {socket}"))
+            .hint("run \"strata wheel .\" on this node and install it"));
     }
     Ok((Stream { requests, events }, welcome))
 }

@@ -19,4 +19,6 @@ pub struct ConnectOptions {
     pub token: Option<String>,
     /// For `connect`, and for the client's own reconnecting.
     pub timeout: Duration,
+    /// What to call this client's version; None: this build's. Tests claim another.
+    pub version: Option<String>,
 }

@@ -1,0 +1,219 @@
+//! A rank's membership: every call of `strata.Job` that goes to the sidecar.
+
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use strata_core::client::{self, SaveRequest, slot_bytes};
+use strata_core::ids::Step;
+
+use crate::blocking::{blocking, seconds};
+use crate::data::{self, Batches};
+use crate::errors::Result;
+use crate::restore::{self, Restore};
+use crate::save::{self, Position, Request, SaveHandle, Tensor};
+use crate::steps::step_info;
+
+/// One rank's session with its sidecar, from `connect` to `close`.
+#[pyclass(frozen, module = "strata._core")]
+pub struct Session {
+    session: client::Session,
+}
+
+impl Session {
+    pub fn new(session: client::Session) -> Session {
+        Session { session }
+    }
+}
+
+#[pymethods]
+impl Session {
+    #[getter]
+    fn job(&self) -> String {
+        self.session.job().to_string()
+    }
+
+    #[getter]
+    fn rank(&self) -> u32 {
+        self.session.rank().0
+    }
+
+    #[getter]
+    fn world_size(&self) -> u32 {
+        self.session.world_size().0
+    }
+
+    #[getter]
+    fn generation(&self) -> u64 {
+        self.session.generation().0
+    }
+
+    /// Path of the socket that answered.
+    #[getter]
+    fn socket(&self) -> PathBuf {
+        self.session.socket().to_owned()
+    }
+
+    /// URL of the job's store.
+    #[getter]
+    fn store(&self) -> Result<String> {
+        Ok(self.session.store()?)
+    }
+
+    /// What went wrong in the background since it was last asked.
+    fn take_warnings(&self) -> Vec<String> {
+        self.session.take_warnings()
+    }
+
+    /// Returns when the declared world is complete: the generation's number.
+    #[pyo3(signature = (timeout=None))]
+    fn wait_world(&self, py: Python<'_>, timeout: Option<f64>) -> Result<u64> {
+        let timeout = seconds(timeout)?;
+        Ok(blocking(py, |interrupt| self.session.wait_world(timeout, interrupt))?.generation)
+    }
+
+    /// Sizes the arena for a state of this layout (addresses are not read) and pre-faults it in the background.
+    #[pyo3(signature = (tree, tensors, timeout=None))]
+    fn prepare(&self, py: Python<'_>, tree: &[u8], tensors: Vec<Tensor>, timeout: Option<f64>) -> Result<()> {
+        let timeout = seconds(timeout)?;
+        let bytes = slot_bytes(tree, &save::sources(tensors));
+        blocking(py, |interrupt| self.session.prepare(bytes, timeout, interrupt))
+    }
+
+    /// Copies the state into a slot and seals it. Every tensor's address must be readable for its bytes until this
+    /// returns.
+    #[pyo3(signature = (step, kind, tree, tensors, *, ranks, data, metrics, meta))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python call")]
+    fn save(
+        &self,
+        py: Python<'_>,
+        step: u64,
+        kind: &str,
+        tree: Vec<u8>,
+        tensors: Vec<Tensor>,
+        ranks: Vec<u32>,
+        data: Vec<Position>,
+        metrics: String,
+        meta: String,
+    ) -> Result<SaveHandle> {
+        let request = Request(SaveRequest {
+            step: Step(step),
+            kind: save::kind(kind)?,
+            tree,
+            tensors: save::sources(tensors),
+            ranks,
+            data: data.into_iter().map(save::position).collect(),
+            metrics_json: metrics,
+            meta_json: meta,
+            threads: None,
+        });
+        Ok(SaveHandle::new(blocking(py, |interrupt| request.run(&self.session, interrupt))?))
+    }
+
+    /// Brings the rank's part of a step into a leased slot; None when the job has no step.
+    #[pyo3(signature = (step, *, only, source, on_damage, timeout))]
+    fn restore(
+        &self,
+        py: Python<'_>,
+        step: Option<u64>,
+        only: Option<String>,
+        source: &str,
+        on_damage: &str,
+        timeout: Option<f64>,
+    ) -> Result<Option<Restore>> {
+        let timeout = seconds(timeout)?;
+        restore::restore(py, &self.session, step, only, (source, on_damage), timeout)
+    }
+
+    #[pyo3(signature = (name, timeout=None))]
+    fn barrier(&self, py: Python<'_>, name: &str, timeout: Option<f64>) -> Result<()> {
+        let timeout = seconds(timeout)?;
+        blocking(py, |interrupt| self.session.barrier(name, timeout, interrupt))
+    }
+
+    #[pyo3(signature = (step, timeout=None))]
+    fn reached_preemption(&self, py: Python<'_>, step: u64, timeout: Option<f64>) -> Result<bool> {
+        let timeout = seconds(timeout)?;
+        blocking(py, |interrupt| self.session.reached_preemption(Step(step), timeout, interrupt))
+    }
+
+    /// Tells all ranks that this one is to stop; returns at once.
+    fn notify_preemption(&self) -> Result<()> {
+        Ok(self.session.notify_preemption()?)
+    }
+
+    fn latest_step(&self, py: Python<'_>) -> Result<Option<u64>> {
+        let step = blocking(py, |interrupt| self.session.latest_step(interrupt))?;
+        Ok(step.map(|step| step.0))
+    }
+
+    /// Every committed step's fields, ascending.
+    fn all_steps<'py>(&self, py: Python<'py>) -> Result<Vec<Bound<'py, PyDict>>> {
+        let steps = blocking(py, |interrupt| self.session.all_steps(interrupt))?;
+        steps.iter().map(|info| Ok(step_info(py, info)?)).collect()
+    }
+
+    fn set_pinned(&self, py: Python<'_>, step: u64, pinned: bool) -> Result<()> {
+        blocking(py, |interrupt| match pinned {
+            true => self.session.pin(Step(step), interrupt),
+            false => self.session.unpin(Step(step), interrupt),
+        })?;
+        Ok(())
+    }
+
+    /// Removes a step: bytes freed.
+    #[pyo3(signature = (step, force=false))]
+    fn delete(&self, py: Python<'_>, step: u64, force: bool) -> Result<u64> {
+        blocking(py, |interrupt| self.session.delete(Step(step), force, interrupt))
+    }
+
+    /// Scans the path where it can be read, and makes the dataset known to the job: its number of samples.
+    #[pyo3(signature = (id, *, path, format, total_samples, shard_size, shuffle, seed, dtype, sample_len))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python call")]
+    fn register_dataset(
+        &self,
+        py: Python<'_>,
+        id: String,
+        path: PathBuf,
+        format: &str,
+        total_samples: u64,
+        shard_size: u64,
+        shuffle: bool,
+        seed: u64,
+        dtype: &str,
+        sample_len: u32,
+    ) -> Result<u64> {
+        let shape = data::Shape { path, format, dtype, sample_len };
+        let counts = data::Counts { total_samples, shard_size, shuffle, seed };
+        let spec = blocking(py, |interrupt| {
+            let spec = data::resolved(id, shape, counts)?;
+            self.session.register_dataset(spec.into(), interrupt)
+        })?;
+        Ok(spec.total_samples)
+    }
+
+    /// This rank's batches of a registered dataset, from `at` (a position and the world size that reached it) or from
+    /// the beginning.
+    #[pyo3(signature = (id, batch_size, tail, at=None))]
+    fn batches(
+        &self,
+        py: Python<'_>,
+        id: &str,
+        batch_size: u64,
+        tail: &str,
+        at: Option<(Position, u32)>,
+    ) -> Result<Batches> {
+        let at = at.map(|(position, world)| (save::position(position), world));
+        blocking(py, |interrupt| {
+            let spec = self.session.dataset(id, interrupt)?;
+            Batches::open(spec, self.session.rank(), self.session.world_size(), batch_size, tail, at)
+        })
+    }
+
+    /// Leaves the generation in good order.
+    #[pyo3(signature = (timeout=None))]
+    fn close(&self, py: Python<'_>, timeout: Option<f64>) -> Result<()> {
+        let timeout = seconds(timeout)?;
+        blocking(py, |interrupt| self.session.close(timeout, interrupt))
+    }
+}
