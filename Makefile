@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON ?= python3
 TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 
-.PHONY: help check fix test
+.PHONY: help check fix test stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,6 +18,7 @@ check: ## format, lints, types, and the tests that need only the toolchains
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	python=$(TEST_PYTHON); $$python -m ruff check .; $$python -m ruff format --check .; $$python -m mypy
+	$(PYTHON) scripts/stubs.py --check
 	cargo test
 	python=$(TEST_PYTHON); $$python -m pytest tests --ignore tests/cluster --ignore tests/torch
 
@@ -27,3 +28,6 @@ fix: ## what check can mend by itself
 
 test: ## everything; says first what it needs (PYTEST='-k crash' passes words on to pytest)
 	@$(PYTHON) scripts/test.py
+
+stubs: ## the Python stubs of the gRPC services, after a change in proto/
+	@$(PYTHON) scripts/stubs.py

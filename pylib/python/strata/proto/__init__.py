@@ -1,0 +1,6 @@
+"""The gRPC services as Python stubs, for tests and operators' scripts; needs the extra `grpc` of the wheel.
+
+    from strata.proto.strata.v1 import coordinator_pb2, coordinator_pb2_grpc
+
+Made by scripts/stubs.py from proto/; what the messages mean is written there. Independent of `strata._core`.
+"""

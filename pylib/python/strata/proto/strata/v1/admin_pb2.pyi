@@ -1,0 +1,112 @@
+from strata.proto.strata.v1 import common_pb2 as _common_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetVersionRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    def __init__(self, job: _Optional[str] = ...) -> None: ...
+
+class DrainJobRequest(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    def __init__(self, job: _Optional[str] = ...) -> None: ...
+
+class DrainJobReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Status(_message.Message):
+    __slots__ = ("version", "role", "cluster", "uptime_ms", "nodes", "jobs")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    version: _common_pb2.Version
+    role: str
+    cluster: str
+    uptime_ms: int
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeStatus]
+    jobs: _containers.RepeatedCompositeFieldContainer[JobStatus]
+    def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., role: _Optional[str] = ..., cluster: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ...) -> None: ...
+
+class NodeStatus(_message.Message):
+    __slots__ = ("node", "host", "attached", "silent_ms", "version")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    SILENT_MS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    host: str
+    attached: bool
+    silent_ms: int
+    version: str
+    def __init__(self, node: _Optional[str] = ..., host: _Optional[str] = ..., attached: _Optional[bool] = ..., silent_ms: _Optional[int] = ..., version: _Optional[str] = ...) -> None: ...
+
+class JobStatus(_message.Message):
+    __slots__ = ("job", "job_uuid", "store", "generation", "world_size", "ranks", "missing_ranks", "pending", "latest_step", "committed_steps", "last_warning")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    JOB_UUID_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    WORLD_SIZE_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_RANKS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    LATEST_STEP_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_STEPS_FIELD_NUMBER: _ClassVar[int]
+    LAST_WARNING_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    job_uuid: str
+    store: str
+    generation: int
+    world_size: int
+    ranks: _containers.RepeatedCompositeFieldContainer[RankStatus]
+    missing_ranks: _containers.RepeatedScalarFieldContainer[int]
+    pending: _containers.RepeatedCompositeFieldContainer[PendingStep]
+    latest_step: int
+    committed_steps: int
+    last_warning: str
+    def __init__(self, job: _Optional[str] = ..., job_uuid: _Optional[str] = ..., store: _Optional[str] = ..., generation: _Optional[int] = ..., world_size: _Optional[int] = ..., ranks: _Optional[_Iterable[_Union[RankStatus, _Mapping]]] = ..., missing_ranks: _Optional[_Iterable[int]] = ..., pending: _Optional[_Iterable[_Union[PendingStep, _Mapping]]] = ..., latest_step: _Optional[int] = ..., committed_steps: _Optional[int] = ..., last_warning: _Optional[str] = ...) -> None: ...
+
+class RankStatus(_message.Message):
+    __slots__ = ("rank", "host", "node", "state", "progress")
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    host: str
+    node: str
+    state: str
+    progress: _common_pb2.Progress
+    def __init__(self, rank: _Optional[int] = ..., host: _Optional[str] = ..., node: _Optional[str] = ..., state: _Optional[str] = ..., progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ...) -> None: ...
+
+class PendingStep(_message.Message):
+    __slots__ = ("step", "generation", "sealed", "durable", "missing")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    DURABLE_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    generation: int
+    sealed: _containers.RepeatedScalarFieldContainer[int]
+    durable: _containers.RepeatedScalarFieldContainer[int]
+    missing: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, step: _Optional[int] = ..., generation: _Optional[int] = ..., sealed: _Optional[_Iterable[int]] = ..., durable: _Optional[_Iterable[int]] = ..., missing: _Optional[_Iterable[int]] = ...) -> None: ...
