@@ -63,6 +63,16 @@ fn options(
     })
 }
 
+/// The socket of this node's sidecar: the named one, or the first of the usual places that answers. Does not wait.
+#[pyfunction]
+#[pyo3(signature = (socket=None))]
+pub fn find_sidecar(py: Python<'_>, socket: Option<PathBuf>) -> Result<PathBuf> {
+    blocking(py, |interrupt| {
+        let candidates = locate::socket_candidates(&Environment::process(), socket.as_deref());
+        client::find_sidecar(&candidates, interrupt)
+    })
+}
+
 /// The job's name: the argument, STRATA_JOB, or "default".
 #[pyfunction]
 #[pyo3(signature = (job=None))]

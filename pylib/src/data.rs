@@ -55,14 +55,14 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Resumes at `at`, reached by a world of its own size; another batch or world size begins a new segment there.
+    /// Resumes at `at`; another batch size begins a new segment there.
     pub fn open(
         spec: v1::DatasetSpec,
         rank: Rank,
         world: WorldSize,
         batch_size: u64,
         tail: &str,
-        at: Option<(v1::DataPosition, u32)>,
+        at: Option<v1::DataPosition>,
     ) -> CoreResult<Batches> {
         let spec = DatasetSpec::try_from(spec)?;
         let tail = match tail {
@@ -79,10 +79,14 @@ impl Batches {
         };
         let cursor = match at {
             None => Cursor::new(spec.id.as_str(), spec.version, 0, batch_size, world)?,
-            Some((position, reached_by)) => {
-                let reached = Cursor::from_position(&position, WorldSize(reached_by))?;
-                let same = reached.segment.batch == batch_size && reached.segment.world == world;
-                if same { reached } else { reached.resized(batch_size, world)? }
+            Some(position) => {
+                // Where the epoch stands does not depend on the world that got there.
+                let reached = Cursor::from_position(&position, world)?;
+                if reached.segment.batch == batch_size {
+                    reached
+                } else {
+                    reached.resized(batch_size, world)?
+                }
             }
         };
         Ok(Batches { batches: Mutex::new(data::Batches::new(spec, rank, cursor, tail)?) })

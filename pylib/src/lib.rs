@@ -7,6 +7,7 @@ mod config;
 mod connect;
 mod data;
 mod errors;
+mod inspect;
 mod restore;
 mod save;
 mod session;
@@ -23,9 +24,11 @@ pub mod _core {
     #[pymodule_export]
     use crate::config::{config_check, config_default, config_example, config_show};
     #[pymodule_export]
-    use crate::connect::{connect, job_name, private_places};
+    use crate::connect::{connect, find_sidecar, job_name, private_places};
     #[pymodule_export]
     use crate::data::{Batches, Buffer};
+    #[pymodule_export]
+    use crate::inspect::inspect;
     #[pymodule_export]
     use crate::restore::Restore;
     #[pymodule_export]

@@ -192,8 +192,7 @@ impl Session {
         Ok(spec.total_samples)
     }
 
-    /// This rank's batches of a registered dataset, from `at` (a position and the world size that reached it) or from
-    /// the beginning.
+    /// This rank's batches of a registered dataset, from `at` or from the beginning.
     #[pyo3(signature = (id, batch_size, tail, at=None))]
     fn batches(
         &self,
@@ -201,9 +200,9 @@ impl Session {
         id: &str,
         batch_size: u64,
         tail: &str,
-        at: Option<(Position, u32)>,
+        at: Option<Position>,
     ) -> Result<Batches> {
-        let at = at.map(|(position, world)| (save::position(position), world));
+        let at = at.map(save::position);
         blocking(py, |interrupt| {
             let spec = self.session.dataset(id, interrupt)?;
             Batches::open(spec, self.session.rank(), self.session.world_size(), batch_size, tail, at)

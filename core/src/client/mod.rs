@@ -4,6 +4,7 @@
 mod arenas;
 mod call;
 mod handle;
+mod inspect;
 mod interrupt;
 mod link;
 mod options;
@@ -17,8 +18,10 @@ mod state;
 mod steps;
 
 pub use handle::{SaveHandle, SaveState, SaveStats};
+pub use inspect::inspect;
 pub use interrupt::{Interrupt, Uninterrupted};
 pub use options::ConnectOptions;
 pub use restore::{RestoreOptions, RestoredSlot};
 pub use save::{SaveRequest, SourceTensor, slot_bytes};
 pub use session::Session;
+pub use socket::find_sidecar;

@@ -6,14 +6,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixSocket, UnixStream};
 use tonic::transport::{Channel, Endpoint};
 
+use super::interrupt::{Interrupt, block_on};
 use super::runtime::ClosedInChildren;
 use crate::error::{Error, Kind, Result};
+
+/// A listening socket answers in no time, however busy its owner is.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection that forked children don't keep.
 struct Guarded {
@@ -26,6 +31,11 @@ async fn dial(path: &Path) -> io::Result<Guarded> {
     // On the list before it is connected: a fork in between would keep the other end open.
     let closed = ClosedInChildren::new(socket.as_raw_fd()).map_err(io::Error::other)?;
     Ok(Guarded { stream: socket.connect(path).await?, _closed: closed })
+}
+
+/// The first of `candidates` that a sidecar answers at; the error of [`find`] otherwise. Does not wait for one.
+pub fn find_sidecar(candidates: &[PathBuf], interrupt: &dyn Interrupt) -> Result<PathBuf> {
+    block_on("connecting to this node's sidecar", PATIENCE, interrupt, find(candidates))
 }
 
 /// The first path that a sidecar answers at. Unavailable naming each path and why not, or Denied when a socket is

@@ -1,0 +1,400 @@
+"""A rank's membership in a job: what a training script works with."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Literal
+
+from . import _background, _core, _signals
+from ._state import decode, encode, restore_into
+from ._state.rules import glob, replicated_glob, select
+from .data import Dataset, Positions, Tail, check_batch_size
+from .errors import InvalidError, StrataError
+from .handle import SaveHandle
+from .info import StepInfo
+from .kinds import FULL, PARTS, Kind
+from .restored import Restored
+
+__all__ = ["Job"]
+
+_MODES = ("auto", "copy")
+
+
+class Job:
+    """Made by `strata.connect`. Leaving `with job:` waits for the commits of its saves and raises their errors.
+
+    What failed in the background is also told on the next call, as a `StrataWarning`; training is never stopped by it.
+    Once another rank is lost every call raises `FencedError`, naming who: end the process, or call `strata.connect`
+    again to join the next generation. Every blocking call obeys Ctrl-C; `timeout` is in seconds, None the job's budget.
+    """
+
+    def __init__(self, session: _core.Session) -> None:
+        self._session = session
+        self._positions = Positions()
+        self._unsettled: dict[int, SaveHandle] = {}
+        self._closed = False
+        self._abandoned = False
+        self._watch: _signals.Watch | None = None
+
+    def _watch_sigterm(self) -> None:
+        self._watch = _signals.watch(self._session.notify_preemption)
+
+    @property
+    def name(self) -> str:
+        return self._session.job
+
+    @property
+    def rank(self) -> int:
+        return self._session.rank
+
+    @property
+    def world_size(self) -> int:
+        return self._session.world_size
+
+    @property
+    def store(self) -> str:
+        """URL of the job's store: steps lie under it in a folder of the job's name."""
+        return self._session.store
+
+    # -- saving
+
+    def prepare(self, state: Any, timeout: float | None = None) -> None:
+        """Sizes this rank's shared memory for states like `state` and touches it in the background, so that the first
+        save is as quick as later ones. Optional; no value is read.
+
+        Raises:
+            OverloadedError: memory is too short for it, with the numbers.
+            InvalidError: something in the state can't be stored; names its path.
+        """
+        self._tell()
+        plan = encode(state, replicated_glob(False))
+        tensors = [(b.name, b.dtype, list(b.shape), 0, b.nbytes, b.replicated) for b in plan.buffers]
+        self._session.prepare(plan.tree, tensors, timeout)
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        *,
+        kind: Kind = FULL,
+        mode: Literal["auto", "copy"] = "auto",
+        replicated: bool | str = False,
+        ranks: Sequence[int] | None = None,
+        metrics: Any = None,
+        meta: Any = None,
+    ) -> SaveHandle:
+        """Takes a step over and returns as soon as the tensors may change; it becomes durable in the background.
+
+        Collective: every rank (or every one of `ranks`) calls it with the same step. From its return on the step
+        survives this process (P3); it exists for others once it is committed over all ranks, atomically (P1). The
+        positions of the job's datasets are stored with it.
+
+        Args:
+            step: 0 or more; a step that is committed already is ConflictError.
+            state: nested dicts, lists and tuples of tensors, arrays and plain values.
+            kind: strata.FULL, INCREMENTAL (unchanged chunks are not stored again), MODEL_ONLY, OPTIMIZER_ONLY.
+            mode: "auto" or "copy": how the state is taken over.
+            replicated: True, or a glob over dotted tensor names: those are equal on all ranks, and are stored once.
+                States of random generators and Python values are stored per rank all the same.
+            ranks: which ranks save; None: all. The others may call too, and get a handle to the same commit.
+            metrics, meta: anything JSON holds; `all_steps` and retention rules see them.
+
+        Raises:
+            InvalidError: the state holds what can't be stored (names its path), before a byte is copied.
+            OverloadedError: memory is too short for the arena, with the numbers. A step without a free slot is no
+                error here: its handle says "skipped".
+        """
+        self._tell()
+        if mode not in _MODES:
+            raise InvalidError(f"saving step {step}: mode={mode!r} is unknown", hint=f"modes are {', '.join(_MODES)}")
+        if kind not in PARTS:
+            raise InvalidError(f"saving step {step}: kind={kind!r} is unknown", hint=f"kinds are {', '.join(PARTS)}")
+        number = _step(step)
+        plan = encode(select(state, PARTS[kind]), replicated_glob(replicated))
+        held = [buffer.hold() for buffer in plan.buffers]
+        tensors = [
+            (buffer.name, buffer.dtype, list(buffer.shape), address, buffer.nbytes, buffer.replicated)
+            for buffer, (address, _) in zip(plan.buffers, held, strict=True)
+        ]
+        handle = self._session.save(
+            number,
+            kind,
+            plan.tree,
+            tensors,
+            ranks=[] if ranks is None else sorted(set(ranks)),
+            data=self._positions.all(),
+            metrics=_json("metrics", metrics),
+            meta=_json("meta", meta),
+        )
+        del held  # kept what the addresses point to until here
+        return self._track(SaveHandle(handle, self._settled))
+
+    def wait_until_finished(self, timeout: float | None = None) -> None:
+        """Returns when every save of this job object is committed. Raises the first error among them, each once; the
+        others are its notes."""
+        self._tell()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        first: StrataError | None = None
+        for handle in list(self._unsettled.values()):
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                handle.wait_committed(left)
+            except StrataError as error:
+                if first is None:
+                    first = error
+                else:
+                    first.add_note(f"and: {error}")
+        if first is not None:
+            raise first
+
+    def _track(self, handle: SaveHandle) -> SaveHandle:
+        for step, older in list(self._unsettled.items()):
+            if older.state == "committed":
+                del self._unsettled[step]
+        self._unsettled[handle.step] = handle
+        return handle
+
+    def _settled(self, step: int) -> None:
+        self._unsettled.pop(step, None)
+
+    # -- restoring
+
+    def restore(
+        self,
+        step: int | None = None,
+        *,
+        into: Any = None,
+        only: str | None = None,
+        source: Literal["committed", "staged"] = "committed",
+        on_damage: Literal["raise", "previous"] = "raise",
+        timeout: float | None = None,
+    ) -> Restored | None:
+        """Brings back what this rank saved, every byte verified before it is seen (P2); None when the job has no step.
+
+        Collective: with `step=None` all ranks get the same step, the newest that holds the whole state. The job's
+        datasets go back to where they stood at that step.
+
+        Args:
+            step: a committed step; None: the newest whole one.
+            into: a state of the same structure, restored in place: tensors and arrays keep their identity.
+            only: glob over dotted tensor names, such as "model.*".
+            source: "staged" also admits a step that all ranks hold in memory and that is not durable yet.
+            on_damage: "previous" falls back to the step before a damaged one, on all ranks, with a warning.
+            timeout: seconds.
+
+        Raises:
+            NotFoundError: the named step does not exist.
+            CorruptCheckpointError: stored bytes are damaged, naming the object.
+            InvalidError: `into` has another structure, shape or dtype (nothing was changed); or a state without
+                layout was saved by another world size.
+            StrataTimeoutError: ranks are missing, with their numbers.
+        """
+        self._tell()
+        if only is not None:
+            glob(only)
+        number = None if step is None else _step(step)
+        found = self._session.restore(number, only=only, source=source, on_damage=on_damage, timeout=timeout)
+        if found is None:
+            return None
+        try:
+            _background.warn(
+                [f"restoring step {found.step} instead of a damaged one: {what}" for what in found.damaged]
+            )
+            state = decode(found, only) if into is None else restore_into(found, into, only)
+            info = None if found.info is None else StepInfo.from_fields(found.info)
+            self._positions.restored(found.data)
+            return Restored(found.step, state, found.source, found.committed, info)
+        finally:
+            found.release()
+
+    # -- steps
+
+    def latest_step(self) -> int | None:
+        """The newest committed step that holds the whole state."""
+        self._tell()
+        return self._session.latest_step()
+
+    def all_steps(self) -> list[int]:
+        """Every committed step, ascending."""
+        return [info.step for info in self.steps()]
+
+    def steps(self) -> list[StepInfo]:
+        """Every committed step with what is known of it, ascending."""
+        self._tell()
+        return [StepInfo.from_fields(fields) for fields in self._session.all_steps()]
+
+    def pin(self, step: int) -> None:
+        """Keeps a step from every retention rule and from `delete`. Durable.
+
+        Raises:
+            NotFoundError: it is not committed.
+        """
+        self._tell()
+        self._session.set_pinned(_step(step), True)
+
+    def unpin(self, step: int) -> None:
+        """Takes a pin back. Durable."""
+        self._tell()
+        self._session.set_pinned(_step(step), False)
+
+    def delete(self, step: int) -> int:
+        """Removes a step for good and returns how many bytes that freed; chunks that other steps refer to stay.
+
+        Raises:
+            ConflictError: it is pinned, or the newest whole step.
+        """
+        self._tell()
+        return self._session.delete(_step(step))
+
+    # -- data
+
+    def register_dataset(
+        self,
+        dataset_id: str,
+        *,
+        path: str | os.PathLike[str],
+        format: str,
+        shard_size: int,
+        total_samples: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        dtype: str | None = None,
+        sample_len: int | None = None,
+    ) -> None:
+        """Makes a dataset known to the job. Durable; every rank may call it, with the same arguments.
+
+        Args:
+            path: file or folder. Where it can be read it is scanned, and a wrong `total_samples` is InvalidError.
+            format: "tokens" (raw little-endian items; `dtype` and `sample_len` say how many make a sample). Others are
+                registered and placed by their numbers alone.
+            shard_size: samples of a shard.
+            total_samples: may be left out where the path can be read.
+            shuffle, seed: the order of samples is a function of them, the epoch, and the dataset's contents.
+
+        Raises:
+            ConflictError: another dataset has this id.
+        """
+        self._tell()
+        self._session.register_dataset(
+            dataset_id,
+            path=os.fspath(path),
+            format=format,
+            total_samples=total_samples or 0,
+            shard_size=shard_size,
+            shuffle=shuffle,
+            seed=seed,
+            dtype=dtype or "",
+            sample_len=sample_len or 0,
+        )
+
+    def dataset(self, dataset_id: str, batch_size: int, *, tail: Tail = "short") -> Dataset:
+        """This rank's share of a registered dataset, from where the restored step stood, else from its beginning.
+
+        Args:
+            batch_size: samples of one step over all ranks; need not divide anything.
+            tail: what an epoch's last step does when fewer are left: "short" (slices may be unequal or empty), "pad"
+                or "drop".
+
+        Raises:
+            NotFoundError: nobody registered it, or its files are not here.
+            ConflictError: it has changed since the restored step.
+        """
+        self._tell()
+        size = check_batch_size(dataset_id, batch_size)
+        return Dataset(self._session, self._positions, dataset_id, size, tail)
+
+    # -- together
+
+    def barrier(self, name: str, timeout: float | None = None) -> None:
+        """Returns when every rank has called it with this name.
+
+        Raises:
+            StrataTimeoutError: some have not, naming them and their hosts; calling again waits at the same barrier.
+        """
+        self._tell()
+        self._session.barrier(name, timeout)
+
+    def reached_preemption(self, step: int, timeout: float | None = None) -> bool:
+        """Whether to save and stop at this step: after SIGTERM or a drain on any rank, True on all ranks at the same
+        step. Ask once at every step's end; it costs nothing until then."""
+        self._tell()
+        if self._watch is not None:
+            self._watch.asks = True
+        return self._session.reached_preemption(_step(step), timeout)
+
+    # -- leaving
+
+    def close(self, timeout: float | None = None) -> None:
+        """Waits for the commits of this job object's saves, and leaves. Raises their errors; the job is left anyhow.
+        Closing again does nothing."""
+        if self._closed:
+            return
+        try:
+            self.wait_until_finished(timeout)
+        finally:
+            self._leave(timeout)
+
+    def _leave(self, timeout: float | None) -> None:
+        self._closed = True
+        if self._watch is not None:
+            _signals.forget(self._watch)
+        self._session.close(timeout)
+
+    def _tell(self) -> None:
+        _background.warn(self._session.take_warnings())
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+            self.close()
+        elif not self._closed and self.world_size == 1:
+            # The error in flight is the one to be seen; what was saved is committed without us.
+            self._leave_quietly(error)
+        else:
+            # With several ranks the membership ends with this process: the others learn at once whom they have lost,
+            # where a clean leave would let them wait for us.
+            self._abandoned = True
+
+    def _leave_quietly(self, error: BaseException) -> None:
+        try:
+            self._leave(None)
+        except StrataError as trouble:
+            error.add_note(f"leaving the job {self.name!r} failed too: {trouble}")
+
+    def _leave_if_abandoned(self) -> None:
+        """This process goes on after an error ended its `with job:`, and joins again."""
+        if self._abandoned and not self._closed:
+            self._leave(None)
+
+    def __repr__(self) -> str:
+        return f"<Job {self.name!r}, rank {self.rank} of {self.world_size}>"
+
+
+def _step(step: object) -> int:
+    """Also takes NumPy's whole numbers."""
+    try:
+        number = -1 if isinstance(step, bool) else step.__index__()  # type: ignore[attr-defined]
+    except AttributeError:
+        number = -1
+    if not isinstance(number, int) or not 0 <= number < 2**63:
+        raise InvalidError(f"naming a step: {step!r} is not a whole number from 0 up", hint="steps count from 0")
+    return number
+
+
+def _json(what: str, value: Any) -> str:
+    if value is None:
+        return ""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidError(
+            f"saving: {what} can't be written as JSON ({error})", hint="use dicts, lists, strings and finite numbers"
+        ) from None
