@@ -14,8 +14,8 @@ use strata_core::proto::v1::{self};
 use strata_core::telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
 
@@ -177,10 +177,10 @@ impl Dataset for Nothing {
 async fn serve_nothing(stop: CancellationToken) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let serving = Server::builder()
-        .tcp_nodelay(true)
         .add_service(DatasetServer::new(Nothing))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
     tokio::spawn(serving);
     format!("http://{address}")
 }

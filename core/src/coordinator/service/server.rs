@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use super::Services;
@@ -62,13 +62,16 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let bad = |error| Error::internal(format!("serving reflection: {error}"));
-    let mut server = Server::builder().tcp_nodelay(true);
+    let mut server = Server::builder();
     if let Some(files) = &settings.tls {
         server = server.tls_config(tls(files)?).map_err(|error| {
             Error::invalid(format!("setting up TLS with {}: {error}", files.cert.display()))
                 .hint("certificate and key must be PEM files that belong together")
         })?;
     }
+    // Without it a reply waits for the peer's delayed acknowledgement, up to 40 ms. The builder's own setting does not
+    // reach connections of a listener that is given to it.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let coordinator = v1::coordinator_server::CoordinatorServer::new(services.clone());
     let serving = server
         .add_service(health_service)
@@ -80,7 +83,7 @@ pub async fn serve(
             v1::dataset_server::DatasetServer::new(services.clone()).max_decoding_message_size(MESSAGE_LIMIT),
         )
         .add_service(v1::admin_server::AdminServer::new(services))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let patience = async {
         stop.cancelled().await;
         tokio::time::sleep(LAST_ANSWERS).await;
