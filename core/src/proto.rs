@@ -13,6 +13,44 @@ pub mod format {
 /// Encoded FileDescriptorSet of all services, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+impl v1::StepInfo {
+    /// A committed step as hooks and `strata checkpoints` tell it; the user's own metrics and meta as JSON again.
+    pub fn to_json(&self) -> serde_json::Value {
+        let data = |position: &v1::DataPosition| {
+            serde_json::json!({
+                "dataset": position.dataset,
+                "version": position.version,
+                "epoch": position.epoch,
+                "step": position.step,
+                "batch_size": position.batch_size,
+                "start": position.start,
+            })
+        };
+        serde_json::json!({
+            "step": self.step,
+            "generation": self.generation,
+            "kind": self.kind().as_str_name().trim_start_matches("SAVE_KIND_"),
+            "world_size": self.world_size,
+            "bytes": self.bytes,
+            "stored_bytes": self.stored_bytes,
+            "committed_unix_ms": self.committed_unix_ms,
+            "pinned": self.pinned,
+            "base_steps": self.base_steps,
+            "metrics": users_json(&self.metrics_json),
+            "meta": users_json(&self.meta_json),
+            "data": self.data.iter().map(data).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Text that is no JSON is passed as text.
+fn users_json(text: &str) -> serde_json::Value {
+    match text.is_empty() {
+        true => serde_json::Value::Null,
+        false => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
+    }
+}
+
 /// A rank's phase as people read it: "training", never a number.
 pub(crate) fn phase_name<S: serde::Serializer>(phase: &i32, serializer: S) -> Result<S::Ok, S::Error> {
     let name = v1::RankPhase::try_from(*phase).unwrap_or_default().as_str_name();

@@ -17,6 +17,16 @@ pub fn work_together(one: &str, other: &str) -> bool {
     one.0 == other.0 && one.1.abs_diff(other.1) <= apart
 }
 
+/// The versions that this build works with, as people write them: "0.1.x".
+pub fn partners() -> String {
+    let (major, minor) = minor(crate::VERSION).expect("cargo checks the package's version");
+    match (major, minor) {
+        (0, _) => format!("{major}.{minor}.x"),
+        (_, 0) => format!("{major}.0.x and {major}.1.x"),
+        _ => format!("{major}.{}.x to {major}.{}.x", minor - 1, minor + 1),
+    }
+}
+
 fn minor(version: &str) -> Option<(u64, u64)> {
     let mut parts = version.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))

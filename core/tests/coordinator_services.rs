@@ -119,7 +119,7 @@ async fn p7_acknowledged_commits_and_pins_survive_a_restart() {
     let mut sidecar = Sidecar::attach(&cluster, "node-a").await;
     sidecar.durable("j", open.generation, 0, 10).await;
     assert_eq!(sidecar.outcome().await.state(), step_outcome::State::Committed);
-    let delete = v1::DeleteStepRequest { job: "j".into(), step: 10, force: true };
+    let delete = v1::DeleteStepRequest { job: "j".into(), step: 10, force: true, dry_run: false };
     let error = Error::from(steps.delete_step(delete).await.unwrap_err());
     assert!(error.kind == Kind::Conflict && error.message.contains("pinned"), "{error}");
 }

@@ -8,7 +8,10 @@ mod connect;
 mod data;
 mod errors;
 mod inspect;
+mod launcher;
+mod operator;
 mod restore;
+mod roles;
 mod save;
 mod session;
 mod steps;
@@ -30,7 +33,13 @@ pub mod _core {
     #[pymodule_export]
     use crate::inspect::inspect;
     #[pymodule_export]
+    use crate::launcher::{launch, running_sidecar};
+    #[pymodule_export]
+    use crate::operator::{Operator, has_coordinator};
+    #[pymodule_export]
     use crate::restore::Restore;
+    #[pymodule_export]
+    use crate::roles::coordinator;
     #[pymodule_export]
     use crate::save::SaveHandle;
     #[pymodule_export]
@@ -40,5 +49,11 @@ pub mod _core {
     #[pyfunction]
     fn version() -> &'static str {
         strata_core::VERSION
+    }
+
+    /// (wire protocol, versions that this build works with).
+    #[pyfunction]
+    fn compatibility() -> (u32, String) {
+        (strata_core::version::PROTOCOL, strata_core::version::partners())
     }
 }

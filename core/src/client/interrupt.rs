@@ -47,7 +47,7 @@ pub(super) fn block_on<T>(
                 _ = ask.tick() => interrupt.check()?,
             }
             if Instant::now() >= deadline {
-                return Err(Error::timeout(format!("{doing}: the sidecar has not answered for {timeout:?}"))
+                return Err(Error::timeout(format!("{doing}: no answer for {timeout:?}"))
                     .hint("is it stopped? `strata status` shows it; the outcome of the call is unknown"));
             }
         }

@@ -1,5 +1,6 @@
 //! What the Python package calls: the Unix socket, the arena writer, reconnection.
-//! Called by pylib (and by the launcher for its sidecar). Never holds a tensor beyond the call that passed it.
+//! Called by pylib (and by the launcher for its sidecar); operators' commands come through [`Operator`].
+//! Never holds a tensor beyond the call that passed it.
 
 mod arenas;
 mod call;
@@ -7,6 +8,7 @@ mod handle;
 mod inspect;
 mod interrupt;
 mod link;
+mod operator;
 mod options;
 mod preemption;
 mod restore;
@@ -16,12 +18,15 @@ mod session;
 mod socket;
 mod state;
 mod steps;
+mod tls;
 
 pub use handle::{SaveHandle, SaveState, SaveStats};
 pub use inspect::inspect;
 pub use interrupt::{Interrupt, Uninterrupted};
+pub use operator::{Operator, Place};
 pub use options::ConnectOptions;
 pub use restore::{RestoreOptions, RestoredSlot};
 pub use save::{SaveRequest, SourceTensor, slot_bytes};
 pub use session::Session;
 pub use socket::find_sidecar;
+pub use tls::ClientTls;

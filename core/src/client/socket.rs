@@ -44,24 +44,30 @@ pub(super) async fn find(candidates: &[PathBuf]) -> Result<PathBuf> {
     let mut tried = Vec::new();
     let mut kind = Kind::Unavailable;
     for path in candidates {
-        let reason = match owner_problem(path) {
-            Ok(None) => match dial(path).await {
-                Ok(_) => return Ok(path.clone()),
-                Err(error) => error.to_string(),
-            },
-            Ok(Some(problem)) => {
-                kind = Kind::Denied;
-                problem
+        match probe(path).await {
+            Ok(()) => return Ok(path.clone()),
+            Err(error) => {
+                if error.kind == Kind::Denied {
+                    kind = Kind::Denied;
+                }
+                tried.push(format!("{}: {}", path.display(), error.message));
             }
-            Err(error) => error.to_string(),
-        };
-        tried.push(format!("{}: {reason}", path.display()));
+        }
     }
     Err(Error::new(
         kind,
         format!("connecting to this node's sidecar: no socket answers ({})", tried.join("; ")),
     )
     .hint("start one with `strata up` or `strata sidecar`, or set STRATA_SOCKET to its path"))
+}
+
+/// Whether somebody listens there: Unavailable with the reason alone, or Denied when the socket is another user's.
+pub(super) async fn probe(path: &Path) -> Result<()> {
+    match owner_problem(path) {
+        Ok(None) => dial(path).await.map(drop).map_err(|error| Error::unavailable(error.to_string())),
+        Ok(Some(problem)) => Err(Error::denied(problem)),
+        Err(error) => Err(Error::unavailable(error.to_string())),
+    }
 }
 
 /// A socket in a shared directory could be anybody's.

@@ -15,7 +15,7 @@ use crate::proto::v1::dataset_client::DatasetClient;
 use crate::proto::v1::{self, StepInfo};
 
 /// Larger than any listing: 100 000 steps take about 30 MB.
-const MAX_REPLY: usize = 64 << 20;
+pub(super) const MAX_REPLY: usize = 64 << 20;
 const REDIAL: Duration = Duration::from_millis(50);
 
 impl Session {
@@ -72,7 +72,7 @@ impl Session {
     pub fn delete(&self, step: Step, force: bool, interrupt: &dyn Interrupt) -> Result<u64> {
         let job = self.job().to_string();
         let reply = self.look_up(&format!("deleting step {step}"), None, interrupt, |channel| {
-            let request = v1::DeleteStepRequest { job: job.clone(), step: step.0, force };
+            let request = v1::DeleteStepRequest { job: job.clone(), step: step.0, force, dry_run: false };
             async move { CheckpointClient::new(channel).delete_step(request).await }
         })?;
         Ok(reply.freed_bytes)

@@ -81,14 +81,15 @@ impl Hooks {
         }
         let child = running.as_mut().expect("started above");
         let (name, mut request) = match call {
-            HookCall::Commit { job, step } => ("on_commit", json!({ "job": job, "step": step_json(step) })),
+            HookCall::Commit { job, step } => ("on_commit", json!({ "job": job, "step": step.to_json() })),
             HookCall::WorkerLost { job, generation, ranks, hosts, reason } => (
                 "on_worker_lost",
                 json!({ "job": job, "generation": generation, "ranks": ranks, "hosts": hosts, "reason": reason }),
             ),
-            HookCall::Retain { job, steps } => {
-                ("retain", json!({ "job": job, "steps": steps.iter().map(step_json).collect::<Vec<_>>() }))
-            }
+            HookCall::Retain { job, steps } => (
+                "retain",
+                json!({ "job": job, "steps": steps.iter().map(v1::StepInfo::to_json).collect::<Vec<_>>() }),
+            ),
         };
         if !child.defined.contains(name) {
             if let HookCall::Retain { job, .. } = call {
@@ -156,29 +157,5 @@ impl Running {
         let line = line.ok_or_else(|| Error::unavailable("the hooks process has ended"))?;
         serde_json::from_str(&line)
             .map_err(|error| Error::invalid(format!("the hooks answered {line:?}: {error}")))
-    }
-}
-
-fn step_json(step: &v1::StepInfo) -> Value {
-    json!({
-        "step": step.step,
-        "generation": step.generation,
-        "kind": step.kind().as_str_name().trim_start_matches("SAVE_KIND_"),
-        "world_size": step.world_size,
-        "bytes": step.bytes,
-        "stored_bytes": step.stored_bytes,
-        "committed_unix_ms": step.committed_unix_ms,
-        "pinned": step.pinned,
-        "base_steps": step.base_steps,
-        "metrics": parsed(&step.metrics_json),
-        "meta": parsed(&step.meta_json),
-    })
-}
-
-/// The user's own JSON; text that is none is passed as text.
-fn parsed(text: &str) -> Value {
-    match text.is_empty() {
-        true => Value::Null,
-        false => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
     }
 }

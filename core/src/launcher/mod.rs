@@ -4,6 +4,7 @@
 mod attempt;
 mod output;
 mod rank;
+mod sidecar;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::error::{Doing, Error, Result};
 use crate::ids::JobName;
 use attempt::{Attempt, Ended};
+use sidecar::OwnSidecar;
 
 /// What `strata run` was asked for.
 #[derive(Clone, Debug)]
@@ -29,7 +31,11 @@ pub struct LaunchOptions {
     /// How long ranks may take to end after a forwarded SIGTERM or SIGINT.
     pub grace: Duration,
     pub job: JobName,
-    /// Set for every rank beside RANK and its like: STRATA_SOCKET for one.
+    /// Where the node's sidecar may answer; the ranks' STRATA_SOCKET is the one that does.
+    pub sockets: Vec<PathBuf>,
+    /// Starts a sidecar on one of `sockets`, before the ranks and until after them; none: one answers already.
+    pub sidecar: Option<Vec<OsString>>,
+    /// Set for every rank beside RANK and its like.
     pub environment: Vec<(OsString, OsString)>,
 }
 
@@ -44,31 +50,62 @@ impl LaunchOptions {
         }
         Ok(())
     }
+
+    fn spent(&self) -> String {
+        match self.max_restarts {
+            0 => "no restart was asked for (--max-restarts)".to_owned(),
+            used => format!("all {used} restarts are used up"),
+        }
+    }
+}
+
+/// Exit code of a launch that was stopped before it began.
+const INTERRUPTED: u8 = 130;
+
+/// [`launch`] on a runtime of its own: the death signal by which ranks end with us is bound to the thread that starts
+/// them, so that has to be the one thread of the runtime.
+pub fn run(options: &LaunchOptions) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.doing(|| "starting the runtime")?.block_on(launch(options))
 }
 
 /// Runs all ranks until they end well, restarting all of them when one is lost; returns the exit code: 0, or that of
 /// the first failed rank (128 + n for signal n). SIGTERM and SIGINT are forwarded, after which nothing is restarted; a
 /// second one ends the ranks at once.
 ///
-/// Ranks end with us (PDEATHSIG is bound to the thread that starts them), so this wants a current-thread runtime.
-///
-/// Fails with Invalid for a wrong option and NotFound for a command that is not there.
+/// Wants a runtime of one thread, see [`run`]. Fails with Invalid for a wrong option and NotFound for a command that is not there.
 pub async fn launch(options: &LaunchOptions) -> Result<u8> {
     options.check()?;
     if let Some(folder) = &options.log_dir {
         std::fs::create_dir_all(folder).doing(|| format!("making the log folder {}", folder.display()))?;
     }
     let mut stops = Stops::listen()?;
+    let Some(command) = &options.sidecar else { return restarting(options, &mut stops).await };
+    let Some(sidecar) = OwnSidecar::start(command, options, &mut stops).await? else {
+        return Ok(INTERRUPTED);
+    };
+    let mut told = options.clone();
+    told.environment.push(("STRATA_SOCKET".into(), sidecar.socket().into()));
+    let ended = restarting(&told, &mut stops).await;
+    let work_left = sidecar.end(&mut stops).await?;
+    if work_left {
+        tracing::warn!("the sidecar ended with steps that are only in memory");
+    }
+    Ok(match ended? {
+        0 if work_left => sidecar::WORK_LEFT,
+        code => code,
+    })
+}
+
+/// The attempts, one after the other.
+async fn restarting(options: &LaunchOptions, stops: &mut Stops) -> Result<u8> {
     for number in 0.. {
         let attempt = Attempt::start(options, number)?;
-        match attempt.run(options.grace, &mut stops).await? {
+        match attempt.run(options.grace, stops).await? {
             Ended::Well => return Ok(0),
             Ended::Stopped(code) => return Ok(code),
             Ended::Lost { rank, code } if number >= options.max_restarts => {
-                tracing::error!(
-                    "rank {rank} ended with code {code}; all {} restarts are used up",
-                    options.max_restarts
-                );
+                tracing::error!("rank {rank} ended with code {code}; {}", options.spent());
                 return Ok(code);
             }
             Ended::Lost { rank, code } => {

@@ -50,7 +50,7 @@ impl RankProcess {
         command.args(&options.command[1..]).envs(environment(options, rank, meeting));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
-        end_with_us(&mut command);
+        end_with_us(&mut command, Signal::KILL);
         let mut child = command.spawn().map_err(|error| {
             let error = Error::io(format!("starting rank {rank}: running {program:?}"), &error);
             match error.kind {
@@ -92,7 +92,7 @@ impl RankProcess {
     }
 }
 
-fn exit_code(status: ExitStatus) -> u8 {
+pub(super) fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
@@ -117,17 +117,21 @@ fn environment(options: &LaunchOptions, rank: u32, meeting: &Meeting) -> Vec<(Os
         let share = (cores / options.ranks as usize).max(1);
         pairs.push(("OMP_NUM_THREADS".into(), share.to_string().into()));
     }
+    if std::env::var_os("PYTHONUNBUFFERED").is_none() {
+        // Into a pipe Python writes 8 KiB at a time: a killed rank's last lines would be lost with it.
+        pairs.push(("PYTHONUNBUFFERED".into(), "1".into()));
+    }
     pairs.extend(options.environment.iter().cloned());
     pairs
 }
 
-/// The child is killed when we die, whatever kills us.
-fn end_with_us(command: &mut Command) {
+/// The child gets `signal` when we die, whatever kills us.
+pub(super) fn end_with_us(command: &mut Command, signal: Signal) {
     let parent = rustix::process::getpid();
     // SAFETY: between fork and exec only two system calls are made, both async-signal-safe; nothing is allocated.
     unsafe {
         command.pre_exec(move || {
-            set_parent_process_death_signal(Some(Signal::KILL))?;
+            set_parent_process_death_signal(Some(signal))?;
             // We may have died before the line above: then nobody would end this child.
             match getppid() {
                 Some(now) if now == parent => Ok(()),

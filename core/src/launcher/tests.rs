@@ -12,6 +12,8 @@ fn options(folder: &Path, ranks: u32, script: &str) -> LaunchOptions {
         log_dir: Some(folder.join("logs")),
         grace: Duration::from_secs(30),
         job: "t".parse().unwrap(),
+        sockets: Vec::new(),
+        sidecar: None,
         environment: vec![("FOLDER".into(), folder.into())],
     }
 }

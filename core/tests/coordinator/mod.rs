@@ -34,9 +34,12 @@ impl Cluster {
         (self.running, self.stop) = start(&self.home).await;
     }
 
+    pub fn url(&self) -> String {
+        format!("http://{}", self.running.grpc_addr())
+    }
+
     async fn channel(&self) -> Channel {
-        let address = format!("http://{}", self.running.grpc_addr());
-        Channel::from_shared(address).unwrap().connect().await.unwrap()
+        Channel::from_shared(self.url()).unwrap().connect().await.unwrap()
     }
 
     pub async fn coordinator(&self) -> v1::coordinator_client::CoordinatorClient<Channel> {

@@ -74,6 +74,10 @@ impl Engine {
     }
 
     pub fn delete_step(&mut self, request: &v1::DeleteStepRequest, reply: Reply<u64>) {
+        if request.dry_run {
+            let stored = self.may_delete(request);
+            return self.answer(reply, stored);
+        }
         match self.begin_delete(request) {
             Ok(id) => self.retention.waiters.entry(id).or_default().push(reply),
             Err(error) => self.answer(reply, Err(error)),
@@ -89,6 +93,17 @@ impl Engine {
         if let Some(removal) = pending {
             return Ok(AttemptId { job, step, generation: removal.generation });
         }
+        self.may_delete(request)?;
+        let generation = known.steps.get(&step).map(|record| record.generation).unwrap_or_default();
+        self.submit(Command::IntendRemoval { job: job.clone(), step, force: request.force })?;
+        Ok(AttemptId { job, step, generation })
+    }
+
+    /// Why a step can't be removed now; the bytes it stored.
+    fn may_delete(&self, request: &v1::DeleteStepRequest) -> Result<u64> {
+        let job: JobName = request.job.parse()?;
+        let step = Step(request.step);
+        let known = self.state.job(&job)?;
         known.removable(&job, step, request.force)?;
         if self.is_restoring(&job, step) {
             return Err(Error::conflict(format!(
@@ -102,9 +117,7 @@ impl Engine {
             ))
             .hint("start a sidecar with a rank of this job"));
         }
-        let generation = known.steps.get(&step).map(|record| record.generation).unwrap_or_default();
-        self.submit(Command::IntendRemoval { job: job.clone(), step, force: request.force })?;
-        Ok(AttemptId { job, step, generation })
+        Ok(known.steps.get(&step).map_or(0, |record| record.stored_bytes))
     }
 
     /// Starts the next removal of every job that has none under way.

@@ -1,25 +1,87 @@
-"""The group of commands."""
+"""The tree of commands, and the one place where they end."""
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
 
 import click
 
+from strata.cli import failures
+from strata.cli.build import is_executable
 
-@click.group()
+COMMANDS = {
+    "coordinator": "strata.cli.roles:coordinator",
+    "run": "strata.cli.run:run",
+    "status": "strata.cli.status:status",
+    "config": "strata.cli.configuration:config",
+    "wheel": "strata.cli.wheel:wheel",
+    "python": "strata.cli.interpreter:python",
+    "version": "strata.cli.version:version",
+}
+"""In the order of --help."""
+
+EXECUTABLE_ONLY = {"wheel"}
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Commands(click.Group):
+    """Imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in COMMANDS if is_executable() or name not in EXECUTABLE_ONLY]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f'did you mean "strata {near[0]}"?' if near else '"strata --help" lists the commands'
+            raise failures.usage(f"no such command: {args[0]}", hint)
+        return super().resolve_command(ctx, args)
+
+
+def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from strata import __version__
+
+        click.echo(f"strata {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=show_version, help="Print the version."
+)
 def commands() -> None:
-    """Keep a training job's progress safe."""
+    """Keep a training job's progress safe, and its ranks fed.
+
+    \b
+    strata run --nproc-per-node 2 -- python train.py
+    strata status
+    """
 
 
-@commands.command()
-def version() -> None:
-    """Print the version."""
-    from strata import __version__
-
-    click.echo(f"strata {__version__}")
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command to its end; the exit code. Nothing it raises gets out, Ctrl-C included."""
+    try:
+        ended: Any = commands.main(list(arguments), prog_name="strata", standalone_mode=False)
+    except BaseException as error:
+        return failures.tell(error)
+    return ended if isinstance(ended, int) else 0
 
 
 def main() -> None:
     """Runs the command that sys.argv names, and exits with its code."""
-    sys.exit(commands.main(prog_name="strata", standalone_mode=True))
+    sys.exit(run(sys.argv[1:]))

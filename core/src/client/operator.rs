@@ -1,0 +1,155 @@
+//! What operators ask: status, committed steps and their keeping, from a coordinator or through a node's sidecar.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use super::interrupt::{Interrupt, block_on};
+use super::socket;
+use super::steps::MAX_REPLY;
+use super::tls::ClientTls;
+use crate::error::{Error, Kind, Result};
+use crate::ids::{JobName, Step};
+use crate::proto::v1::admin_client::AdminClient;
+use crate::proto::v1::checkpoint_client::CheckpointClient;
+use crate::proto::v1::{self, StepInfo};
+
+/// An address that does not answer by then is taken for silent.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Where a service may answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Coordinator(String),
+    Socket(PathBuf),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Coordinator(url) => url.fmt(f),
+            Place::Socket(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// A connection for an operator's questions. Every call blocks up to `timeout` and asks the interrupt every 50 ms.
+pub struct Operator {
+    channel: Channel,
+    place: Place,
+    timeout: Duration,
+}
+
+impl Operator {
+    /// Connects to the first place that answers. Unavailable, with each place and what it said, when none does.
+    pub fn connect(
+        places: &[Place],
+        tls: &ClientTls,
+        timeout: Duration,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Operator> {
+        block_on("connecting", ANSWER * places.len() as u32, interrupt, async {
+            let mut tried = Vec::new();
+            for place in places {
+                match dial(place, tls).await {
+                    Ok(channel) => return Ok(Operator { channel, place: place.clone(), timeout }),
+                    Err(error) if error.kind == Kind::Invalid => return Err(error),
+                    Err(error) => tried.push(format!("{place}: {}", error.message)),
+                }
+            }
+            Err(Error::unavailable(format!("connecting: nothing answers ({})", tried.join("; ")))
+                .hint("start one with `strata up`, or name it with --coordinator or STRATA_COORDINATOR"))
+        })
+    }
+
+    /// The place that answered.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Of one job, or of all. NotFound for a job that is not known.
+    pub fn status(&self, job: Option<&JobName>, interrupt: &dyn Interrupt) -> Result<v1::Status> {
+        let job = job.map(JobName::to_string).unwrap_or_default();
+        let mut client = AdminClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY);
+        self.ask("asking for the status", interrupt, client.get_status(v1::GetStatusRequest { job }))
+    }
+
+    /// Every committed step, ascending.
+    pub fn steps(&self, job: &JobName, interrupt: &dyn Interrupt) -> Result<Vec<StepInfo>> {
+        let request = v1::ListStepsRequest { job: job.to_string() };
+        let mut client = self.checkpoints();
+        Ok(self.ask("listing the steps", interrupt, client.list_steps(request))?.steps)
+    }
+
+    /// Pins a step, or takes the pin back. Durable.
+    pub fn set_pinned(
+        &self,
+        job: &JobName,
+        step: Step,
+        pinned: bool,
+        interrupt: &dyn Interrupt,
+    ) -> Result<StepInfo> {
+        let request = v1::PinStepRequest { job: job.to_string(), step: step.0, pinned };
+        let mut client = self.checkpoints();
+        self.ask(&format!("pinning step {step}"), interrupt, client.pin_step(request))
+    }
+
+    /// Removes a step: bytes freed. Conflict for a pinned one, and for the newest whole one without `force`. A dry run
+    /// only says whether it would be refused, and the bytes that the step stored.
+    pub fn delete(
+        &self,
+        job: &JobName,
+        step: Step,
+        force: bool,
+        dry_run: bool,
+        interrupt: &dyn Interrupt,
+    ) -> Result<u64> {
+        let request = v1::DeleteStepRequest { job: job.to_string(), step: step.0, force, dry_run };
+        let mut client = self.checkpoints();
+        let doing = format!("removing step {step}");
+        Ok(self.ask(&doing, interrupt, client.delete_step(request))?.freed_bytes)
+    }
+
+    fn checkpoints(&self) -> CheckpointClient<Channel> {
+        CheckpointClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    }
+
+    fn ask<T>(
+        &self,
+        doing: &str,
+        interrupt: &dyn Interrupt,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T> {
+        block_on(doing, self.timeout, interrupt, async { Ok(call.await?.into_inner()) })
+    }
+}
+
+/// A channel that has answered one call.
+async fn dial(place: &Place, tls: &ClientTls) -> Result<Channel> {
+    let asked = async {
+        let channel = match place {
+            Place::Coordinator(url) => tls.endpoint(url)?.connect().await.map_err(|error| refused(&error))?,
+            Place::Socket(path) => {
+                socket::probe(path).await?;
+                socket::channel(path)
+            }
+        };
+        AdminClient::new(channel.clone()).get_version(v1::GetVersionRequest {}).await?;
+        Ok(channel)
+    };
+    match tokio::time::timeout(ANSWER, asked).await {
+        Ok(done) => done,
+        Err(_) => Err(Error::timeout(format!("no answer within {ANSWER:?}"))),
+    }
+}
+
+/// The transport's own words are "transport error"; what went wrong is the last of its sources.
+fn refused(error: &dyn std::error::Error) -> Error {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    Error::unavailable(last.to_string())
+}

@@ -1,0 +1,99 @@
+"""How a command that failed ends: `error: …`, `hint: …` on standard error, and the exit code of the error's kind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from asyncio import CancelledError
+
+import click
+
+from strata.errors import DeniedError, InternalError, InvalidError, NotFoundError, OverloadedError, StrataError
+
+UNEXPECTED = 1
+INTERRUPTED = 130
+SHOW_TRACEBACK = "STRATA_TRACEBACK"
+
+_BY_ERRNO: dict[int, type[StrataError]] = {
+    errno.ENOENT: NotFoundError,
+    errno.EACCES: DeniedError,
+    errno.EPERM: DeniedError,
+    errno.EROFS: DeniedError,
+    errno.ENOSPC: OverloadedError,
+    errno.EDQUOT: OverloadedError,
+    errno.EISDIR: InvalidError,
+    errno.ENOTDIR: InvalidError,
+}
+
+
+def usage(message: str, hint: str) -> StrataError:
+    """The command itself is wrong: exit code 2."""
+    return InvalidError(message, hint=hint)
+
+
+def tell(error: BaseException) -> int:
+    """Says on standard error what went wrong; the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, (KeyboardInterrupt, CancelledError, click.Abort)):
+        say("interrupted", None)
+        return INTERRUPTED
+    if isinstance(error, click.ClickException):
+        error = from_click(error)
+    if isinstance(error, OSError) and not isinstance(error, StrataError):
+        error = from_system(error)
+    if isinstance(error, StrataError):
+        say(error.message, error.hint)
+        return error.exit_code
+    if type(error).__name__ == "PanicException":  # its one line has been logged
+        return InternalError.exit_code
+    if os.environ.get(SHOW_TRACEBACK, "0") not in ("", "0"):
+        import traceback
+
+        traceback.print_exception(error)
+    say(f"unexpected {type(error).__name__}: {error}", f"{SHOW_TRACEBACK}=1 shows where; please report it")
+    return UNEXPECTED
+
+
+def say(message: str, hint: str | None) -> None:
+    """`error: …` and `hint: …`, coloured on a terminal."""
+    sys.stdout.flush()
+    click.echo(f"{_coloured('error:', 'red')} {message}", err=True)
+    if hint:
+        click.echo(f"{_coloured('hint:', 'cyan')} {hint}", err=True)
+
+
+def warn(message: str) -> None:
+    """Something that a user should know, and that stops nothing."""
+    sys.stdout.flush()
+    click.echo(f"{_coloured('warning:', 'yellow')} {message}", err=True)
+
+
+def _coloured(text: str, colour: str) -> str:
+    return text if os.environ.get("NO_COLOR") else click.style(text, fg=colour, bold=True)
+
+
+def from_click(error: click.ClickException) -> StrataError:
+    """The parser's own errors in our words."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "strata"
+    hint = f'"{path} --help" shows what it takes'
+    if isinstance(error, click.NoSuchOption):
+        message = f"no such option: {error.option_name}"
+        if error.possibilities:
+            hint = f"did you mean {' or '.join(sorted(error.possibilities))}?"
+    else:
+        message = error.format_message().removesuffix(".")
+        message = message[:1].lower() + message[1:]
+    return InvalidError(message, hint=hint)
+
+
+def from_system(error: OSError) -> StrataError:
+    """A file that could not be read or written, by its errno."""
+    kind = _BY_ERRNO.get(error.errno or 0, StrataError)
+    where = f"{error.filename}: " if error.filename else ""
+    found = kind(f"{where}{error.strerror or error}")
+    if kind is StrataError:
+        found.exit_code = UNEXPECTED  # type: ignore[misc]
+    return found

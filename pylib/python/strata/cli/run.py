@@ -1,0 +1,88 @@
+"""`strata run`: the ranks of a job on this node, started again when one is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from strata import _core
+from strata.cli import failures, flags
+from strata.cli.build import this_command
+from strata.cli.roles import leave_signals_to_the_core
+
+EPILOG = """\b
+Each rank gets RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, STRATA_JOB and STRATA_SOCKET.
+Exit code: that of the first rank that failed, 128 + n for signal n; 0 when all ended well."""
+
+
+@click.command(epilog=EPILOG, context_settings={"allow_interspersed_args": False})
+@click.option("--nproc-per-node", "ranks", metavar="N", type=click.IntRange(1), default=1, help="Ranks.  [default: 1]")
+@click.option(
+    "--max-restarts",
+    metavar="N",
+    type=click.IntRange(0),
+    default=3,
+    help="How often all ranks are started again after one was lost.  [default: 3]",
+)
+@click.option(
+    "--log-dir",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep each rank's output here, as rank-RANK.ATTEMPT.log.",
+)
+@click.option(
+    "--grace",
+    metavar="TIME",
+    default="30s",
+    help="After SIGTERM or Ctrl-C: how long ranks may take to save and end.  [default: 30s]",
+)
+@click.option("--job", metavar="JOB", help="The job's name.  [default: STRATA_JOB, or default]")
+@click.option("--coordinator", metavar="URL", help="For the sidecar that is started where none answers.")
+@click.option("--socket", metavar="PATH", help="The sidecar's Unix socket.")
+@flags.CONFIG
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def run(
+    ranks: int,
+    max_restarts: int,
+    log_dir: Path | None,
+    grace: str,
+    job: str | None,
+    coordinator: str | None,
+    socket: str | None,
+    config: str | None,
+    command: tuple[str, ...],
+) -> int:
+    """Run COMMAND as the ranks of a job on this machine, and start all of them again when one is lost.
+
+    Uses this node's sidecar, and starts one for the time of the run where none answers: with the coordinator that is
+    named or already runs here, else with one of its own.
+    """
+    if not command:
+        example = "strata run --nproc-per-node 2 -- python train.py"
+        raise failures.usage("no command was given to run as the ranks", f"put it behind two dashes: {example}")
+    found = _core.running_sidecar(config, socket)
+    leave_signals_to_the_core()
+    return _core.launch(
+        command=list(command),
+        ranks=ranks,
+        max_restarts=max_restarts,
+        log_dir=log_dir,
+        grace=grace,
+        job=job,
+        config=config,
+        socket=found or socket,
+        sidecar=None if found else sidecar_command(config, coordinator, socket),
+    )
+
+
+def sidecar_command(config: str | None, coordinator: str | None, socket: str | None) -> list[str]:
+    """Starts a sidecar with the coordinator there is, or both."""
+    command = this_command()
+    if _core.has_coordinator(config, coordinator):
+        command += ["sidecar", "--http-port", "0"]
+        command += ["--coordinator", coordinator] if coordinator else []
+    else:
+        command += ["up", "--port", "0", "--http-port", "0"]
+    command += ["--socket", socket] if socket else []
+    return command + (["--config", config] if config else [])

@@ -1,0 +1,112 @@
+"""`strata status`: who is there, which steps are safe, what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from strata import _core
+from strata.cli import flags, terminal
+
+Document = dict[str, Any]
+
+WRONG = {"lost": "bold red", "suspect": "yellow", "left": "dim"}
+"""How a rank's state is coloured; live and joining ones are as they should be."""
+
+ADDRESS = flags.several(
+    click.option(
+        "--coordinator", metavar="URL", help="Ask this coordinator.  [default: STRATA_COORDINATOR, or this machine's]"
+    ),
+    click.option("--socket", metavar="PATH", help="Ask this node's sidecar instead."),
+    flags.CONFIG,
+)
+"""Whom a command asks."""
+
+
+@click.command()
+@click.option("--job", metavar="JOB", help="Only this job.")
+@ADDRESS
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def status(job: str | None, coordinator: str | None, socket: str | None, config: str | None, as_json: bool) -> None:
+    """Show who is there, which steps are safe and what is wrong.
+
+    Asks the coordinator; where none answers, this node's sidecar.
+    """
+    asked = _core.Operator(config=config, coordinator=coordinator, socket=socket)
+    found: Document = json.loads(asked.status(job))
+    if as_json:
+        terminal.document(found)
+        return
+    out = terminal.console()
+    for part in page(found, asked.place):
+        out.print(part)
+
+
+def page(found: Document, place: str) -> Iterator[Any]:
+    """The lines and tables of the human form."""
+    up = terminal.duration(found["uptime_ms"] / 1000)
+    yield f"[bold]strata {found['version']['version']}[/bold]  {found['role']} at {place}, up {up}"
+    if found["nodes"]:
+        yield ""
+        yield terminal.table(("node", "host", "sidecar", "version"), map(node_row, found["nodes"]))
+    for job in found["jobs"]:
+        yield ""
+        yield from job_page(job)
+    if not found["jobs"]:
+        yield ""
+        yield "no job yet; next: strata run -- python train.py"
+
+
+def node_row(node: Document) -> tuple[str, ...]:
+    silence = terminal.duration(node["silent_ms"] / 1000)
+    state = f"attached, heard {silence} ago" if node["attached"] else f"[yellow]gone for {silence}[/yellow]"
+    return node["node"][:8], node["host"], state, node["version"]
+
+
+def job_page(job: Document) -> Iterator[Any]:
+    latest = job["latest_step"]
+    steps = (
+        f"newest whole step {latest} of {job['committed_steps']} committed"
+        if latest is not None
+        else "nothing committed"
+    )
+    yield f"[bold]job {job['job']}[/bold]  {generation(job)}, {steps}"
+    if job["store"]:
+        yield f"  store    {job['store']}"
+    for pending in job["pending"]:
+        yield f"  pending  {pending_text(pending, job['world_size'])}"
+    if job["last_warning"]:
+        from rich.markup import escape
+
+        yield f"  [yellow]warning[/yellow]  {escape(job['last_warning'])}"
+    if job["ranks"]:
+        yield terminal.table((">rank", "host", "state", ">step", "phase"), map(rank_row, job["ranks"]), indent=2)
+
+
+def generation(job: Document) -> str:
+    if job["generation"]:
+        return f"generation {job['generation']}, {job['world_size']} ranks"
+    missing = terminal.ranks(job["missing_ranks"])
+    return f"no generation open, waiting for rank {missing} of {job['world_size']}" if missing else "no rank there"
+
+
+def rank_row(rank: Document) -> tuple[str, ...]:
+    state, progress = rank["state"], rank["progress"]
+    shown = f"[{WRONG[state]}]{state}[/{WRONG[state]}]" if state in WRONG else state
+    if not progress or state == "left":
+        return str(rank["rank"]), rank["host"], shown, "", ""
+    phase = (
+        ""
+        if progress["phase"] == "unspecified"
+        else f"{progress['phase']} for {terminal.duration(progress['age_ms'] / 1000)}"
+    )
+    return str(rank["rank"]), rank["host"], shown, str(progress["step"]), phase
+
+
+def pending_text(pending: Document, world: int) -> str:
+    durable = f"{len(pending['durable'])} of {world} ranks durable"
+    text = f"step {pending['step']}: {len(pending['sealed'])} of {world} ranks sealed, {durable}"
+    return text + (f"; missing: rank {terminal.ranks(pending['missing'])}" if pending["missing"] else "")

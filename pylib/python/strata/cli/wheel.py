@@ -1,0 +1,37 @@
+"""`strata wheel`: the client package out of the executable itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from strata.cli import terminal
+
+
+@click.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path())
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def wheel(directory: Path, as_json: bool) -> None:
+    """Write the Python package that trainers import into DIRECTORY, with what it needs.
+
+    \b
+    strata wheel wheels
+    pip install --no-index --find-links wheels strata-runtime
+    """
+    from strata._embedded import wheels
+
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, content in wheels():
+        path = directory / name
+        unfinished = path.with_name(f".{name}.part")
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+        written.append(path)
+    if as_json:
+        terminal.document({"wheels": [str(path) for path in written]})
+        return
+    for path in written:
+        click.echo(path)
+    click.echo(f"next: pip install --no-index --find-links {directory} strata-runtime", err=True)

@@ -1,0 +1,71 @@
+//! `strata run`: the ranks of one node.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use strata_core::client;
+use strata_core::config::{Environment, Loaded, Setting, locate};
+use strata_core::error::{Error, Kind};
+use strata_core::launcher::{self, LaunchOptions};
+use strata_core::telemetry::log;
+
+use crate::blocking::blocking;
+use crate::errors::Result;
+
+/// Runs the ranks to their end; the exit code. `sidecar` is the command that starts one (None: one answers already),
+/// `grace` a duration as text. Python's own signal handlers must be off.
+#[pyfunction]
+#[pyo3(signature = (*, command, ranks, max_restarts, log_dir, grace, job, config, socket, sidecar))]
+#[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python call")]
+pub fn launch(
+    py: Python<'_>,
+    command: Vec<OsString>,
+    ranks: u32,
+    max_restarts: u32,
+    log_dir: Option<PathBuf>,
+    grace: &str,
+    job: Option<&str>,
+    config: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    sidecar: Option<Vec<OsString>>,
+) -> Result<u8> {
+    let env = Environment::process();
+    let loaded = Loaded::load(&env, config.as_deref(), &[])?;
+    log::start(&loaded.log())?;
+    let sockets = locate::socket_candidates(&env, socket.or(loaded.config.sidecar.socket).as_deref());
+    let found = sockets.first().filter(|_| sidecar.is_none());
+    let options = LaunchOptions {
+        command,
+        ranks,
+        max_restarts,
+        log_dir,
+        grace: std::time::Duration::parse(grace).map_err(|problem| unreadable(grace, &problem))?,
+        job: locate::job(&env, job)?,
+        environment: found.map(|socket| ("STRATA_SOCKET".into(), socket.into())).into_iter().collect(),
+        sockets,
+        sidecar,
+    };
+    Ok(py.detach(|| launcher::run(&options))?)
+}
+
+fn unreadable(grace: &str, problem: &str) -> Error {
+    Error::invalid(format!("reading --grace {grace:?}: {problem}"))
+        .hint(format!("write {}", <std::time::Duration as Setting>::WHAT))
+}
+
+/// The socket of the node's sidecar; None when none answers. Denied when it is another user's.
+#[pyfunction]
+pub fn running_sidecar(
+    py: Python<'_>,
+    config: Option<PathBuf>,
+    socket: Option<PathBuf>,
+) -> Result<Option<PathBuf>> {
+    let env = Environment::process();
+    let configured = Loaded::load(&env, config.as_deref(), &[])?.config.sidecar.socket;
+    let candidates = locate::socket_candidates(&env, socket.or(configured).as_deref());
+    blocking(py, |interrupt| match client::find_sidecar(&candidates, interrupt) {
+        Err(error) if error.kind == Kind::Unavailable => Ok(None),
+        found => found.map(Some),
+    })
+}
