@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::stream;
+
 /// Large enough that a piece is copied past the caches, small enough that threads finish together.
 const PIECE: u64 = 8 << 20;
 /// Below this a second thread costs more than it saves (a thread starts in about 30 µs, in which one copies ~300 KB).
@@ -42,7 +44,7 @@ pub(super) unsafe fn copy(runs: &[Run], threads: usize, go_on: &(dyn Fn() -> boo
             }
             for run in batch {
                 // SAFETY: within a run that the caller vouches for.
-                unsafe { std::ptr::copy_nonoverlapping(run.source, run.target, run.bytes as usize) };
+                unsafe { stream::copy(run.source, run.target, run.bytes as usize) };
             }
         }
         true

@@ -16,6 +16,7 @@ mod progress;
 mod reader;
 mod slot;
 mod state;
+mod stream;
 mod view;
 mod writer;
 
