@@ -15,7 +15,6 @@ mod roles;
 mod save;
 mod session;
 mod steps;
-mod stored;
 
 use pyo3::prelude::*;
 
@@ -45,8 +44,6 @@ pub mod _core {
     use crate::save::SaveHandle;
     #[pymodule_export]
     use crate::session::Session;
-    #[pymodule_export]
-    use crate::stored::{StoredJob, configured_stores};
 
     /// The version of this build.
     #[pyfunction]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 use strata_core::client::{self, RestoreOptions, RestoredSlot};
 use strata_core::error::{Error, Result as CoreResult};
 use strata_core::ids::Step;
@@ -87,7 +87,7 @@ impl Restore {
 
     /// The step's fields; None for one that is only staged.
     #[getter]
-    fn info<'py>(&self, py: Python<'py>) -> Result<Option<Bound<'py, PyDict>>> {
+    fn info<'py>(&self, py: Python<'py>) -> Result<Option<Bound<'py, PyAny>>> {
         let info = self.with(|slot| Ok(slot.info().cloned()))?;
         Ok(info.map(|info| step_info(py, &info)).transpose()?)
     }

@@ -109,7 +109,7 @@ impl SaveHandle {
     }
 
     #[pyo3(signature = (timeout=None))]
-    fn wait_committed<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> Result<Bound<'py, PyDict>> {
+    fn wait_committed<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> Result<Bound<'py, PyAny>> {
         let timeout = seconds(timeout)?;
         let info = blocking(py, |interrupt| self.handle.wait_committed(timeout, interrupt))?;
         Ok(step_info(py, &info)?)

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use strata_core::client::{self, SaveRequest, slot_bytes};
 use strata_core::ids::Step;
 
@@ -148,7 +147,7 @@ impl Session {
     }
 
     /// Every committed step's fields, ascending.
-    fn all_steps<'py>(&self, py: Python<'py>) -> Result<Vec<Bound<'py, PyDict>>> {
+    fn all_steps<'py>(&self, py: Python<'py>) -> Result<Vec<Bound<'py, PyAny>>> {
         let steps = blocking(py, |interrupt| self.session.all_steps(interrupt))?;
         steps.iter().map(|info| Ok(step_info(py, info)?)).collect()
     }

@@ -18,7 +18,6 @@ mod session;
 mod socket;
 mod state;
 mod steps;
-mod stored;
 mod tls;
 
 pub use handle::{SaveHandle, SaveState, SaveStats};
@@ -30,5 +29,4 @@ pub use restore::{RestoreOptions, RestoredSlot};
 pub use save::{SaveRequest, SourceTensor, slot_bytes};
 pub use session::Session;
 pub use socket::find_sidecar;
-pub use stored::StoredJob;
 pub use tls::ClientTls;

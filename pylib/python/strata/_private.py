@@ -22,8 +22,9 @@ _log = logging.getLogger("strata")
 _POLL = 0.02  # seconds between looks at the socket
 
 
-def private_socket(job: str, timeout: float) -> Path:
-    """The socket of the job's private sidecar, which is started if none answers.
+def private_socket(job: str, timeout: float, coordinator: str | None = None) -> Path:
+    """The socket of the job's private sidecar, which is started if none answers: with a coordinator of its own, or for
+    the one at the URL `coordinator`.
 
     Raises:
         UnavailableError: it ended, with its last words, or did not answer within `timeout` seconds.
@@ -39,7 +40,7 @@ def private_socket(job: str, timeout: float) -> Path:
             pass  # not yet
         if child is None:
             _log.info("starting a private sidecar for job %r; its log: %s", job, log)
-            child = _start(job, log)
+            child = _start(job, log, coordinator)
         elif (code := child.poll()) is not None:
             if code != ConflictError.exit_code:
                 raise UnavailableError(
@@ -56,14 +57,16 @@ def private_socket(job: str, timeout: float) -> Path:
         time.sleep(_POLL)
 
 
-def _start(job: str, log: Path) -> subprocess.Popen[bytes]:
+def _start(job: str, log: Path, coordinator: str | None) -> subprocess.Popen[bytes]:
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     ours = str(Path(__file__).resolve().parent.parent)
     others = os.environ.get("PYTHONPATH")
     environment = os.environ | {"PYTHONPATH": ours if not others else os.pathsep.join([ours, others])}
+    if coordinator is not None:
+        environment["STRATA_COORDINATOR"] = coordinator
     with log.open("ab") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "strata", "up", "--private", job],
+            [sys.executable, "-m", "strata", "up" if coordinator is None else "sidecar", "--private", job],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

@@ -26,7 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def _call(function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+async def call(function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
     loop = asyncio.get_running_loop()
     token = _core.CancelToken()
     done: asyncio.Future[T] = loop.create_future()
@@ -88,10 +88,10 @@ class SaveHandle:
         return self._handle.stats
 
     async def wait_staged(self, timeout: float | None = None) -> None:
-        await _call(self._handle.wait_staged, timeout)
+        await call(self._handle.wait_staged, timeout)
 
     async def wait_committed(self, timeout: float | None = None) -> CommitInfo:
-        return await _call(self._handle.wait_committed, timeout)
+        return await call(self._handle.wait_committed, timeout)
 
     def __repr__(self) -> str:
         return repr(self._handle)
@@ -117,7 +117,7 @@ class Dataset:
 
     async def __aiter__(self) -> AsyncIterator[Batch]:
         batches = iter(self._dataset)
-        while (batch := await _call(next, batches, None)) is not None:
+        while (batch := await call(next, batches, None)) is not None:
             yield batch
 
 
@@ -145,7 +145,7 @@ class Job:
 
     async def _do(self, method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         self._job._tell()  # here: a warning from the other thread would name a line of ours
-        return await _call(method, *arguments, **options)
+        return await call(method, *arguments, **options)
 
     async def prepare(self, state: Any, timeout: float | None = None) -> None:
         await self._do(self._job.prepare, state, timeout)
@@ -203,7 +203,7 @@ class Job:
         return await self._do(self._job.reached_preemption, step, timeout)
 
     async def close(self, timeout: float | None = None) -> None:
-        await _call(self._job.close, timeout)
+        await call(self._job.close, timeout)
 
     async def __aenter__(self) -> Job:
         return self
@@ -211,7 +211,7 @@ class Job:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await _call(self._job.__exit__, kind, error, trace)
+        await call(self._job.__exit__, kind, error, trace)
 
     def __repr__(self) -> str:
         return repr(self._job)
@@ -219,7 +219,7 @@ class Job:
 
 async def connect(*, signals: bool = True, **options: Any) -> Job:
     """As `strata.connect`."""
-    joined = await _call(connecting.connect, signals=False, **options)
+    joined = await call(connecting.connect, signals=False, **options)
     if signals:
         joined._watch_sigterm()  # here: Python allows handlers in the main thread only
     return Job(joined)
@@ -227,4 +227,4 @@ async def connect(*, signals: bool = True, **options: Any) -> Job:
 
 async def inspect(url: str, step: int | None = None) -> Inspection:
     """As `strata.inspect`."""
-    return await _call(inspection.inspect, url, step)
+    return await call(inspection.inspect, url, step)
