@@ -9,10 +9,16 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON ?= python3
 TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 
-.PHONY: help check fix test stubs
+.PHONY: help build demo check fix test stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+build: ## dist/strata, the executable (REFRESH=1 takes Debian's newest Python again)
+	@$(if $(REFRESH),STRATA_REFRESH=1) $(PYTHON) scripts/build.py
+
+demo: ## a training job loses a process and ends as if it hadn't (PYTHON=… has torch; else it is installed into the cache)
+	@$(PYTHON) scripts/demo.py
 
 check: ## format, lints, types, and the tests that need only the toolchains
 	cargo fmt --all --check

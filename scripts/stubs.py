@@ -1,4 +1,4 @@
-"""Makes the Python stubs of the gRPC services (pylib/python/strata/proto) from proto/, or checks that they are up to date.
+"""Makes the Python stubs of the gRPC services (pylib/python/strata/proto) from proto/, or checks them.
 
     python3 scripts/stubs.py [--check]
 
@@ -21,7 +21,7 @@ SCRIPTS = Path(__file__).resolve().parent
 ROOT = SCRIPTS.parent
 PLACE = ROOT / "pylib/python/strata/proto"
 
-PACKAGE = '''"""The gRPC services as Python stubs, for tests and operators' scripts; needs the extra `grpc` of the wheel.
+PACKAGE = '''"""The gRPC services as Python stubs, for tests and operators' scripts; needs the wheel's extra `grpc`.
 
     from strata.proto.strata.v1 import coordinator_pb2, coordinator_pb2_grpc
 
@@ -48,7 +48,12 @@ def generate(folder: Path) -> None:
     """Writes the whole package: messages with their types, services, and the packages around them."""
     folder.mkdir()
     sources = sorted((ROOT / "proto/strata/v1").glob("*.proto"))
-    command = [environment(SCRIPTS / "stubs.txt"), "-m", "grpc_tools.protoc", f"--proto_path={ROOT / 'proto'}"]
+    command: list[str | Path] = [
+        environment(SCRIPTS / "stubs.txt"),
+        "-m",
+        "grpc_tools.protoc",
+        f"--proto_path={ROOT / 'proto'}",
+    ]
     command += [f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python")]
     subprocess.run([*command, *sources], check=True)
     for file in folder.rglob("*.py*"):
