@@ -2,10 +2,19 @@
 //! Called by the sidecar (and by `inspect`, `verify` without one). Never decides which step is newest: the
 //! coordinator does.
 
+mod attach;
+mod commits;
+mod glob;
+mod inspect;
+mod objects;
+mod parallel;
+mod persist;
+mod remove;
 mod restore;
 mod share;
 mod store;
 mod types;
+mod verify;
 
 pub use crate::format::Attempt;
 pub use restore::RankRestore;
@@ -15,3 +24,6 @@ pub use types::{
     Attached, BaseSlot, Commit, Durable, Inspection, ListedStep, PersistRequest, RankSlot, Report, Takeover,
     TensorInfo,
 };
+
+#[cfg(test)]
+mod tests;

@@ -1,122 +1,204 @@
-//! A job's place in a store: the engine's one public type. Each call is a thread of its own that may block; the
-//! bodies lie in the files named after them.
+//! A job's place in a store: the engine's one public type. Each call runs on a thread that may block; what it does lies
+//! in the file named after it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::{
-    Attached, Commit, Durable, Inspection, ListedStep, PersistRequest, RankRestore, Report, Takeover,
+    Attached, Commit, Durable, Inspection, ListedStep, PersistRequest, RankRestore, Report, Takeover, attach,
+    commits, inspect, persist, remove, restore, verify,
 };
-use crate::error::Result;
+use crate::error::{Doing, Error, Result};
 use crate::format::Owner;
 use crate::ids::{ClusterId, JobName, NodeId, Rank, Step, WorldSize};
 use crate::proto::v1;
-use crate::storage::{StoreOptions, StoreUrl};
+use crate::storage::{self, BufferBudget, Store, StoreOptions, StoreUrl};
 
-/// What lies under `<store>/<job>`. Cheap to clone.
+/// What lies under `<store>/<job>`. Cheap to clone; needs no runtime of any kind.
 #[derive(Clone)]
 pub struct JobStore {
-    inner: Arc<Inner>,
+    shared: Arc<Place>,
 }
 
-struct Inner {
-    job: JobName,
-    url: StoreUrl,
+/// What the files of this room work on.
+pub(super) struct Place {
+    pub job: JobName,
+    pub url: StoreUrl,
+    /// Narrowed to the job.
+    pub objects: Arc<dyn Store>,
+    /// Requests or disk writes in flight.
+    pub threads: usize,
+    pub buffers: BufferBudget,
 }
 
 impl JobStore {
-    /// Reads nothing yet. Invalid for options that the store can't work with.
-    pub fn open(url: &StoreUrl, _options: &StoreOptions, job: &JobName) -> Result<JobStore> {
-        Ok(JobStore { inner: Arc::new(Inner { job: job.clone(), url: url.clone() }) })
+    /// Reaches for nothing yet. Invalid for options that the store can't work with.
+    pub fn open(url: &StoreUrl, options: &StoreOptions, job: &JobName) -> Result<JobStore> {
+        Ok(JobStore::over(storage::open(url, options, job.as_str())?, url, options, job))
+    }
+
+    /// Over a store that is already narrowed to the job.
+    pub(super) fn over(
+        objects: Arc<dyn Store>,
+        url: &StoreUrl,
+        options: &StoreOptions,
+        job: &JobName,
+    ) -> JobStore {
+        JobStore {
+            shared: Arc::new(Place {
+                job: job.clone(),
+                url: url.clone(),
+                objects,
+                threads: options.concurrency.max(1),
+                buffers: options.buffers.clone(),
+            }),
+        }
+    }
+
+    /// Jobs that have an OWNER in the store at `url`, in order.
+    pub async fn jobs(url: &StoreUrl, options: &StoreOptions) -> Result<Vec<JobName>> {
+        let (objects, threads) = (storage::open(url, options, "")?, options.concurrency.max(1));
+        blocking(move || attach::jobs(&*objects, threads))
+            .await
+            .doing(|| format!("listing the jobs in {url}"))
     }
 
     pub fn job(&self) -> &JobName {
-        &self.inner.job
+        &self.shared.job
     }
 
     /// Of the store, without the job.
     pub fn url(&self) -> &StoreUrl {
-        &self.inner.url
+        &self.shared.url
     }
 
     /// Takes the prefix for `cluster`: creates OWNER, or finds the cluster in it. Conflict, naming
-    /// `--take-over-store`, when another cluster owns it and `takeover` is No; Conflict for a store whose create-only
-    /// PUT overwrites. Durable.
-    pub async fn attach(&self, _cluster: ClusterId, _takeover: Takeover) -> Result<Attached> {
-        todo!()
+    /// `--take-over-store`, when another cluster owns it and `takeover` is No. Invalid for a store whose create-only
+    /// write overwrites. Durable.
+    pub async fn attach(&self, cluster: ClusterId, takeover: Takeover) -> Result<Attached> {
+        let doing = format!("attaching to {} for job {}", self.url(), self.job());
+        self.run(move |place| attach::attach(place, cluster, takeover)).await.doing(|| doing)
     }
 
-    /// Who owns the prefix; None when nobody ever attached.
+    /// Who owns the prefix; None when nobody ever attached. Corrupt when OWNER is damaged.
     pub async fn owner(&self) -> Result<Option<Owner>> {
-        todo!()
+        self.run(attach::owner).await
     }
 
-    /// Leaves a sign that other nodes look for with [`JobStore::sees_token`]: proof that the path is shared.
-    pub async fn leave_token(&self, _node: NodeId) -> Result<()> {
-        todo!()
+    /// Leaves a sign of this node in the store, for the others to look for: a path is shared if they see it.
+    pub async fn leave_token(&self, node: NodeId) -> Result<()> {
+        self.run(move |place| attach::leave_token(place, node)).await
     }
 
-    pub async fn sees_token(&self, _node: NodeId) -> Result<bool> {
-        todo!()
+    /// Whether `node`'s sign is seen from here. False: what it calls its store is not this one.
+    pub async fn sees_token(&self, node: NodeId) -> Result<bool> {
+        self.run(move |place| attach::sees_token(place, node)).await
     }
 
-    pub async fn remove_token(&self, _node: NodeId) -> Result<()> {
-        todo!()
+    pub async fn remove_token(&self, node: NodeId) -> Result<()> {
+        self.run(move |place| attach::remove_token(place, node)).await
     }
 
-    /// Makes the ranks' slots durable: packs, then manifests. On an error nothing that it wrote is named by anything,
-    /// and it may simply be called again. Corrupt when a slot changed meanwhile. Dropping the future stops it at the
-    /// next chunk: until then it still reads the slots.
-    pub async fn persist(&self, _request: PersistRequest) -> Result<Vec<Durable>> {
-        todo!()
+    /// Makes the ranks' slots durable: packs, then manifests. On an error nothing names what it wrote, and it may simply
+    /// be called again. Corrupt when a slot changed meanwhile; Overloaded, with the numbers, when the store is full.
+    /// Dropping the future stops it at the next chunk: until then it still reads the slots.
+    pub async fn persist(&self, request: PersistRequest) -> Result<Vec<Durable>> {
+        let doing = format!("persisting {}", request.attempt);
+        let stop = StopWhenDropped::default();
+        let stopped = Arc::clone(&stop.0);
+        self.run(move |place| persist::persist(place, &request, &stopped)).await.doing(|| doing)
     }
 
     /// Publishes a COMMIT create-only: `content` at `path` below the job. The same bytes already there: success; other
     /// bytes: Conflict. Atomic and durable.
-    pub async fn publish(&self, _path: &str, _content: Bytes) -> Result<()> {
-        todo!()
+    pub async fn publish(&self, path: &str, content: Bytes) -> Result<()> {
+        let path = path.to_owned();
+        self.run(move |place| commits::publish(place, &path, &content)).await
     }
 
     /// NotFound when the step is not committed; Corrupt when its COMMIT is damaged.
-    pub async fn commit(&self, _step: Step) -> Result<Commit> {
-        todo!()
+    pub async fn commit(&self, step: Step) -> Result<Commit> {
+        self.run(move |place| commits::commit(place, step)).await
     }
 
     /// Every step that has a COMMIT, ascending. An incomplete listing is an error.
     pub async fn steps(&self) -> Result<Vec<ListedStep>> {
-        todo!()
+        self.run(commits::steps).await.doing(|| format!("listing the steps of job {}", self.job()))
     }
 
-    /// What `rank` of `world_size` gets of a committed step; `only` is a glob over tensor names, empty: all. Reads
-    /// manifests, no tensor yet.
+    /// What `rank` of `world_size` gets of a committed step; `only` is a glob over tensor names (`*`, `?`, `[…]`), empty:
+    /// all. Reads manifests, no tensor yet. A step that only some ranks saved (`ranks=`) gives the others the lowest
+    /// saved rank's state. Invalid at another world size than the saved one, unless one rank alone saved, or every
+    /// tensor asked for is replicated.
     pub async fn open_step(
         &self,
-        _step: Step,
-        _rank: Rank,
-        _world_size: WorldSize,
-        _only: &str,
+        step: Step,
+        rank: Rank,
+        world_size: WorldSize,
+        only: &str,
     ) -> Result<RankRestore> {
-        todo!()
+        let (place, only) = (Arc::clone(&self.shared), only.to_owned());
+        blocking(move || restore::open(&place, step, rank, world_size, &only))
+            .await
+            .doing(|| format!("restoring step {step} for rank {rank}"))
     }
 
     /// Deletes COMMIT, then what no remaining step names; the freed bytes. Any failed read or listing stops it.
     /// Idempotent.
-    pub async fn remove(&self, _order: &v1::RemoveStep) -> Result<u64> {
-        todo!()
+    pub async fn remove(&self, order: &v1::RemoveStep) -> Result<u64> {
+        let order = order.clone();
+        let doing = format!("removing step {} of job {}", order.step, self.job());
+        self.run(move |place| remove::remove(place, &order)).await.doing(|| doing)
     }
 
-    /// Reads every byte of a step; `progress` hears what has been read so far.
+    /// Reads every byte of a step; `progress` hears what has been read, and what there is in all.
     pub async fn verify(
         &self,
-        _step: Step,
-        _progress: impl Fn(&Report) + Send + Sync + 'static,
+        step: Step,
+        progress: impl Fn(&Report, &Report) + Send + Sync + 'static,
     ) -> Result<Report> {
-        todo!()
+        self.run(move |place| verify::verify(place, step, &progress))
+            .await
+            .doing(|| format!("verifying step {step}"))
     }
 
     /// Tensors and sizes, without reading data.
-    pub async fn inspect(&self, _step: Step) -> Result<Inspection> {
-        todo!()
+    pub async fn inspect(&self, step: Step) -> Result<Inspection> {
+        self.run(move |place| inspect::inspect(place, step)).await.doing(|| format!("inspecting step {step}"))
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Place) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let place = Arc::clone(&self.shared);
+        blocking(move || work(&place)).await
+    }
+}
+
+/// Runs `work` on a thread of its own: disks and stores block for seconds, and a runtime's workers have timers to keep.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let (done, outcome) = oneshot::channel();
+    let worker = move || {
+        // Nobody waits any more for a call that was given up.
+        let _ = done.send(work());
+    };
+    std::thread::Builder::new()
+        .name("strata-store".into())
+        .spawn(worker)
+        .doing(|| "starting a thread for the store")?;
+    outcome.await.map_err(|_| Error::internal("the thread that worked on the store panicked"))?
+}
+
+/// Tells a persist that nobody waits for it any more.
+#[derive(Default)]
+struct StopWhenDropped(Arc<AtomicBool>);
+
+impl Drop for StopWhenDropped {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

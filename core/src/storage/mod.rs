@@ -1,8 +1,44 @@
 //! Stores by URL: local directory with direct IO, S3 through object_store; and the conformance suite.
 //! Called by `checkpoint`. Never knows what the objects mean.
+//!
+//! Every call blocks the thread it is made on, and never needs the caller's runtime: call it on threads that may block.
 
+mod budget;
+mod checksum;
+mod local;
 mod options;
+mod s3;
+mod store;
 mod url;
 
+use std::sync::Arc;
+
+pub use budget::{BufferBudget, Held};
+pub use checksum::crc32c;
 pub use options::StoreOptions;
+pub use store::{Created, Listed, Piece, Reader, Store, Writer};
 pub use url::{Scheme, StoreUrl};
+
+use crate::error::Result;
+
+/// The store at `url`, narrowed to names below `folder` (empty: all of it). Reaches for nothing yet. Invalid for
+/// options that the store can't work with.
+pub fn open(url: &StoreUrl, options: &StoreOptions, folder: &str) -> Result<Arc<dyn Store>> {
+    Ok(match url.scheme() {
+        Scheme::Local(root) => Arc::new(local::LocalStore::new(root, folder)),
+        Scheme::S3 { bucket, prefix } => Arc::new(s3::S3Store::connect(bucket, prefix, folder, options)?),
+    })
+}
+
+/// A store over any object store, for tests.
+#[cfg(test)]
+pub fn over_object_store(
+    objects: Arc<dyn object_store::ObjectStore>,
+    prefix: &str,
+    options: &StoreOptions,
+) -> Arc<dyn Store> {
+    Arc::new(s3::S3Store::over(objects, "memory:".into(), prefix.into(), options))
+}
+
+#[cfg(test)]
+pub mod conformance;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::BufferBudget;
 use crate::error::{Error, Result};
 
 /// Settings of a store. Credentials are never shown by Debug or in messages.
@@ -24,6 +25,8 @@ pub struct StoreOptions {
     pub concurrency: usize,
     /// S3: bytes of one part of a large object.
     pub part_bytes: u64,
+    /// Memory for persisting and restoring, beyond the arenas; shared by all clones of these options.
+    pub buffers: BufferBudget,
 }
 
 impl Default for StoreOptions {
@@ -39,6 +42,7 @@ impl Default for StoreOptions {
             retry_budget: Duration::from_secs(60),
             concurrency: 4,
             part_bytes: 16 << 20,
+            buffers: BufferBudget::default(),
         }
     }
 }
@@ -81,6 +85,7 @@ impl fmt::Debug for StoreOptions {
             .field("retry_budget", &self.retry_budget)
             .field("concurrency", &self.concurrency)
             .field("part_bytes", &self.part_bytes)
+            .field("buffers", &self.buffers)
             .finish()
     }
 }

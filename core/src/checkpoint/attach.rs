@@ -1,0 +1,167 @@
+//! Taking a prefix: OWNER, the proof that create-only is what it says, signs that a path is shared.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::parallel::each;
+use super::store::Place;
+use super::{Attached, ListedStep, Takeover, commits};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::format::{Owner, paths};
+use crate::ids::{ClusterId, Generation, JobName, JobUuid, NodeId};
+use crate::storage::{Created, Store};
+
+pub fn attach(place: &Place, cluster: ClusterId, takeover: Takeover) -> Result<Attached> {
+    let job_uuid = match owner(place) {
+        Ok(None) => {
+            probe(place)?;
+            found_ownership(place, cluster, takeover)?
+        }
+        Ok(Some(owner)) => {
+            let job_uuid = join(place, owner, cluster, takeover)?;
+            probe(place)?;
+            job_uuid
+        }
+        Err(error) if error.kind == Kind::Corrupt => mend_owner(place, cluster, takeover, error)?,
+        Err(error) => return Err(error),
+    };
+    let steps = commits::steps(place)?;
+    let highest_generation = highest_generation(place, &steps)?;
+    Ok(Attached { job_uuid, highest_generation, steps })
+}
+
+pub fn owner(place: &Place) -> Result<Option<Owner>> {
+    match place.objects.read(paths::OWNER) {
+        Ok(bytes) => Owner::decode(&bytes).doing(|| place.objects.name_of(paths::OWNER)).map(Some),
+        Err(error) if error.kind == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Several nodes come here at once: whoever creates OWNER draws the job's uuid, the others read it.
+fn found_ownership(place: &Place, cluster: ClusterId, takeover: Takeover) -> Result<JobUuid> {
+    let drawn = Owner { cluster, job_uuid: JobUuid::new() };
+    // Exists, or an answer that got lost: what is there tells.
+    let created = place.objects.create(paths::OWNER, drawn.encode().into());
+    match (owner(place)?, created) {
+        (Some(owner), _) => join(place, owner, cluster, takeover),
+        (None, Err(error)) => Err(error),
+        (None, Ok(_)) => Err(Error::unavailable(format!(
+            "reading back {}: it is not there right after it was written",
+            place.objects.name_of(paths::OWNER)
+        ))),
+    }
+}
+
+fn join(place: &Place, owner: Owner, cluster: ClusterId, takeover: Takeover) -> Result<JobUuid> {
+    match takeover {
+        _ if owner.cluster == cluster => Ok(owner.job_uuid),
+        Takeover::No => Err(foreign(place, owner, cluster)),
+        Takeover::Yes => take_over(place, Owner { cluster, job_uuid: owner.job_uuid }),
+    }
+}
+
+fn foreign(place: &Place, owner: Owner, cluster: ClusterId) -> Error {
+    Error::conflict(format!(
+        "{} belongs to cluster {}, this is cluster {cluster}",
+        place.objects.name_of(paths::OWNER),
+        owner.cluster
+    ))
+    .hint(
+        "use another store or job name; if that cluster is gone for good, --take-over-store takes its checkpoints over",
+    )
+}
+
+fn take_over(place: &Place, owner: Owner) -> Result<JobUuid> {
+    place.objects.replace(paths::OWNER, owner.encode().into())?;
+    Ok(owner.job_uuid)
+}
+
+/// The job's uuid stands in every COMMIT too: with leave to take over, a damaged OWNER is written anew from there.
+fn mend_owner(place: &Place, cluster: ClusterId, takeover: Takeover, damage: Error) -> Result<JobUuid> {
+    if takeover == Takeover::No {
+        return Err(
+            damage.hint("--take-over-store writes OWNER anew, with the job's identity from its checkpoints")
+        );
+    }
+    let known = commits::steps(place)?.into_iter().rev().find_map(|step| step.commit.ok());
+    let Some(commit) = known else {
+        return Err(damage.hint("no committed step tells the job's identity: remove OWNER to begin anew"));
+    };
+    probe(place)?;
+    take_over(place, Owner { cluster, job_uuid: commit.record.job_uuid })
+}
+
+/// Commits rest on a write that refuses to overwrite: a store that only says so is found out here.
+fn probe(place: &Place) -> Result<()> {
+    let path = format!("{}/create-only-{}", paths::PROBE, Uuid::new_v4());
+    let outcome = try_overwriting(place, &path);
+    let removed = place.objects.delete(std::slice::from_ref(&path));
+    outcome.and(removed).doing(|| "testing the store's create-only writes")
+}
+
+fn try_overwriting(place: &Place, path: &str) -> Result<()> {
+    let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
+    let what = place.objects.name_of(path);
+    match place.objects.create(path, first.clone())? {
+        Created::New => {}
+        // A lost answer and a repeated request: the name was drawn at random, so the first one made it.
+        Created::Exists => {}
+    }
+    let again = place.objects.create(path, second)?;
+    let found = place.objects.read(path)?;
+    if again == Created::Exists && found == first {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "a create-only write to {what}, which existed, was accepted: this store can't keep two writers apart"
+    ))
+    .hint("use a store with conditional writes (S3's If-None-Match); some gateways need a setting for them"))
+}
+
+fn highest_generation(place: &Place, steps: &[ListedStep]) -> Result<Generation> {
+    let mut highest = Generation(0);
+    for commit in steps.iter().filter_map(|step| step.commit.as_ref().ok()) {
+        highest = highest.max(commit.record.generation).max(commit.record.authority);
+    }
+    for folder in place.objects.folders(paths::DATA)? {
+        if let Some((_, generation)) = paths::attempt_of(&format!("{}/{folder}/", paths::DATA)) {
+            highest = highest.max(generation);
+        }
+    }
+    Ok(highest)
+}
+
+pub fn leave_token(place: &Place, node: NodeId) -> Result<()> {
+    place.objects.replace(&token(node), node.to_string().into())
+}
+
+pub fn sees_token(place: &Place, node: NodeId) -> Result<bool> {
+    match place.objects.read(&token(node)) {
+        Ok(found) => Ok(found == node.to_string().as_bytes()),
+        Err(error) if error.kind == Kind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub fn remove_token(place: &Place, node: NodeId) -> Result<()> {
+    place.objects.delete(&[token(node)])
+}
+
+fn token(node: NodeId) -> String {
+    format!("{}/node-{node}", paths::PROBE)
+}
+
+/// Folders of a store that hold an OWNER.
+pub fn jobs(objects: &dyn Store, threads: usize) -> Result<Vec<JobName>> {
+    let named: Vec<JobName> =
+        objects.folders("")?.into_iter().filter_map(|folder| folder.parse().ok()).collect();
+    let owned = each(threads, named, |job| match objects.read(&format!("{job}/{}", paths::OWNER)) {
+        Ok(_) => Ok(Some(job)),
+        Err(error) if error.kind == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    })?;
+    let mut owned: Vec<JobName> = owned.into_iter().flatten().collect();
+    owned.sort();
+    Ok(owned)
+}

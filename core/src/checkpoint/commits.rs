@@ -1,0 +1,96 @@
+//! COMMITs: published create-only, read, listed. A step exists if and only if its COMMIT does (P1).
+
+use bytes::Bytes;
+
+use super::parallel::each;
+use super::store::Place;
+use super::{Commit, ListedStep};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::format::{CommitRecord, manifest, paths};
+use crate::ids::Step;
+use crate::storage::Created;
+
+/// The coordinator sends the order again after a failure: these only spare it a round.
+const TRIES: usize = 3;
+
+/// A write whose answer got lost may have happened: it is made again, and finds its own bytes.
+pub fn publish(place: &Place, path: &str, content: &Bytes) -> Result<()> {
+    let step = paths::commit_step(path)
+        .ok_or_else(|| Error::invalid(format!("publishing {path:?}: it is no COMMIT's name")))?;
+    let doing = || format!("publishing the COMMIT of step {step}");
+    let mut last = None;
+    for _ in 0..TRIES {
+        match place.objects.create(path, content.clone()) {
+            Ok(Created::New) => return Ok(()),
+            Ok(Created::Exists) => match place.objects.read(path) {
+                Ok(found) if found == *content => return Ok(()),
+                Ok(found) => return Err(taken(place, path, &found)).doing(doing),
+                Err(error) => last = Some(error),
+            },
+            Err(error) => last = Some(error),
+        }
+        let unknown =
+            matches!(last, Some(Error { kind: Kind::Unavailable | Kind::Timeout | Kind::NotFound, .. }));
+        if !unknown {
+            break;
+        }
+    }
+    Err(last.expect("every way round the loop that does not return leaves an error")).doing(doing)
+}
+
+fn taken(place: &Place, path: &str, found: &[u8]) -> Error {
+    let what = place.objects.name_of(path);
+    match CommitRecord::decode(found) {
+        Ok(other) => Error::conflict(format!(
+            "{what} exists, written by generation {} for its attempt of generation {}",
+            other.authority, other.generation
+        )),
+        Err(damage) => Error::corrupt(format!("{what} exists and is damaged: {}", damage.message)),
+    }
+}
+
+pub fn commit(place: &Place, step: Step) -> Result<Commit> {
+    let path = paths::commit(step);
+    let bytes = place.objects.read(&path).map_err(|error| match error.kind {
+        Kind::NotFound => {
+            Error::not_found(format!("step {step} of job {} is not committed in {}", place.job, place.url))
+        }
+        _ => error,
+    })?;
+    decode(place, step, &path, &bytes)
+}
+
+fn decode(place: &Place, step: Step, path: &str, bytes: &[u8]) -> Result<Commit> {
+    let what = || place.objects.name_of(path);
+    let record = CommitRecord::decode(bytes).doing(what)?;
+    if record.step != step || record.job != place.job {
+        return Err(Error::corrupt(format!(
+            "{}: it is the COMMIT of step {} of job {}",
+            what(),
+            record.step,
+            record.job
+        )));
+    }
+    Ok(Commit { record, blake3: manifest::hash(bytes) })
+}
+
+pub fn steps(place: &Place) -> Result<Vec<ListedStep>> {
+    let mut numbers: Vec<Step> = place
+        .objects
+        .list(paths::STEPS)?
+        .iter()
+        .filter_map(|object| paths::commit_step(&object.path))
+        .collect();
+    numbers.sort();
+    let read = each(place.threads, numbers, |step| match commit(place, step) {
+        Ok(commit) => Ok(Some(ListedStep { step, commit: Ok(commit) })),
+        // Removed since it was listed.
+        Err(error) if error.kind == Kind::NotFound => Ok(None),
+        // Damaged, or of a newer version: the step exists.
+        Err(error) if matches!(error.kind, Kind::Corrupt | Kind::Invalid) => {
+            Ok(Some(ListedStep { step, commit: Err(error) }))
+        }
+        Err(error) => Err(error),
+    })?;
+    Ok(read.into_iter().flatten().collect())
+}

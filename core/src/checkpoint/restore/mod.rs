@@ -1,0 +1,95 @@
+//! What one rank gets of a committed step: which ranks' manifests to read, where each tensor will lie, and the verified
+//! reading itself.
+
+mod layout;
+mod read;
+mod sources;
+mod world;
+
+use std::sync::Arc;
+
+use self::layout::Layout;
+use self::sources::Sources;
+pub(super) use self::sources::check_whole;
+use super::objects::Packs;
+use super::store::Place;
+use super::{Commit, commits, glob};
+use crate::error::{Error, Result};
+use crate::ids::{Rank, Step, WorldSize};
+use crate::proto::format::{Pack, SlotIndex};
+
+/// A plan to bring a rank's part of a step into a slot.
+pub struct RankRestore {
+    place: Arc<Place>,
+    commit: Commit,
+    index: SlotIndex,
+    slot_bytes: u64,
+    /// By ascending place in the slot.
+    reads: Vec<Read>,
+    packs: Packs,
+}
+
+/// One chunk's way from a pack to the slot.
+#[derive(Clone, Debug)]
+struct Read {
+    pack: Pack,
+    pack_offset: u64,
+    bytes: u64,
+    crc32c: u32,
+    target: u64,
+}
+
+pub fn open(
+    place: &Arc<Place>,
+    step: Step,
+    rank: Rank,
+    world_size: WorldSize,
+    only: &str,
+) -> Result<RankRestore> {
+    let commit = commits::commit(place, step)?;
+    let from = world::source_of(&commit.record, rank, world_size);
+    let mut sources = Sources::open(place, &commit.record, from.rank)?;
+    let own = sources.primary();
+    let selected: Vec<usize> = (0..own.tensors.len())
+        .filter(|&number| only.is_empty() || glob::matches(only, &own.tensors[number].name))
+        .collect();
+    if selected.is_empty() && !only.is_empty() {
+        return Err(nothing_matches(only, own));
+    }
+    world::check(&commit.record, from, own, &selected, world_size)?;
+    let found = sources.locate(&selected)?;
+    let Layout { tensors, slot_bytes, reads } = layout::lay_out(sources.manifests(), &found, only.is_empty());
+    let index = SlotIndex {
+        step: step.0,
+        rank: rank.0,
+        world_size: world_size.0,
+        kind: sources.primary().kind,
+        tree: sources.primary().tree.clone(),
+        tensors,
+        begun: Vec::new(),
+    };
+    let packs = Packs::new(&place.objects);
+    Ok(RankRestore { place: Arc::clone(place), commit, index, slot_bytes, reads, packs })
+}
+
+fn nothing_matches(only: &str, manifest: &crate::proto::format::Manifest) -> Error {
+    let names: Vec<&str> = manifest.tensors.iter().take(4).map(|tensor| tensor.name.as_str()).collect();
+    Error::invalid(format!("no tensor's name matches {only:?}"))
+        .hint(format!("names look like {}", names.join(", ")))
+}
+
+impl RankRestore {
+    pub fn commit(&self) -> &Commit {
+        &self.commit
+    }
+
+    /// Of data, without the index.
+    pub fn slot_bytes(&self) -> u64 {
+        self.slot_bytes
+    }
+
+    /// As the slot will hold it: tensors that were not asked for are not `staged`.
+    pub fn index(&self) -> &SlotIndex {
+        &self.index
+    }
+}

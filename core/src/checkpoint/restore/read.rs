@@ -1,0 +1,56 @@
+//! Reading into a slot: ranged, by several threads, each chunk straight to its place and verified there.
+
+use super::super::objects::Sum;
+use super::super::parallel::each;
+use super::{RankRestore, Read};
+use crate::error::{Doing, Error, Result};
+use crate::format::chunks::ALIGNMENT;
+
+impl RankRestore {
+    /// Reads into a slot's data of at least `slot_bytes`; every byte is verified when this returns Ok, none may be used
+    /// otherwise. Blocks: call it on a thread that may (`spawn_blocking`). Corrupt, naming step and object, when bytes
+    /// are not what was written; Invalid when the slot is too small.
+    pub fn read_into(&self, slot: &mut [u8]) -> Result<()> {
+        let doing = || format!("restoring step {} for rank {}", self.index.step, self.index.rank);
+        let room = slot.len() as u64;
+        let Some(slot) = slot.get_mut(..self.slot_bytes as usize) else {
+            return Err(Error::invalid(format!("the slot holds {room} of {} bytes", self.slot_bytes)))
+                .doing(doing);
+        };
+        let pieces = self.cut(slot).doing(doing)?;
+        each(self.place.threads, pieces, |(read, target)| {
+            let _room = self.place.buffers.take(read.bytes);
+            let sum = Sum { offset: read.pack_offset, crc32c: read.crc32c };
+            self.packs.read(&read.pack, sum, target)
+        })
+        .map(drop)
+        .doing(doing)
+    }
+
+    /// The slot in pieces, one a read, and zeros in the gaps between, so that equal states give equal slots. Gaps of a
+    /// page and more are left as they are: no chunk ever holds them.
+    fn cut<'a>(&self, mut slot: &'a mut [u8]) -> Result<Vec<(&Read, &'a mut [u8])>> {
+        let mut pieces = Vec::with_capacity(self.reads.len());
+        let mut end = 0;
+        for read in &self.reads {
+            let Some(gap) = read.target.checked_sub(end).filter(|gap| gap + read.bytes <= slot.len() as u64)
+            else {
+                return Err(Error::corrupt(format!("the chunk at {} overlaps another", read.target)));
+            };
+            let (before, rest) = slot.split_at_mut(gap as usize);
+            zero(before);
+            let (target, rest) = rest.split_at_mut(read.bytes as usize);
+            pieces.push((read, target));
+            slot = rest;
+            end = read.target + read.bytes;
+        }
+        zero(slot);
+        Ok(pieces)
+    }
+}
+
+fn zero(gap: &mut [u8]) {
+    if (gap.len() as u64) < ALIGNMENT {
+        gap.fill(0);
+    }
+}

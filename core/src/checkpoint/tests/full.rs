@@ -1,0 +1,76 @@
+//! P5's ground: a full disk is told with its numbers, harms nothing, and the same save succeeds once there is room.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::fixture::*;
+use crate::error::Kind;
+use crate::ids::JobUuid;
+
+/// A tmpfs of a fixed size, unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// None, with a line that says so, where mounting is not allowed.
+    fn new(size: &str) -> Option<SmallDisk> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = format!("size={size}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(folder.path())
+            .output()
+            .is_ok_and(|output| output.status.success());
+        if !mounted {
+            eprintln!("SKIPPED: a small disk can't be mounted here (that needs root)");
+            return None;
+        }
+        Some(SmallDisk(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.path()).status();
+        assert!(unmounted.unwrap().success());
+    }
+}
+
+#[test]
+fn a_full_disk_is_overloaded_with_its_numbers_and_harms_nothing() {
+    let Some(disk) = SmallDisk::new("24m") else { return };
+    let (store, uuid) = (open(disk.path()), JobUuid::new());
+    let small = vec![spec("a", 8 << 20)];
+    save(&store, uuid, 1, 1, one_node(1, 1, &small));
+    let big = vec![spec("a", 40 << 20).version(2)];
+    let error = persist(&store, attempt(uuid, 2, 1), 1, one_node(1, 2, &big)).unwrap_err();
+    assert_eq!(error.kind, Kind::Overloaded, "{error}");
+    assert!(error.message.contains("MiB free of 24 MiB"), "{error}");
+    assert!(error.message.contains(&disk.path().display().to_string()), "{error}");
+    assert!(error.hint.is_some());
+    check(&store, 1, 0, 1, 0, &small);
+    let room = rustix::fs::statvfs(disk.path()).unwrap();
+    assert!(room.f_bavail * room.f_frsize > 14 << 20, "what could not be finished is gone");
+    save(&store, uuid, 3, 1, one_node(1, 3, &[spec("a", 8 << 20).version(3)]));
+}
+
+#[test]
+fn a_disk_without_inodes_is_overloaded() {
+    let Some(disk) = SmallDisk::new("8m,nr_inodes=4") else { return };
+    let error =
+        persist(&open(disk.path()), attempt(JobUuid::new(), 2, 1), 1, one_node(1, 2, &[spec("a", 5)]));
+    assert_eq!(error.unwrap_err().kind, Kind::Overloaded);
+}
+
+#[test]
+fn a_read_only_disk_is_denied() {
+    let Some(disk) = SmallDisk::new("8m") else { return };
+    let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(disk.path()).status();
+    assert!(remounted.unwrap().success());
+    let error =
+        persist(&open(disk.path()), attempt(JobUuid::new(), 2, 1), 1, one_node(1, 2, &[spec("a", 5)]));
+    assert_eq!(error.unwrap_err().kind, Kind::Denied);
+}

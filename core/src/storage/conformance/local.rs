@@ -1,0 +1,71 @@
+//! A directory, on the disk of the tests and on tmpfs; and what only a directory can go through.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{conforms, noise, piece};
+use crate::error::Kind;
+use crate::storage::local::LocalStore;
+use crate::storage::{Piece, Store, crc32c};
+
+fn store(root: &Path) -> Arc<dyn Store> {
+    Arc::new(LocalStore::new(root, "job"))
+}
+
+#[test]
+fn a_directory_on_disk_conforms() {
+    let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let new = folder.path().join("not/there/yet");
+    conforms(&store(&new));
+    let left: Vec<_> =
+        fs::read_dir(new.join("job")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["race"], "deleting takes empty folders along");
+}
+
+#[test]
+fn a_directory_in_memory_conforms() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    conforms(&store(folder.path()));
+}
+
+#[test]
+fn a_store_that_is_not_there_is_not_an_empty_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = store(&folder.path().join("unmounted")).list("steps").unwrap_err();
+    assert_eq!(error.kind, Kind::NotFound);
+    assert!(error.hint.unwrap().contains("mounted"));
+}
+
+#[test]
+fn what_a_killed_writer_left_is_no_object_and_is_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let writer = store.writer("data/a/pack", 8 << 20).unwrap();
+    writer.append(piece(noise(1, 1 << 20))).unwrap();
+    // As SIGKILL would: no destructor runs.
+    std::mem::forget(writer);
+    assert_eq!(store.list("").unwrap(), []);
+    assert_eq!(fs::read_dir(folder.path().join("job/data/a")).unwrap().count(), 1);
+    assert!(store.sweep("data/a").unwrap() >= 1 << 20);
+    assert!(!folder.path().join("job/data").exists());
+}
+
+#[test]
+fn bytes_that_change_while_they_are_written_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = store(folder.path()).writer("x", 1 << 20).unwrap();
+    let bytes = noise(1, 9000);
+    let changed = Piece { crc32c: crc32c(&bytes) ^ 1, bytes: bytes.into() };
+    assert_eq!(writer.append(changed).unwrap_err().kind, Kind::Corrupt);
+}
+
+#[test]
+fn a_file_system_that_refuses_direct_access_is_written_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = crate::storage::local::LocalWriter::begin(&folder.path().join("x"), 1 << 20).unwrap();
+    // An address that is not aligned is refused by the kernel as a file system without O_DIRECT refuses all.
+    let bytes = noise(3, 64 << 10);
+    writer.write_unaligned_for_test(&bytes[8..][..8192]);
+    assert!(!writer.is_direct());
+}

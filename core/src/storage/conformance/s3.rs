@@ -1,0 +1,78 @@
+//! S3: over object_store's memory, and over a real server where the environment names one.
+
+use std::sync::Arc;
+
+use object_store::memory::InMemory;
+
+use super::conforms;
+use crate::error::Kind;
+use crate::storage::{StoreOptions, StoreUrl, open, over_object_store};
+
+#[test]
+fn s3_over_memory_conforms() {
+    for prefix in ["", "some/prefix/job"] {
+        let options = StoreOptions { part_bytes: 5 << 20, ..StoreOptions::default() };
+        conforms(&over_object_store(Arc::new(InMemory::new()), prefix, &options));
+    }
+}
+
+/// Options and a fresh prefix of the test server; None, with a line that says so, when there is none.
+pub fn test_server() -> Option<(StoreUrl, StoreOptions)> {
+    let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (Some(endpoint), Some(bucket)) = (get("STRATA_TEST_S3_ENDPOINT"), get("STRATA_TEST_S3_BUCKET"))
+    else {
+        eprintln!("SKIPPED: no S3 server named by STRATA_TEST_S3_ENDPOINT and STRATA_TEST_S3_BUCKET");
+        return None;
+    };
+    let options = StoreOptions {
+        endpoint: Some(endpoint),
+        allow_http: true,
+        part_bytes: 5 << 20,
+        ..StoreOptions::from_environment(|name| get(name)).unwrap()
+    };
+    let prefix = uuid::Uuid::new_v4();
+    Some((format!("s3://{bucket}/test/{prefix}").parse().unwrap(), options))
+}
+
+#[test]
+fn a_real_s3_server_conforms() {
+    let Some((url, options)) = test_server() else { return };
+    conforms(&open(&url, &options, "job").unwrap());
+}
+
+#[test]
+fn wrong_credentials_and_a_missing_bucket_say_what_they_are() {
+    let Some((url, options)) = test_server() else { return };
+    let stranger = StoreOptions { secret_access_key: Some("wrong".into()), ..options.clone() };
+    let error = open(&url, &stranger, "").unwrap().list("").unwrap_err();
+    assert_eq!(error.kind, Kind::Denied, "{error}");
+    assert!(!error.to_string().contains("wrong\""));
+    let nowhere: StoreUrl = "s3://no-such-bucket-at-all/x".parse().unwrap();
+    let error = open(&nowhere, &options, "").unwrap().create("a", "x".into()).unwrap_err();
+    assert_eq!(error.kind, Kind::NotFound, "{error}");
+    assert!(error.hint.unwrap().contains("bucket"));
+}
+
+#[test]
+fn a_server_that_is_not_there_is_unavailable_within_the_budget() {
+    let options = StoreOptions {
+        endpoint: Some("http://127.0.0.1:9".into()),
+        allow_http: true,
+        access_key_id: Some("a".into()),
+        secret_access_key: Some("b".into()),
+        retry_budget: std::time::Duration::from_millis(200),
+        ..StoreOptions::default()
+    };
+    let url: StoreUrl = "s3://bucket/p".parse().unwrap();
+    let error = open(&url, &options, "job").unwrap().read("OWNER").unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable, "{error}");
+    assert!(error.message.contains("s3://bucket/p/job/OWNER"), "{error}");
+}
+
+#[test]
+fn a_plain_endpoint_wants_to_be_allowed() {
+    let options = StoreOptions { endpoint: Some("http://10.0.0.1:9000".into()), ..StoreOptions::default() };
+    let error = open(&"s3://b".parse().unwrap(), &options, "").unwrap_err();
+    assert_eq!(error.kind, Kind::Invalid);
+    assert!(error.hint.unwrap().contains("allow_http"));
+}

@@ -1,0 +1,60 @@
+//! From options to a client.
+
+use std::sync::Arc;
+
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+
+use crate::error::{Error, Result};
+use crate::storage::StoreOptions;
+
+const DEFAULT_REGION: &str = "us-east-1";
+/// The budget of time ends the tries, not their number.
+const MOST_TRIES: usize = 1000;
+
+/// Reaches for nothing yet. Credentials that the options lack are found as object_store finds them: environment, web
+/// identity, container, instance.
+pub fn bucket(bucket: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>> {
+    let plain = options.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+    if plain && !options.allow_http {
+        let endpoint = options.endpoint.as_deref().unwrap_or_default();
+        return Err(Error::invalid(format!("opening s3://{bucket}: {endpoint} is not encrypted"))
+            .hint("set store.allow_http (AWS_ALLOW_HTTP=true) if the network between is yours"));
+    }
+    if options.access_key_id.is_some() != options.secret_access_key.is_some() {
+        return Err(Error::invalid(format!(
+            "opening s3://{bucket}: of access key and secret only one is given"
+        ))
+        .hint("set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither"));
+    }
+    let client = ClientOptions::new()
+        .with_allow_http(options.allow_http)
+        .with_timeout(options.request_timeout)
+        .with_connect_timeout(options.request_timeout);
+    let retry = RetryConfig {
+        backoff: BackoffConfig::default(),
+        max_retries: MOST_TRIES,
+        retry_timeout: options.retry_budget,
+    };
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_client_options(client)
+        .with_retry(retry)
+        .with_conditional_put(S3ConditionalPut::ETagMatch);
+    if let Some(region) = &options.region {
+        builder = builder.with_region(region);
+    } else if builder.get_config_value(&object_store::aws::AmazonS3ConfigKey::Region).is_none() {
+        builder = builder.with_region(DEFAULT_REGION);
+    }
+    if let Some(endpoint) = &options.endpoint {
+        builder = builder.with_endpoint(endpoint);
+    }
+    if let (Some(key), Some(secret)) = (&options.access_key_id, &options.secret_access_key) {
+        builder = builder.with_access_key_id(key).with_secret_access_key(secret);
+    }
+    if let Some(token) = &options.session_token {
+        builder = builder.with_token(token);
+    }
+    let client = builder.build();
+    Ok(Arc::new(client.map_err(|error| Error::invalid(format!("opening s3://{bucket}: {error}")))?))
+}

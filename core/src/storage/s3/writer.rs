@@ -1,0 +1,136 @@
+//! A large object as a multipart upload: pieces gather into parts, whoever fills a part sends it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
+use parking_lot::Mutex;
+
+use super::error::failed;
+use super::runtime::wait;
+use crate::error::{Error, Result};
+use crate::storage::{Piece, Writer, crc32c};
+
+/// S3 takes parts from 5 MiB (the last one apart) and at most 10,000 of them.
+const SMALLEST_PART: u64 = 5 << 20;
+const MOST_PARTS: u64 = 10_000;
+const ALIGNMENT: usize = 4096;
+static ZEROS: [u8; ALIGNMENT] = [0; ALIGNMENT];
+
+/// Memory: none of its own. The bytes go out from where the caller has them, one part a thread.
+pub struct S3Writer {
+    objects: Arc<dyn ObjectStore>,
+    location: Path,
+    name: String,
+    part_bytes: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    end: u64,
+    part: Vec<Piece>,
+    part_filled: u64,
+    /// Begun with the first full part: a small object needs none.
+    upload: Option<Box<dyn MultipartUpload>>,
+    finished: bool,
+}
+
+impl S3Writer {
+    pub fn begin(
+        objects: Arc<dyn ObjectStore>,
+        location: Path,
+        name: String,
+        part_bytes: u64,
+        at_most: u64,
+    ) -> S3Writer {
+        let part_bytes = part_bytes.max(SMALLEST_PART).max(at_most.div_ceil(MOST_PARTS - 1));
+        S3Writer { objects, location, name, part_bytes, state: Mutex::default() }
+    }
+
+    fn failed(&self, error: &object_store::Error) -> Error {
+        failed(format!("writing {}", self.name), error)
+    }
+
+    /// The store has taken these bytes: are they still those that were summed?
+    fn check(&self, part: &[Piece]) -> Result<()> {
+        match part.iter().all(|piece| crc32c(&piece.bytes) == piece.crc32c) {
+            true => Ok(()),
+            false => {
+                Err(Error::corrupt(format!("writing {}: bytes changed while they were sent", self.name)))
+            }
+        }
+    }
+}
+
+fn payload(part: &[Piece]) -> PutPayload {
+    let padded = part.iter().flat_map(|piece| {
+        let padding = piece.bytes.len().next_multiple_of(ALIGNMENT) - piece.bytes.len();
+        [piece.bytes.clone(), Bytes::from_static(&ZEROS[..padding])]
+    });
+    padded.filter(|bytes| !bytes.is_empty()).collect()
+}
+
+impl Writer for S3Writer {
+    fn append(&self, piece: Piece) -> Result<u64> {
+        let mut state = self.state.lock();
+        let offset = state.end;
+        let padded = piece.bytes.len().next_multiple_of(ALIGNMENT) as u64;
+        state.end += padded;
+        state.part_filled += padded;
+        state.part.push(piece);
+        if state.part_filled < self.part_bytes {
+            return Ok(offset);
+        }
+        let part = std::mem::take(&mut state.part);
+        state.part_filled = 0;
+        if state.upload.is_none() {
+            let begun = wait(async { self.objects.put_multipart(&self.location).await })?;
+            state.upload = Some(begun.map_err(|error| self.failed(&error))?);
+        }
+        let upload = state.upload.as_mut().expect("just begun");
+        // Parts are numbered in the order of this call, under the lock; they are sent without it.
+        let sending = upload.put_part(payload(&part));
+        drop(state);
+        wait(sending)?.map_err(|error| self.failed(&error))?;
+        self.check(&part)?;
+        Ok(offset)
+    }
+
+    fn finish(&self) -> Result<u64> {
+        let mut state = self.state.lock();
+        let part = std::mem::take(&mut state.part);
+        let payload = payload(&part);
+        let sent = match state.upload.as_mut() {
+            None => wait(async { self.objects.put(&self.location, payload).await.map(drop) })?,
+            Some(upload) => wait(async {
+                if !part.is_empty() {
+                    upload.put_part(payload).await?;
+                }
+                upload.complete().await.map(drop)
+            })?,
+        };
+        sent.map_err(|error| self.failed(&error))?;
+        state.finished = true;
+        self.check(&part)?;
+        Ok(state.end)
+    }
+}
+
+impl Drop for S3Writer {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        if state.finished {
+            return;
+        }
+        let Some(mut upload) = state.upload.take() else { return };
+        match wait(async { upload.abort().await }) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, object = self.name, "leaving an unfinished upload behind")
+            }
+            Err(error) => tracing::warn!(%error, object = self.name, "leaving an unfinished upload behind"),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What the engine asks of a store, whatever it is.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::error::Result;
+
+/// Objects under one prefix, named by paths such as `data/x/y`. Temporaries of a writer, alive or dead, are no objects.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// The whole name of an object, for messages.
+    fn name_of(&self, path: &str) -> String;
+
+    /// Writes a small object that must not exist yet. Atomic: of several that try at once one creates it; nobody ever
+    /// sees a part of it. Durable when it returns Ok. After Unavailable or Timeout it may exist all the same.
+    fn create(&self, path: &str, content: Bytes) -> Result<Created>;
+
+    /// Writes a small object, over another one too. Atomic and durable.
+    fn replace(&self, path: &str, content: Bytes) -> Result<()>;
+
+    /// A small object, whole. NotFound when there is none.
+    fn read(&self, path: &str) -> Result<Bytes>;
+
+    /// Opens a large object for ranged reads. NotFound when there is none.
+    fn reader(&self, path: &str) -> Result<Box<dyn Reader>>;
+
+    /// Begins a large object under a name that nobody else uses; `at_most` bytes will be appended. It can be seen only
+    /// once it is finished.
+    fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>>;
+
+    /// Every object below `folder`, at any depth, in any order; none when there is no such folder. Never a part of the
+    /// list: what can't be listed is an error.
+    fn list(&self, folder: &str) -> Result<Vec<Listed>>;
+
+    /// Names of the folders right below `folder`, without their path.
+    fn folders(&self, folder: &str) -> Result<Vec<String>>;
+
+    /// Deletes these objects, in any order; one that is not there is deleted. Durable: a crash brings none back.
+    fn delete(&self, paths: &[String]) -> Result<()>;
+
+    /// Removes what dead writers left in `folder`, of which nobody may be writing any more; the freed bytes.
+    fn sweep(&self, folder: &str) -> Result<u64>;
+}
+
+/// A large object being written, by several threads at once. Dropped before `finish`, nothing of it stays.
+pub trait Writer: Send + Sync {
+    /// Appends; the offset at which it lies, a multiple of 4096. Returns when the bytes may still be on their way.
+    fn append(&self, piece: Piece) -> Result<u64>;
+
+    /// Makes all of it durable under its name, padded to 4096; its length. Called once, after every append returned.
+    fn finish(&self) -> Result<u64>;
+}
+
+/// Bytes to append, and their CRC32C: a writer that has read them once more than it summed them looks again, and
+/// reports Corrupt when they changed meanwhile.
+#[derive(Clone)]
+pub struct Piece {
+    pub bytes: Bytes,
+    pub crc32c: u32,
+}
+
+/// A large object being read, by several threads at once.
+pub trait Reader: Send + Sync {
+    /// Of the object.
+    fn bytes(&self) -> u64;
+
+    /// Fills `target` from `offset` on. Corrupt when the object ends before. Holds at most as much memory again
+    /// meanwhile; none where a local file is read into memory aligned to 4096.
+    fn read_at(&self, offset: u64, target: &mut [u8]) -> Result<()>;
+}
+
+/// How a create-only write went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    New,
+    /// There was one already; it is as it was.
+    Exists,
+}
+
+/// An object in a listing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    pub path: String,
+    pub bytes: u64,
+}
