@@ -154,13 +154,16 @@ impl JobStore {
         self.run(move |place| remove::remove(place, &order)).await.doing(|| doing)
     }
 
-    /// Reads every byte of a step; `progress` hears what has been read, and what there is in all.
+    /// Reads every byte of a step; `progress` hears what has been read, and what there is in all. Dropping the future
+    /// stops it.
     pub async fn verify(
         &self,
         step: Step,
         progress: impl Fn(&Report, &Report) + Send + Sync + 'static,
     ) -> Result<Report> {
-        self.run(move |place| verify::verify(place, step, &progress))
+        let stop = StopWhenDropped::default();
+        let stopped = Arc::clone(&stop.0);
+        self.run(move |place| verify::verify(place, step, &progress, &stopped))
             .await
             .doing(|| format!("verifying step {step}"))
     }
@@ -193,7 +196,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     outcome.await.map_err(|_| Error::internal("the thread that worked on the store panicked"))?
 }
 
-/// Tells a persist that nobody waits for it any more.
+/// Tells the thread of a long call that nobody waits for it any more.
 #[derive(Default)]
 struct StopWhenDropped(Arc<AtomicBool>);
 

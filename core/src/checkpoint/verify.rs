@@ -1,6 +1,7 @@
 //! Reading every byte of a step, as a restore of all its ranks would.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -9,12 +10,17 @@ use super::parallel::each;
 use super::restore::check_whole;
 use super::store::Place;
 use super::{Report, commits};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::Step;
 use crate::proto::format::Pack;
 
 /// Corrupt, naming the object, at the first damage.
-pub fn verify(place: &Place, step: Step, progress: &(dyn Fn(&Report, &Report) + Sync)) -> Result<Report> {
+pub fn verify(
+    place: &Place,
+    step: Step,
+    progress: &(dyn Fn(&Report, &Report) + Sync),
+    stop: &AtomicBool,
+) -> Result<Report> {
     let record = commits::commit(place, step)?.record;
     let manifests = read_manifests(place, &record)?;
     check_whole(&record, &manifests)?;
@@ -36,6 +42,9 @@ pub fn verify(place: &Place, step: Step, progress: &(dyn Fn(&Report, &Report) + 
     progress(&done.lock(), &total);
     let open = Packs::new(&place.objects);
     each(place.threads, chunks.into_iter().collect(), |((_, offset, bytes, crc32c), pack)| {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::cancelled("nobody waits for it any more"));
+        }
         let _room = place.buffers.take(2 * bytes);
         let mut target = vec![0; bytes as usize];
         open.read(pack, Sum { offset, crc32c }, &mut target)?;

@@ -39,6 +39,7 @@ impl Aligned {
 /// and refuse the access.
 pub struct DirectFile {
     pub file: File,
+    /// False once an EINVAL can't come from O_DIRECT any more.
     direct: AtomicBool,
 }
 
@@ -50,7 +51,7 @@ impl DirectFile {
 
     #[cfg(test)]
     pub fn is_direct(&self) -> bool {
-        self.direct.load(Ordering::Relaxed)
+        fcntl_getfl(&self.file).unwrap().contains(OFlags::DIRECT)
     }
 
     pub fn write_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
