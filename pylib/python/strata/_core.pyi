@@ -1,6 +1,7 @@
 # The compiled module: strata-core behind argument and error conversion. Errors are those of strata.errors.
 
 import os
+import sys
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -160,7 +161,8 @@ class Batches:
 @final
 class Buffer:
     def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class Operator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import _core
 from .errors import InvalidError
@@ -157,8 +157,12 @@ def _batch(batches: _core.Batches, taken: tuple[_core.Buffer, _core.Buffer, int,
     import numpy as np
 
     samples, indices, weight, epoch, step = taken
-    items = np.frombuffer(memoryview(samples), np.dtype(batches.dtype).newbyteorder("<"))
-    return Batch(items.reshape(-1, batches.sample_len), np.frombuffer(memoryview(indices), "<i8"), weight, epoch, step)
+    items = np.frombuffer(_bytes(samples), np.dtype(batches.dtype).newbyteorder("<"))
+    return Batch(items.reshape(-1, batches.sample_len), np.frombuffer(_bytes(indices), "<i8"), weight, epoch, step)
+
+
+def _bytes(buffer: _core.Buffer) -> memoryview:
+    return memoryview(cast(Any, buffer))  # type checkers know the buffer protocol from Python 3.12 on
 
 
 Tail = Literal["short", "pad", "drop"]

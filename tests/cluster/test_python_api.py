@@ -1,0 +1,293 @@
+"""What the Python package promises beyond saving and restoring: interrupts, signals, forks, coroutines, datasets that
+go on where a step stood, a private sidecar."""
+
+from __future__ import annotations
+
+import os
+import signal
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness.node import Node
+from harness.process import PATIENCE, Process, wait_until
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def script(python: Path, site: Path, tmp_path: Path) -> Start:
+    """Starts Python code as a rank of job `t`; what it prints is its log."""
+    count = 0
+
+    def start(code: str, env: dict[str, str], rank: int = 0, world: int = 1) -> Process:
+        nonlocal count
+        count += 1
+        prelude = "import os, signal, sys, time, numpy as np, strata\n"
+        place = {"PYTHONPATH": str(site), "STRATA_JOB": "t", "RANK": str(rank), "WORLD_SIZE": str(world)}
+        command = [python, "-u", "-W", "error::DeprecationWarning", "-c", prelude + textwrap.dedent(code)]
+        return Process(command, env | place, tmp_path / f"script-{count}-{rank}.log")
+
+    return start
+
+
+def finish(*processes: Process) -> list[str]:
+    for process in processes:
+        assert process.popen.wait(PATIENCE) == 0, process.text()
+    return [process.text() for process in processes]
+
+
+# -- interrupts and signals
+
+
+def test_ctrl_c_ends_a_blocking_call(node: Node, script: Start) -> None:
+    lonely = script(
+        """
+        job = strata.connect()
+        print("waiting")
+        try:
+            job.barrier("nobody else comes")
+        except KeyboardInterrupt:
+            print("interrupted")
+        """,
+        node.env,
+        world=2,
+    )
+    lonely.wait_until(lambda: "waiting" in lonely.text(), "the barrier")
+    lonely.popen.send_signal(signal.SIGINT)
+    assert "interrupted" in finish(lonely)[0]
+
+
+PREEMPTED = """
+def handler(number, frame):
+    print("chained")
+
+signal.signal(signal.SIGTERM, handler)
+with strata.connect() as job:
+    job.restore()
+    for step in range(1, 100_000):
+        if step == 3:
+            print("training")
+        if job.reached_preemption(step):
+            job.save(step, {"step": step})
+            print(f"stopped at {step}")
+            break
+        time.sleep(0.002 * (1 + job.rank))
+assert signal.getsignal(signal.SIGTERM) is handler
+"""
+
+
+def test_sigterm_on_one_rank_stops_all_at_the_same_step(node: Node, script: Start) -> None:
+    ranks = [script(PREEMPTED, node.env, rank, 2) for rank in range(2)]
+    for rank in ranks:
+        rank.wait_until(lambda rank=rank: "training" in rank.text(), "the third step")
+    ranks[0].popen.send_signal(signal.SIGTERM)
+    said = finish(*ranks)
+    stops = {text.split("stopped at ")[1].split()[0] for text in said}
+    assert len(stops) == 1, said
+    assert "chained" in said[0] and "chained" not in said[1]
+
+
+def test_sigterm_still_ends_a_script_that_never_asks(node: Node, script: Start) -> None:
+    deaf = script("job = strata.connect()\nprint('up')\ntime.sleep(600)", node.env)
+    deaf.wait_until(lambda: "up" in deaf.text(), "the script to connect")
+    assert deaf.stop() == -signal.SIGTERM
+
+
+# -- processes and coroutines
+
+
+def test_forked_child_looks_up_but_does_not_save(node: Node, script: Start) -> None:
+    said = finish(
+        script(
+            """
+            with strata.connect() as job:
+                job.save(1, {"a": np.arange(4)}).wait_committed()
+                child = os.fork()
+                if child == 0:
+                    assert job.latest_step() == 1
+                    try:
+                        job.save(2, {"a": np.arange(4)})
+                    except strata.InvalidError as error:
+                        print("refused:", error)
+                        os._exit(0)
+                    os._exit(1)
+                assert os.waitpid(child, 0)[1] == 0
+                job.save(2, {"a": np.arange(4)}).wait_committed()
+                assert job.all_steps() == [1, 2]
+            """,
+            node.env,
+        )
+    )[0]
+    assert "forked child" in said
+
+
+def test_coroutines_wait_side_by_side_and_can_be_cancelled(node: Node, script: Start) -> None:
+    finish(
+        script(
+            """
+            import asyncio
+            from strata import aio
+
+            async def rank(number):
+                async with await aio.connect(rank=number, world_size=2) as job:
+                    await job.barrier("both")
+                    if number == 0:
+                        try:
+                            async with asyncio.timeout(0.3):
+                                await job.barrier("alone")
+                        except TimeoutError:
+                            pass
+                    handle = await job.save(1, {"x": np.full(1000, number)})
+                    info = await handle.wait_committed()
+                    assert (info.step, info.world_size) == (1, 2)
+                    restored = await job.restore()
+                    assert restored.state["x"][0] == number
+                    if number == 1:
+                        await job.barrier("alone")
+                    else:
+                        await job.barrier("alone")  # the same round: the cancelled call may simply be made again
+
+            async def main():
+                await asyncio.gather(rank(0), rank(1))
+
+            asyncio.run(main())
+            """,
+            node.env,
+        )
+    )
+
+
+def test_job_may_be_joined_again_after_an_error(node: Node, script: Start) -> None:
+    finish(
+        script(
+            """
+            for attempt in range(2):
+                try:
+                    with strata.connect() as job:
+                        job.save(attempt, {"a": attempt})
+                        raise RuntimeError("the user's own")
+                except RuntimeError:
+                    pass
+            with strata.connect() as job:
+                assert job.restore().state == {"a": 1}
+            """,
+            node.env,
+        )
+    )
+
+
+# -- what comes back
+
+
+def test_restore_takes_parts_and_fills_in_place(node: Node, script: Start) -> None:
+    finish(
+        script(
+            """
+            state = {
+                "model": {"a": np.arange(1000.0), "b": np.ones((3, 5), np.float16)},
+                "optimizer": {"m": np.zeros(7), "steps": [1, 2**70]},
+            }
+            with strata.connect() as job:
+                job.save(5, state, metrics={"loss": 0.5}, meta="run 7").wait_committed()
+                part = job.restore(only="model.*").state
+                assert list(part) == ["model"] and (part["model"]["a"] == state["model"]["a"]).all()
+                target = {
+                    "model": {"a": np.zeros(1000), "b": np.zeros((3, 5), np.float16)},
+                    "optimizer": {"m": np.ones(7), "steps": None},
+                }
+                a = target["model"]["a"]
+                restored = job.restore(5, into=target)
+                assert restored.state is target and target["model"]["a"] is a and (a == state["model"]["a"]).all()
+                assert target["optimizer"]["steps"] == [1, 2**70]
+                assert (restored.info.metrics, restored.info.meta) == ({"loss": 0.5}, "run 7")
+                restored.state["model"]["b"][:] = 7  # the caller's own memory
+                assert job.restore().state["model"]["b"][0, 0] == 1
+                place = f"{job.store}/{job.name}"
+            found = strata.inspect(place)
+            assert found.info.step == 5 and found == strata.inspect(place, 5)
+            assert {(t.name, t.dtype, t.shape) for t in found.tensors} >= {
+                ("model.a", "float64", (1000,)), ("model.b", "float16", (3, 5))
+            }
+            """,
+            node.env,
+        )
+    )
+
+
+DATA = """
+path, stop = sys.argv[1] if len(sys.argv) > 1 else os.environ["DATA"], int(os.environ["STOP"])
+seen = []
+with strata.connect() as job:
+    job.register_dataset("d", path=path, format="tokens", dtype="uint16", sample_len=2, shard_size=7, seed=3)
+    restored = job.restore()
+    first = 0 if restored is None else restored.step
+    seen = [] if restored is None else restored.state["seen"]
+    dataset, step = job.dataset("d", batch_size=8), first
+    for epoch in range(dataset.epoch, 2):
+        for step, batch in enumerate(dataset, start=step + 1):
+            assert (batch.samples[:, 1] == batch.samples[:, 0] + 1000).all()
+            assert (batch.samples[:, 0] == batch.indices).all() and batch.epoch == dataset.epoch
+            seen += batch.indices.tolist()
+            if step % 5 == 0:
+                job.save(step, {"seen": list(seen)})
+            if step == stop:
+                job.wait_until_finished()
+                os.kill(os.getpid(), signal.SIGKILL)
+print("seen", len(seen))
+assert sorted(seen) == sorted(list(range(101)) * 2), "a sample was lost or doubled"
+"""
+
+
+def test_dataset_goes_on_where_the_restored_step_stood(node: Node, script: Start, tmp_path: Path) -> None:
+    """P8, on one rank, over an epoch's end and two crashes."""
+    data = tmp_path / "tokens.bin"
+    data.write_bytes(b"".join(n.to_bytes(2, "little") + (n + 1000).to_bytes(2, "little") for n in range(101)))
+    for stop in (7, 18, 0):
+        run = script(DATA, node.env | {"DATA": str(data), "STOP": str(stop)})
+        assert run.popen.wait(PATIENCE) == (-signal.SIGKILL if stop else 0), run.text()
+    assert "seen 202" in run.text()
+
+
+# -- a private sidecar
+
+
+def test_private_sidecar_comes_and_goes_by_itself(
+    make_node: Callable[..., Node], script: Start, tmp_path: Path
+) -> None:
+    node = make_node()
+    env = {key: value for key, value in node.env.items() if key != "STRATA_SOCKET"} | {"XDG_RUNTIME_DIR": str(node.run)}
+    save = """
+        with strata.connect(local=True) as job:
+            print("before", job.latest_step())
+            handle = job.save(int(os.environ["STEP"]), {"w": np.arange(1000)})
+        assert handle.state == "committed"
+        """
+    assert "before None" in finish(script(save, env | {"STEP": "1"}))[0]
+    sockets = node.run / "strata"
+    wait_until(lambda: not any(sockets.rglob("*.sock")), "the private sidecar to end")
+    assert "before 1" in finish(script(save, env | {"STEP": "2"}))[0]
+    alone = script("with strata.connect() as job:\n    assert job.restore().step == 2", env)
+    finish(alone)  # nothing is named and no sidecar answers: a private one without asking
+    wait_until(lambda: not any(sockets.rglob("*.sock")), "the private sidecar to end")
+
+
+def test_several_worlds_of_one_share_no_private_sidecar(make_node: Callable[..., Node], script: Start) -> None:
+    """One rank of one job lives once: the second says so instead of starting another sidecar."""
+    node = make_node()
+    env = {key: value for key, value in node.env.items() if key != "STRATA_SOCKET"} | {"XDG_RUNTIME_DIR": str(node.run)}
+    first = script("job = strata.connect(local=True)\nprint('up')\nsys.stdin.read()", env)
+    first.wait_until(lambda: "up" in first.text(), "the first trainer")
+    second = script(
+        """
+        try:
+            strata.connect(local=True, timeout=5)
+        except strata.ConflictError as error:
+            print("conflict:", error)
+        """,
+        env,
+    )
+    assert "rank 0" in finish(second)[0]
+    first.kill()
+    assert os.path.exists(node.env["STRATA_HOME"])
