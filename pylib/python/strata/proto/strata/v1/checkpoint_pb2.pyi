@@ -58,14 +58,16 @@ class PinStepRequest(_message.Message):
     def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., pinned: _Optional[bool] = ...) -> None: ...
 
 class DeleteStepRequest(_message.Message):
-    __slots__ = ("job", "step", "force")
+    __slots__ = ("job", "step", "force", "dry_run")
     JOB_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     FORCE_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     job: str
     step: int
     force: bool
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., force: _Optional[bool] = ...) -> None: ...
+    dry_run: bool
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., force: _Optional[bool] = ..., dry_run: _Optional[bool] = ...) -> None: ...
 
 class DeleteStepReply(_message.Message):
     __slots__ = ("freed_bytes",)
