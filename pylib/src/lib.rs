@@ -15,6 +15,7 @@ mod roles;
 mod save;
 mod session;
 mod steps;
+mod stored;
 
 use pyo3::prelude::*;
 
@@ -44,6 +45,8 @@ pub mod _core {
     use crate::save::SaveHandle;
     #[pymodule_export]
     use crate::session::Session;
+    #[pymodule_export]
+    use crate::stored::{StoredJob, configured_stores};
 
     /// The version of this build.
     #[pyfunction]

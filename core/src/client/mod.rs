@@ -18,6 +18,7 @@ mod session;
 mod socket;
 mod state;
 mod steps;
+mod stored;
 mod tls;
 
 pub use handle::{SaveHandle, SaveState, SaveStats};
@@ -29,4 +30,5 @@ pub use restore::{RestoreOptions, RestoredSlot};
 pub use save::{SaveRequest, SourceTensor, slot_bytes};
 pub use session::Session;
 pub use socket::find_sidecar;
+pub use stored::StoredJob;
 pub use tls::ClientTls;

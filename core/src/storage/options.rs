@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::BufferBudget;
+use crate::config::{Secret, StoreConfig};
 use crate::error::{Error, Result};
 
 /// Settings of a store. Credentials are never shown by Debug or in messages.
@@ -71,6 +72,23 @@ impl StoreOptions {
             allow_http,
             ..StoreOptions::default()
         })
+    }
+}
+
+/// What the `[store]` section says.
+impl From<&StoreConfig> for StoreOptions {
+    fn from(config: &StoreConfig) -> StoreOptions {
+        let secret = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.0.clone());
+        StoreOptions {
+            endpoint: config.endpoint.clone(),
+            region: config.region.clone(),
+            access_key_id: config.access_key_id.clone(),
+            secret_access_key: secret(&config.secret_access_key),
+            session_token: secret(&config.session_token),
+            allow_http: config.allow_http,
+            request_timeout: config.timeout,
+            ..StoreOptions::default()
+        }
     }
 }
 
