@@ -50,7 +50,7 @@ impl Coordinator {
     ) -> Result<Coordinator> {
         settings.check()?;
         let home = home::Home::claim(&settings.home)?;
-        let (log, state) = log::Log::open(&home.folder, ClusterId::new())?;
+        let (log, state) = log::Log::open(&home.folder, settings.cluster.unwrap_or_else(ClusterId::new))?;
         let (listener, address) = service::listen(&settings).await?;
         let cluster = state.cluster;
         let (handle, inbox) = engine::Handle::new();

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::ids::ClusterId;
 
 #[derive(Clone, Debug)]
 pub struct CoordinatorSettings {
     /// The state directory (STRATA_HOME); the log lies in `coordinator/` below it.
     pub home: PathBuf,
+    /// The cluster of a new state; none: one of its own. A state that is there keeps its own.
+    pub cluster: Option<ClusterId>,
     /// Address of the gRPC services; port 0 picks a free one.
     pub listen: SocketAddr,
     pub tls: Option<TlsFiles>,
@@ -68,6 +71,7 @@ impl CoordinatorSettings {
     pub fn new(home: impl Into<PathBuf>) -> CoordinatorSettings {
         CoordinatorSettings {
             home: home.into(),
+            cluster: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tls: None,
             insecure: false,

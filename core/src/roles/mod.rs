@@ -2,13 +2,20 @@
 //! Called by the command line alone; every other room gets what it needs from here.
 //! Holds no logic of its own: what a role does lies in its room.
 
+mod cluster;
 mod coordinator;
 mod settings;
+mod sidecar;
 mod stop;
+mod up;
+mod wait_ready;
 
 use std::path::PathBuf;
 
 pub use coordinator::coordinator;
+pub use sidecar::sidecar;
+pub use up::up;
+pub use wait_ready::wait_ready;
 
 use crate::config::{Environment, Flag};
 use crate::error::{Doing, Result};

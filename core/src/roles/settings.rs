@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use super::RoleOptions;
 use crate::admin::AdminSettings;
-use crate::config::Config;
+use crate::checkpoint::Takeover;
+use crate::config::{Config, locate};
 use crate::coordinator::{CoordinatorSettings, Timings, TlsFiles};
 use crate::error::{Error, Result};
+use crate::sidecar::{CoordinatorLink, SidecarSettings};
+use crate::storage::{StoreOptions, StoreUrl};
 
 /// Fails with Invalid for half a TLS pair.
 pub(super) fn coordinator(
@@ -52,4 +55,55 @@ pub(super) fn coordinator(
 
 pub(super) fn admin(config: &Config) -> AdminSettings {
     AdminSettings { listen: config.coordinator.http.0, insecure: config.coordinator.insecure }
+}
+
+/// Fails with Invalid for half a TLS pair, a store or a coordinator's address that can't be read.
+pub(super) fn sidecar(config: &Config, options: &RoleOptions) -> Result<SidecarSettings> {
+    let own = &config.sidecar;
+    let socket = locate::socket(&options.env, own.socket.as_deref())?;
+    let link = CoordinatorLink {
+        url: locate::coordinator(&options.env, own.coordinator.as_deref())?,
+        ca: own.tls_ca.clone(),
+        identity: identity(config)?,
+    };
+    let store = config.store.url.as_deref().map(|url| url.parse::<StoreUrl>()).transpose()?;
+    Ok(SidecarSettings {
+        arenas: locate::arenas(&options.env, own.arena_dir.as_deref()),
+        store: store.map(|store| store.to_string()),
+        store_options: store_options(config),
+        takeover: if config.store.take_over { Takeover::Yes } else { Takeover::No },
+        slots: own.slots,
+        save_wait: own.save_wait,
+        commit_timeout: own.commit_timeout,
+        arena_ttl: own.arena_ttl,
+        memory_limit: own.memory_limit.0,
+        ..SidecarSettings::new(socket, link)
+    })
+}
+
+fn identity(config: &Config) -> Result<Option<(PathBuf, PathBuf)>> {
+    match (&config.sidecar.tls_cert, &config.sidecar.tls_key) {
+        (Some(cert), Some(key)) => Ok(Some((cert.clone(), key.clone()))),
+        (None, None) => Ok(None),
+        _ => Err(Error::invalid("starting the sidecar: TLS is set by halves")
+            .hint("set tls_cert and tls_key in [sidecar] together")),
+    }
+}
+
+fn store_options(config: &Config) -> StoreOptions {
+    let store = &config.store;
+    StoreOptions {
+        endpoint: store.endpoint.clone(),
+        region: store.region.clone(),
+        access_key_id: store.access_key_id.clone(),
+        secret_access_key: store.secret_access_key.as_ref().map(|secret| secret.0.clone()),
+        session_token: store.session_token.as_ref().map(|secret| secret.0.clone()),
+        allow_http: store.allow_http,
+        request_timeout: store.timeout,
+        ..StoreOptions::default()
+    }
+}
+
+pub(super) fn sidecar_admin(config: &Config) -> AdminSettings {
+    AdminSettings { listen: config.sidecar.http.0, insecure: config.sidecar.insecure }
 }

@@ -1,0 +1,178 @@
+//! `strata up`: coordinator and sidecar in one process. Also the private one of a trainer that found none
+//! (`connect(local=True)`), which ends by itself.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::sidecar::Source as SidecarSource;
+use super::{RoleOptions, announce, cluster, runtime, settings, sidecar, stop};
+use crate::admin::{self, AdminSource, Check};
+use crate::clock::MachineClock;
+use crate::config::{Endpoint, Loaded, locate};
+use crate::coordinator::{Coordinator, CoordinatorSettings};
+use crate::error::{Doing, Result};
+use crate::ids::JobName;
+use crate::proto::v1;
+use crate::sidecar::{Sidecar, SidecarSettings};
+use crate::telemetry::{Metrics, log};
+
+/// A private one whose trainer died before it came does not stay.
+const FIRST_TRAINER: Duration = Duration::from_secs(60);
+
+/// Runs until SIGTERM or SIGINT, then as [`super::sidecar`] and [`super::coordinator`] end; the exit code. Prints at
+/// most six lines once it serves. With `private` it serves that job's trainers alone, in places of its own, on free
+/// ports, and ends when its last trainer is gone and nothing is Sealed.
+pub fn up(options: &RoleOptions, private: Option<&JobName>) -> Result<u8> {
+    let loaded = Loaded::load(&options.env, options.config.as_deref(), &options.flags)?;
+    log::start(&loaded.log())?;
+    runtime()?.block_on(async {
+        let asked = CancellationToken::new();
+        stop::on_signal(asked.clone())?;
+        let both = Both::start(&loaded, options, private).await?;
+        announce(&[
+            ("gRPC", both.endpoint.grpc.clone()),
+            ("HTTP", both.endpoint.http.clone()),
+            ("socket", both.sidecar.socket().display().to_string()),
+            ("state", both.home.display().to_string()),
+            ("next:", "strata run --nproc-per-node 2 -- python train.py".to_owned()),
+        ]);
+        tokio::select! {
+            () = asked.cancelled() => {}
+            () = both.sidecar.deserted(FIRST_TRAINER), if private.is_some() => {}
+            ended = both.sidecar.stopped() => ended?,
+            ended = both.coordinator.stopped() => ended?,
+        }
+        both.end(loaded.config.sidecar.drain_timeout).await
+    })
+}
+
+struct Both {
+    coordinator: Arc<Coordinator>,
+    sidecar: Arc<Sidecar>,
+    /// The sidecar ends first: what it holds needs the coordinator.
+    stop_sidecar: CancellationToken,
+    stop_coordinator: CancellationToken,
+    endpoint: Endpoint,
+    home: PathBuf,
+}
+
+impl Both {
+    async fn start(loaded: &Loaded, options: &RoleOptions, private: Option<&JobName>) -> Result<Both> {
+        let user_home = locate::home(&options.env)?;
+        let (mut wanted, mut own) = (
+            settings::coordinator(&loaded.config, options, user_home.clone())?,
+            settings::sidecar(&loaded.config, options)?,
+        );
+        if let Some(job) = private {
+            withdraw(options, job, &mut wanted, &mut own)?;
+        }
+        let home = wanted.home.clone();
+        for folder in [&user_home, &home] {
+            std::fs::create_dir_all(folder)
+                .doing(|| format!("making the state directory {}", folder.display()))?;
+        }
+        wanted.cluster = Some(cluster::of(&user_home)?);
+        own.store.get_or_insert_with(|| locate::default_store(&user_home).display().to_string());
+        if let Some(tls) = &wanted.tls {
+            // Its own coordinator's certificate needs no other authority.
+            own.coordinator.ca.get_or_insert_with(|| tls.cert.clone());
+        }
+        let scheme = if wanted.tls.is_some() { "https" } else { "http" };
+        let (metrics, clock) = (Metrics::new(), MachineClock::shared());
+        let (stop_sidecar, stop_coordinator) = (CancellationToken::new(), CancellationToken::new());
+        let coordinator =
+            Coordinator::start(wanted, clock.clone(), metrics.clone(), stop_coordinator.clone()).await?;
+        let coordinator = Arc::new(coordinator);
+        let grpc = format!("{scheme}://{}", coordinator.grpc_addr());
+        own.coordinator.url = format!("{scheme}://{}", reachable(coordinator.grpc_addr()));
+        let rest = async {
+            let sidecar = Sidecar::start(own, clock, metrics.clone(), stop_sidecar.clone()).await?;
+            let sidecar = Arc::new(sidecar);
+            let source = Source { coordinator: coordinator.clone(), sidecar: SidecarSource(sidecar.clone()) };
+            let mut listen = settings::admin(&loaded.config);
+            if private.is_some() {
+                listen.listen = free_port();
+            }
+            let served = admin::serve(&listen, Arc::new(source), metrics, stop_sidecar.clone()).await;
+            if served.is_err() {
+                stop_sidecar.cancel();
+                sidecar.stopped().await?;
+            }
+            Ok((sidecar, served?))
+        };
+        let (sidecar, http) = match rest.await {
+            Ok(rest) => rest,
+            Err(error) => {
+                stop_coordinator.cancel();
+                coordinator.stopped().await?;
+                return Err(error);
+            }
+        };
+        let socket = Some(sidecar.socket().to_owned());
+        let endpoint = Endpoint::of("up", grpc, format!("http://{}", http.addr), socket);
+        endpoint.write(&home)?;
+        Ok(Both { coordinator, sidecar, stop_sidecar, stop_coordinator, endpoint, home })
+    }
+
+    async fn end(self, limit: Duration) -> Result<u8> {
+        let ended = sidecar::end(&self.sidecar, &self.stop_sidecar, limit).await;
+        self.stop_coordinator.cancel();
+        let stopped = self.coordinator.stopped().await;
+        self.endpoint.remove(&self.home)?;
+        stopped?;
+        ended
+    }
+}
+
+/// Into the private places of a job, on free ports of loopback.
+fn withdraw(
+    options: &RoleOptions,
+    job: &JobName,
+    coordinator: &mut CoordinatorSettings,
+    sidecar: &mut SidecarSettings,
+) -> Result<()> {
+    let places = locate::private(&options.env, job)?;
+    coordinator.home = places.home;
+    coordinator.listen = free_port();
+    (coordinator.tls, coordinator.insecure) = (None, false);
+    (sidecar.socket, sidecar.arenas) = (places.socket, places.arenas);
+    (sidecar.coordinator.ca, sidecar.coordinator.identity) = (None, None);
+    Ok(())
+}
+
+fn free_port() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+}
+
+/// Where this process reaches what it listens on itself.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    if bound.ip().is_unspecified() { SocketAddr::from((Ipv4Addr::LOCALHOST, bound.port())) } else { bound }
+}
+
+struct Source {
+    coordinator: Arc<Coordinator>,
+    sidecar: SidecarSource,
+}
+
+impl AdminSource for Source {
+    fn checks(&self) -> BoxFuture<'_, Vec<Check>> {
+        Box::pin(async {
+            let problem = self.coordinator.status().await.err().map(|error| error.message);
+            let mut checks = vec![Check { name: "coordinator serves", problem }];
+            checks.extend(self.sidecar.checks().await);
+            checks
+        })
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<v1::Status>> {
+        Box::pin(async {
+            let status = self.coordinator.status().await?;
+            Ok(v1::Status { role: "up".to_owned(), ..status })
+        })
+    }
+}

@@ -1,0 +1,38 @@
+//! Making a rank's arena: one at a time, so that what the budget allowed is still there when it is allocated.
+
+use std::sync::Arc;
+
+use super::node::Node;
+use super::state::Grant;
+use crate::error::{Error, Result};
+use crate::ids::SessionId;
+
+/// Makes the file, unless the session has one by now whose slots hold `slot_bytes`. Overloaded, with the numbers, when
+/// memory is short.
+pub(super) async fn make(node: &Arc<Node>, session: SessionId, slot_bytes: u64, slots: u32) -> Result<()> {
+    let _one = node.making.lock().await;
+    let wanted = node.read(|state| {
+        let known = state.sessions.get(&session)?;
+        Some((known.record.uid, state.grant(session, slot_bytes)))
+    });
+    let (uid, identity) = match wanted {
+        Some((uid, Grant::NeedArena(identity))) => (uid, identity),
+        Some(_) => return Ok(()),
+        None => return Err(Error::fenced("making an arena: the session has ended")),
+    };
+    let directory = node.directories.of(uid)?;
+    let budget = node.settings.budget.clone();
+    let made =
+        tokio::task::spawn_blocking(move || directory.create(&identity, slots, slot_bytes, budget.as_ref()));
+    let arena = made.await.map_err(|error| Error::internal(format!("making an arena: {error}")))??;
+    node.change(|state| match state.sessions.contains_key(&session) {
+        true => {
+            state.replace_arena(session, arena);
+            Ok(())
+        }
+        false => {
+            arena.remove()?;
+            Err(Error::fenced("making an arena: the session has ended"))
+        }
+    })
+}

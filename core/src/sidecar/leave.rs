@@ -1,0 +1,59 @@
+//! Goodbye: the rank leaves its generation in good order; what it sealed is still committed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::node::Node;
+use crate::error::Kind;
+use crate::ids::SessionId;
+use crate::proto::v1;
+
+/// The trainer waits for its goodbye to be taken note of at most 2 s.
+const NOTED: Duration = Duration::from_millis(1500);
+/// A coordinator that stays away longer has let the rank's lease run out by then.
+const LATER: Duration = Duration::from_secs(60);
+
+pub(super) async fn leave(node: &Arc<Node>, session: SessionId) {
+    let asked = node.read(|state| {
+        state.sessions.get(&session).map(|known| (known.caller(), known.record.incarnation.clone()))
+    });
+    let Some((caller, incarnation)) = asked else { return };
+    node.change(|state| state.left(session));
+    if incarnation.is_empty() {
+        return;
+    }
+    let request = v1::RemoveWorkerRequest { caller: Some(caller), incarnation };
+    // The first try is waited for, so that a trainer that closes and joins again finds its number free.
+    if !told(node, &request, NOTED).await {
+        let node_later = node.clone();
+        node.spawn(async move {
+            told(&node_later, &request, LATER).await;
+        });
+    }
+}
+
+/// A registration whose session is gone.
+pub(super) async fn unregister(node: &Arc<Node>, incarnation: &str, session: SessionId) {
+    let caller = node.read(|state| state.sessions.get(&session).map(|session| session.caller()));
+    let Some(caller) = caller else { return };
+    let request = v1::RemoveWorkerRequest { caller: Some(caller), incarnation: incarnation.to_owned() };
+    told(node, &request, NOTED).await;
+}
+
+async fn told(node: &Arc<Node>, request: &v1::RemoveWorkerRequest, within: Duration) -> bool {
+    let answer = node.uplink.call("leaving the job", Instant::now() + within, || {
+        let (mut coordinator, request) = (node.uplink.coordinator(), request.clone());
+        async move { coordinator.remove_worker(request).await }
+    });
+    match answer.await {
+        Ok(_) => true,
+        Err(error) if error.kind == Kind::Unavailable => false,
+        // It has forgotten us already.
+        Err(error) => {
+            tracing::debug!("leaving: {error}");
+            true
+        }
+    }
+}

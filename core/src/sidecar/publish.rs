@@ -1,0 +1,68 @@
+//! What the coordinator orders in the store: publishing a COMMIT, removing a step.
+
+use std::sync::Arc;
+
+use super::node::Node;
+use crate::checkpoint::JobStore;
+use crate::error::{Doing, Error, Result};
+use crate::ids::JobName;
+use crate::proto::v1::{self, node_report::Report};
+
+pub(super) async fn commit(node: Arc<Node>, order: v1::WriteCommit) {
+    let outcome = async {
+        let store = job_store(&node, &order.job).await?;
+        store.publish(&order.path, order.content.clone().into()).await
+    };
+    let outcome = outcome.await.doing(|| format!("publishing the COMMIT of step {}", order.step));
+    node.metrics.store_reachable.set(i64::from(outcome.as_ref().is_ok_and(|()| true)));
+    if let Err(error) = &outcome {
+        node.metrics.store_failed("commit", error.kind);
+        tracing::warn!(job = %order.job, "{error}");
+    }
+    let told = v1::CommitOutcome {
+        job: order.job,
+        step: order.step,
+        generation: order.generation,
+        committed: outcome.is_ok(),
+        kind: outcome.as_ref().err().map(|error| error.kind.name().to_owned()).unwrap_or_default(),
+        reason: outcome.err().map(|error| error.message).unwrap_or_default(),
+    };
+    node.change(|state| state.line.report(Report::Commit(told)));
+}
+
+pub(super) async fn remove(node: Arc<Node>, order: v1::RemoveStep) {
+    let outcome = async { job_store(&node, &order.job).await?.remove(&order).await };
+    let outcome = outcome.await.doing(|| format!("removing step {}", order.step));
+    if let Err(error) = &outcome {
+        node.metrics.store_failed("remove", error.kind);
+        tracing::warn!(job = %order.job, "{error}");
+    }
+    let told = v1::RemovalDone {
+        job: order.job.clone(),
+        step: order.step,
+        freed_bytes: outcome.as_ref().copied().unwrap_or_default(),
+        kind: outcome.as_ref().err().map(|error| error.kind.name().to_owned()).unwrap_or_default(),
+        reason: outcome.err().map(|error| error.message).unwrap_or_default(),
+    };
+    node.change(|state| {
+        if order.committed
+            && let Ok(job) = order.job.parse::<JobName>()
+        {
+            state.job(&job).committed.remove(&order.step.into());
+        }
+        state.line.report(Report::Removal(told));
+    });
+}
+
+/// The place of a job that this node takes, or has taken, part in.
+async fn job_store(node: &Arc<Node>, job: &str) -> Result<JobStore> {
+    let job: JobName = job.parse()?;
+    let (url, uuid, cluster) = node.read(|state| {
+        let known = state.jobs.get(&job);
+        (known.and_then(|known| known.store.clone()), known.and_then(|known| known.uuid), state.line.cluster)
+    });
+    match (url, uuid) {
+        (Some(url), Some(uuid)) => node.stores.confirmed(&url, &job, cluster, uuid).await,
+        _ => Err(Error::unavailable(format!("this node does not know the store of job {job}"))),
+    }
+}

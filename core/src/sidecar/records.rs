@@ -1,0 +1,180 @@
+//! What a sidecar must know again after its own restart and the slot headers don't say: who its sessions are, and where
+//! a job's checkpoints go. Small files beside the arenas: they live exactly as long.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::process::ProcessId;
+use crate::error::{Doing, Error, Result};
+use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, Step, WorldSize};
+
+const SESSION: &str = "session";
+const JOB: &str = "job";
+
+/// A trainer's session. Never holds its token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct SessionRecord {
+    pub id: SessionId,
+    pub job: JobName,
+    pub job_uuid: JobUuid,
+    pub rank: Rank,
+    pub world: WorldSize,
+    pub uid: u32,
+    pub process: Option<ProcessId>,
+    pub store: String,
+    /// Names its registration at the coordinator; empty until that is answered.
+    pub incarnation: String,
+    pub joining: Generation,
+    pub generation: Option<Generation>,
+    /// The file it is granted slots of.
+    pub arena: Option<PathBuf>,
+    /// What it may be reading: by lease, the arena's file and the slot.
+    pub leases: BTreeMap<u64, LeasedSlot>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LeasedSlot {
+    pub arena: PathBuf,
+    pub slot: u32,
+    pub fill: u64,
+}
+
+/// Where a job's steps go and who was in its newest generation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct JobRecord {
+    pub job: JobName,
+    pub job_uuid: JobUuid,
+    pub store: String,
+    pub generation: Generation,
+    /// By node, its ranks: decides which node stores which replicated tensor.
+    pub nodes: BTreeMap<String, Vec<Rank>>,
+    /// The newest committed whole step.
+    pub latest: Option<Step>,
+}
+
+pub(super) fn save_session(folder: &Path, record: &SessionRecord) -> Result<()> {
+    write(&session_path(folder, record.id), record)
+}
+
+pub(super) fn remove_session(folder: &Path, id: SessionId) -> Result<()> {
+    remove(&session_path(folder, id))
+}
+
+pub(super) fn save_job(folder: &Path, record: &JobRecord) -> Result<()> {
+    write(&job_path(folder, &record.job), record)
+}
+
+pub(super) fn remove_job(folder: &Path, job: &JobName) -> Result<()> {
+    remove(&job_path(folder, job))
+}
+
+fn session_path(folder: &Path, id: SessionId) -> PathBuf {
+    folder.join(format!("{id}.{SESSION}"))
+}
+
+fn job_path(folder: &Path, job: &JobName) -> PathBuf {
+    folder.join(format!("{job}.{JOB}"))
+}
+
+/// All records of a folder. One that can't be read is logged and removed: its trainer joins anew.
+pub(super) fn read_all(folder: &Path) -> Result<(Vec<SessionRecord>, Vec<JobRecord>)> {
+    let (mut sessions, mut jobs) = (Vec::new(), Vec::new());
+    let doing = || format!("reading the records in {}", folder.display());
+    for entry in std::fs::read_dir(folder).doing(doing)? {
+        let path = entry.doing(doing)?.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some(SESSION) => sessions.extend(read(&path)),
+            Some(JOB) => jobs.extend(read(&path)),
+            _ => {}
+        }
+    }
+    Ok((sessions, jobs))
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let parsed = std::fs::read(path)
+        .doing(|| "reading it")
+        .and_then(|text| serde_json::from_slice(&text).map_err(|error| Error::corrupt(error.to_string())));
+    match parsed {
+        Ok(record) => Some(record),
+        Err(error) => {
+            tracing::error!("forgetting the record {}: {}", path.display(), error.message);
+            if let Err(error) = remove(path) {
+                tracing::error!("{error}");
+            }
+            None
+        }
+    }
+}
+
+/// Atomic; as durable as the tmpfs it lies on.
+fn write(path: &Path, record: &impl Serialize) -> Result<()> {
+    let doing = || format!("writing {}", path.display());
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".tmp");
+    let fresh = PathBuf::from(fresh);
+    let text = serde_json::to_vec(record).expect("plain structs with string keys always serialise");
+    let mut file = std::fs::File::options()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)
+        .doing(doing)?;
+    file.write_all(&text).doing(doing)?;
+    std::fs::rename(&fresh, path).doing(doing)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome.doing(|| format!("removing {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_read_back_and_a_damaged_one_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let lease = LeasedSlot { arena: "/dev/shm/a.arena".into(), slot: 1, fill: 4 };
+        let session = SessionRecord {
+            id: SessionId(u64::MAX),
+            job: "j".parse().unwrap(),
+            job_uuid: JobUuid::new(),
+            rank: Rank(3),
+            world: WorldSize(4),
+            uid: 1000,
+            process: None,
+            store: "/data".into(),
+            incarnation: "i".into(),
+            joining: Generation(2),
+            generation: None,
+            arena: None,
+            leases: BTreeMap::from([(7, lease)]),
+        };
+        let job = JobRecord {
+            job: "j".parse().unwrap(),
+            job_uuid: session.job_uuid,
+            store: "/data".into(),
+            generation: Generation(2),
+            nodes: BTreeMap::from([("n".into(), vec![Rank(3)])]),
+            latest: Some(Step(9)),
+        };
+        save_session(folder.path(), &session).unwrap();
+        save_job(folder.path(), &job).unwrap();
+        std::fs::write(folder.path().join("5.session"), "{").unwrap();
+        assert_eq!(read_all(folder.path()).unwrap(), (vec![session.clone()], vec![job.clone()]));
+        remove_session(folder.path(), session.id).unwrap();
+        remove_job(folder.path(), &job.job).unwrap();
+        remove_job(folder.path(), &job.job).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

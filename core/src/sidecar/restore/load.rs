@@ -1,0 +1,145 @@
+//! A step out of the store, into a slot.
+
+use std::sync::Arc;
+
+use prost::Message;
+use tokio::time::timeout_at;
+
+use super::super::arena;
+use super::super::state::{Grant, SlotKey, State};
+use super::super::sums::Sums;
+use super::{Fetched, Resolved, Restore};
+use crate::checkpoint::RankRestore;
+use crate::error::{Doing, Error, Result};
+use crate::handoff::plan::SlotLayout;
+use crate::handoff::{Slot, SlotLoad};
+use crate::proto::format::SlotIndex;
+use crate::telemetry::RestoreFrom;
+
+/// What a save adds to the index (its data position, metrics and meta): the arena of a restored state should do for
+/// the saves that follow.
+const SAVE_ADDS: u64 = 4096;
+
+impl Restore {
+    pub(super) async fn from_store(&self, resolved: &Resolved) -> Result<Fetched> {
+        let doing = || format!("restoring step {} of job {}", resolved.step, self.record.job);
+        let cluster = self.node.read(|state| state.line.cluster);
+        let record = &self.record;
+        let store = self
+            .node
+            .stores
+            .confirmed(&record.store, &record.job, cluster, record.job_uuid)
+            .await
+            .doing(doing)?;
+        let opened = store.open_step(resolved.step, record.rank, record.world, &self.request.only);
+        let plan = match timeout_at(self.deadline, opened).await {
+            Ok(plan) => plan.doing(doing)?,
+            Err(_) => return Err(self.too_slow(resolved)),
+        };
+        let (key, load) = self.slot_for(&plan, resolved).await.doing(doing)?;
+        let (node, session, attempt) =
+            (self.node.clone(), self.session, (resolved.step, plan.commit().record.generation));
+        // Goes on when the trainer gives up: the slot is being written to.
+        let task = self.node.tasks.spawn(async move {
+            let index = plan.index().clone();
+            let loaded = tokio::task::spawn_blocking(move || load_into(load, &plan, &index)).await;
+            let loaded = loaded.unwrap_or_else(|error| Err(Error::internal(format!("loading: {error}"))));
+            node.change(|state| note_loaded(state, session, key, attempt, loaded))
+        });
+        match timeout_at(self.deadline, task).await {
+            Ok(Ok(lease)) => Ok(Fetched { key, lease: lease.doing(doing)?, from: RestoreFrom::store }),
+            Ok(Err(error)) => Err(Error::internal(format!("{}: {error}", doing()))),
+            Err(_) => Err(self.too_slow(resolved)),
+        }
+    }
+
+    fn too_slow(&self, resolved: &Resolved) -> Error {
+        Error::timeout(format!(
+            "restoring step {} of job {}: the store {} did not give all of it in time",
+            resolved.step, self.record.job, self.record.store
+        ))
+        .hint("give a longer timeout; a repeated call finds what has arrived by then")
+    }
+
+    /// A slot to load into, its arena made or replaced where it must be.
+    async fn slot_for(&self, plan: &RankRestore, resolved: &Resolved) -> Result<(SlotKey, SlotLoad)> {
+        let index_bytes = plan.index().encoded_len() as u64;
+        let least = plan.slot_bytes().next_multiple_of(64) + index_bytes;
+        let layout = SlotLayout { offsets: Vec::new(), data_bytes: plan.slot_bytes() };
+        loop {
+            let next = self.node.wait(|state| self.try_slot(state, least, plan, resolved));
+            match timeout_at(self.deadline, next).await {
+                Ok(Some(begun)) => return begun,
+                Ok(None) => {
+                    let comfortable = layout.slot_bytes(index_bytes + SAVE_ADDS).max(least);
+                    let slots = self.node.settings.slots;
+                    arena::make(&self.node, self.session, comfortable, slots).await?;
+                }
+                Err(_) => {
+                    let busy = self.node.read(|state| state.busy_slots(self.session));
+                    return Err(Error::overloaded(format!("no slot came free: {busy}")).hint(
+                        "drop what earlier restores returned, or give the arena more slots (STRATA_SLOTS)",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// None: wait. Some(None): an arena is needed first.
+    #[allow(clippy::type_complexity, reason = "wait, make an arena, or a slot")]
+    fn try_slot(
+        &self,
+        state: &mut State,
+        least: u64,
+        plan: &RankRestore,
+        resolved: &Resolved,
+    ) -> Option<Option<Result<(SlotKey, SlotLoad)>>> {
+        if !state.sessions.contains_key(&self.session) {
+            return Some(Some(Err(Error::fenced("the session has ended"))));
+        }
+        match state.grant(self.session, least) {
+            Grant::Wait => None,
+            Grant::NeedArena(_) => Some(None),
+            Grant::Slot(key) => {
+                let generation = plan.commit().record.generation;
+                Some(Some(state.arenas.begin_load(key, resolved.step, generation).map(|load| (key, load))))
+            }
+        }
+    }
+}
+
+/// Reads and checks every byte; checksums for the next restore are taken while they are warm.
+fn load_into(mut load: SlotLoad, plan: &RankRestore, index: &SlotIndex) -> Result<(Slot, u64, Option<Sums>)> {
+    let fill = load.fill();
+    plan.read_into(load.data(plan.slot_bytes())?)?;
+    let slot = load.finish(index, plan.slot_bytes())?;
+    // Part of a state is not what a later restore wants.
+    let whole = index.tensors.iter().all(|tensor| tensor.staged);
+    let sums = whole.then(|| Sums::of(&slot, fill)).transpose()?;
+    if let Some(sums) = &sums {
+        sums.write(&slot)?;
+    }
+    Ok((slot, fill, sums))
+}
+
+fn note_loaded(
+    state: &mut State,
+    session: crate::ids::SessionId,
+    key: SlotKey,
+    (step, generation): (crate::ids::Step, crate::ids::Generation),
+    loaded: Result<(Slot, u64, Option<Sums>)>,
+) -> Result<u64> {
+    match loaded {
+        Ok((_, fill, sums)) => {
+            state.arenas.found_clean(key, step, generation, fill);
+            if let Some(entry) = state.arenas.get_mut(key) {
+                entry.sums = sums.map(Arc::new);
+            }
+            state.lease(session, key)
+        }
+        Err(error) => {
+            state.arenas.load_failed(key);
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a sidecar is started with; the configuration maps its keys to this.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::peer::DeathProof;
+use crate::checkpoint::Takeover;
+use crate::handoff::{ArenaDirectory, MachineMemory, MemoryBudget};
+use crate::storage::StoreOptions;
+
+#[derive(Clone)]
+pub struct SidecarSettings {
+    /// The Unix socket trainers connect to.
+    pub socket: PathBuf,
+    /// Arenas of this process's own user; those of other users, as root, lie beside it.
+    pub arenas: PathBuf,
+    pub coordinator: CoordinatorLink,
+    /// URL of the store for trainers that name none.
+    pub store: Option<String>,
+    pub store_options: StoreOptions,
+    pub takeover: Takeover,
+    /// Copies of a rank's state that its arena holds; two at least.
+    pub slots: u32,
+    pub save_wait: Duration,
+    /// After so long a step that the store does not take makes room for newer ones.
+    pub commit_timeout: Duration,
+    pub arena_ttl: Duration,
+    /// Bytes for persisting and restoring, beyond the arenas.
+    pub memory_limit: u64,
+    pub death_proof: DeathProof,
+    pub budget: Arc<dyn MemoryBudget>,
+    /// As member lists name this machine.
+    pub host: String,
+}
+
+/// Where the coordinator is, and what is shown to it.
+#[derive(Clone, Debug)]
+pub struct CoordinatorLink {
+    /// `http://…` or `https://…`.
+    pub url: String,
+    /// Authority (PEM) of its certificate; none: the system's.
+    pub ca: Option<PathBuf>,
+    /// Certificate chain and key (PEM) for a coordinator that asks for them.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl CoordinatorLink {
+    pub fn new(url: impl Into<String>) -> CoordinatorLink {
+        CoordinatorLink { url: url.into(), ca: None, identity: None }
+    }
+}
+
+/// What one persist or restore holds at once: a few chunks or parts being read, written and checked.
+const WORK_BYTES: u64 = 96 << 20;
+
+impl SidecarSettings {
+    /// How many jobs may write at the same time within the memory limit.
+    pub(super) fn jobs_at_once(&self) -> usize {
+        (self.memory_limit / WORK_BYTES).max(1) as usize
+    }
+
+    /// For this user, with the defaults.
+    pub fn new(socket: impl Into<PathBuf>, coordinator: CoordinatorLink) -> SidecarSettings {
+        let uid = rustix::process::geteuid().as_raw();
+        SidecarSettings {
+            socket: socket.into(),
+            arenas: ArenaDirectory::default_path(uid),
+            coordinator,
+            store: None,
+            store_options: StoreOptions::default(),
+            takeover: Takeover::No,
+            slots: 2,
+            save_wait: Duration::from_secs(2),
+            commit_timeout: Duration::from_secs(300),
+            arena_ttl: Duration::from_secs(24 * 3600),
+            memory_limit: 256 << 20,
+            death_proof: DeathProof::Auto,
+            budget: Arc::new(MachineMemory::default()),
+            host: host_name(),
+        }
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map(|name| name.trim().to_owned()).unwrap_or_else(|_| "localhost".to_owned())
+}

@@ -1,0 +1,138 @@
+//! Trainers that are proved dead: what they had sealed is reported first, then their death.
+
+use std::time::Duration;
+
+use super::{Stage, State, Todo};
+use crate::error::Error;
+use crate::ids::{Rank, SessionId};
+use crate::proto::v1::{self, node_report::Report};
+
+/// A death is told on every new line for so long: the one it was told on may have broken.
+const TOLD_FOR: Duration = Duration::from_secs(60);
+
+pub(super) struct Death {
+    pub report: v1::RankDied,
+    at: Duration,
+}
+
+impl State {
+    /// Its process has exited.
+    pub fn died(&mut self, id: SessionId, evidence: &str) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let (rank, incarnation) = (session.record.rank, session.record.incarnation.clone());
+        let was_member = !session.closed && session.fenced.is_none();
+        let report = v1::RankDied {
+            caller: Some(session.caller()),
+            session: id.0,
+            evidence: evidence.to_owned(),
+            incarnation: incarnation.clone(),
+        };
+        self.scan_dead(id, rank);
+        if was_member && !incarnation.is_empty() {
+            tracing::warn!(job = %session_job(&report), rank = rank.0, "trainer died ({evidence})");
+            self.line.report(Report::Died(report.clone()));
+            let at = self.now();
+            self.deaths.push(Death { report, at });
+        }
+        self.remove_session(id);
+    }
+
+    /// What it sealed and could not tell is sealed; what it was filling is nobody's.
+    fn scan_dead(&mut self, id: SessionId, rank: Rank) {
+        let unfinished: Vec<super::SaveId> = self
+            .saves
+            .iter()
+            .filter(|(_, save)| {
+                save.parts.get(&rank).is_some_and(|part| {
+                    part.session == id && matches!(part.stage, Stage::Filling | Stage::Waiting)
+                })
+            })
+            .map(|(save, _)| save.clone())
+            .collect();
+        for save in unfinished {
+            match self.note_sealed(&save, rank) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.fail_part(
+                        &save,
+                        rank,
+                        Error::cancelled("its trainer died before it was sealed"),
+                        false,
+                    );
+                }
+                Err(error) => self.fail_part(&save, rank, error, false),
+            }
+        }
+    }
+
+    /// Said goodbye: what it sealed is still committed. Its slots pass on when nothing of it can touch them.
+    pub fn left(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.closed = true;
+        session.events = None;
+        let rank = session.record.rank;
+        self.scan_dead(id, rank);
+        let reads = self.sessions.get(&id).is_some_and(|session| !session.record.leases.is_empty());
+        if reads {
+            // Its process may still look at restored views: kept until that is dead.
+            self.note_session(id);
+            return;
+        }
+        for entry in self.arenas.by_id.values_mut().filter(|entry| entry.writer == Some(id)) {
+            entry.fate = super::Fate::Going;
+        }
+        self.remove_session(id);
+    }
+
+    /// Nothing of the session is left that could touch a slot.
+    fn remove_session(&mut self, id: SessionId) {
+        self.release_all(id);
+        self.arenas.let_go(id);
+        let now = self.now();
+        for entry in self.arenas.by_id.values_mut().filter(|entry| entry.writer == Some(id)) {
+            (entry.writer, entry.idle_since) = (None, now);
+        }
+        let Some(session) = self.sessions.remove(&id) else { return };
+        if let Some(folder) = self.folders.get(&session.record.uid)
+            && let Err(error) = super::records::remove_session(folder, id)
+        {
+            tracing::error!("forgetting a session: {error}");
+        }
+        self.todo.push(Todo::Sweep);
+    }
+
+    /// Ends a session that never came to be.
+    pub fn never_joined(&mut self, id: SessionId) {
+        self.remove_session(id);
+    }
+
+    /// Fenced sessions whose stream is gone and that touch nothing: their process lives, but will join anew if at all.
+    pub fn forget_idle_sessions(&mut self) {
+        let idle: Vec<SessionId> = self
+            .sessions
+            .values()
+            .filter(|session| session.fenced.is_some() && session.events.is_none())
+            .map(|session| session.record.id)
+            .collect();
+        for id in idle {
+            let busy = self.arenas.slots().any(|(_, entry, slot)| {
+                entry.writer == Some(id)
+                    || matches!(slot.used, super::Use::Filling(who) | super::Use::Vacated(who) if who == id)
+            });
+            // Without a proof of death its arena stays out of others' hands, and so does its number.
+            if !busy && self.sessions[&id].record.leases.is_empty() {
+                self.remove_session(id);
+            }
+        }
+    }
+
+    pub(super) fn recent_deaths(&mut self) -> Vec<v1::RankDied> {
+        let now = self.now();
+        self.deaths.retain(|death| now.saturating_sub(death.at) < TOLD_FOR);
+        self.deaths.iter().map(|death| death.report.clone()).collect()
+    }
+}
+
+fn session_job(report: &v1::RankDied) -> &str {
+    report.caller.as_ref().map_or("", |caller| caller.job.as_str())
+}

@@ -1,0 +1,127 @@
+//! A job as this node takes part in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::super::records::JobRecord;
+use super::preemption::Preemption;
+use crate::error::Error;
+use crate::format::StepKind;
+use crate::ids::{Generation, JobName, JobUuid, Rank, Step, WorldSize};
+use crate::proto::v1::{self, StepInfo};
+
+/// Outcomes kept for handles that ask later; older ones are asked of the coordinator.
+const OUTCOMES: usize = 512;
+
+#[derive(Default)]
+pub(in super::super) struct Job {
+    pub uuid: Option<JobUuid>,
+    /// URL, in its canonical form.
+    pub store: Option<String>,
+    /// Whose trainers it has.
+    pub uid: u32,
+    pub config: v1::WorkerConfig,
+    pub open: Option<v1::Generation>,
+    /// The newest generation that ended.
+    pub ended: Option<v1::GenerationEnded>,
+    /// Of the newest generation heard of: by node, its ranks.
+    pub nodes: BTreeMap<String, Vec<Rank>>,
+    pub latest: Generation,
+    /// Committed steps that an INCREMENTAL save may refer to.
+    pub committed: BTreeMap<Step, Base>,
+    outcomes: BTreeMap<Step, (Generation, Outcome)>,
+    pub preemption: Preemption,
+    /// Why no save can be committed, such as nodes that don't see one store.
+    pub problem: Option<Error>,
+}
+
+#[derive(Clone, Debug)]
+pub(in super::super) struct Base {
+    pub kind: StepKind,
+    pub world: WorldSize,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug)]
+pub(in super::super) enum Outcome {
+    Committed(Box<StepInfo>),
+    /// `skipped`: a rank found no free slot.
+    Abandoned {
+        error: Error,
+        skipped: bool,
+    },
+}
+
+impl Job {
+    /// The budget of a blocking call.
+    pub fn timeout(&self) -> Duration {
+        match self.config.timeout_ms {
+            0 => Duration::from_secs(300),
+            given => Duration::from_millis(given),
+        }
+    }
+
+    pub fn outcome(&self, step: Step, generation: Generation) -> Option<&Outcome> {
+        let (of, outcome) = self.outcomes.get(&step)?;
+        // A committed number is committed, whichever attempt it was.
+        (*of == generation || matches!(outcome, Outcome::Committed(_))).then_some(outcome)
+    }
+
+    pub fn outcomes(&self) -> impl Iterator<Item = (Step, Generation, &Outcome)> {
+        self.outcomes.iter().map(|(step, (generation, outcome))| (*step, *generation, outcome))
+    }
+
+    pub fn note_outcome(&mut self, step: Step, generation: Generation, outcome: Outcome) {
+        let newer = self
+            .outcomes
+            .get(&step)
+            .is_none_or(|(of, known)| *of <= generation && !matches!(known, Outcome::Committed(_)));
+        if newer || matches!(outcome, Outcome::Committed(_)) {
+            self.outcomes.insert(step, (generation, outcome));
+        }
+        while self.outcomes.len() > OUTCOMES {
+            self.outcomes.pop_first();
+        }
+    }
+
+    pub fn note_committed(&mut self, info: &StepInfo) {
+        let kind = info.kind().into();
+        self.committed.insert(Step(info.step), Base { kind, world: WorldSize(info.world_size) });
+    }
+
+    /// The step an INCREMENTAL save refers to: the newest whole one of this world.
+    pub fn base(&self, world: WorldSize) -> Option<Step> {
+        let fits = |base: &Base| base.kind.holds_whole_state() && base.world == world;
+        self.committed.iter().rev().find(|(_, base)| fits(base)).map(|(step, _)| *step)
+    }
+
+    pub fn opened(&mut self, generation: &v1::Generation) {
+        self.nodes.clear();
+        for member in &generation.members {
+            self.nodes.entry(member.node.clone()).or_default().push(Rank(member.rank));
+        }
+        self.latest = Generation(generation.generation);
+        self.open = Some(generation.clone());
+        self.preemption = Preemption::default();
+    }
+
+    /// The ranks of `expected` (empty: all) that live on `node`; None when that generation's members are not known.
+    pub fn here(&self, node: &str, generation: Generation, expected: &[u32]) -> Option<BTreeSet<Rank>> {
+        if self.latest != generation || self.nodes.is_empty() {
+            return None;
+        }
+        let wanted = |rank: &&Rank| expected.is_empty() || expected.contains(&rank.0);
+        Some(self.nodes.get(node).into_iter().flatten().filter(wanted).copied().collect())
+    }
+
+    pub fn record(&self, job: &JobName) -> Option<JobRecord> {
+        Some(JobRecord {
+            job: job.clone(),
+            job_uuid: self.uuid?,
+            store: self.store.clone()?,
+            generation: self.latest,
+            nodes: self.nodes.clone(),
+            latest: self.committed.keys().next_back().copied(),
+        })
+    }
+}

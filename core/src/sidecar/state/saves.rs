@@ -1,0 +1,270 @@
+//! Saves under way on this node: one [`Save`] an attempt at a step, with a part for each rank that lives here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Outcome, SlotKey, State, Todo, Use};
+use crate::checkpoint::Durable;
+use crate::error::{Error, Kind, Result};
+use crate::handoff::SlotState;
+use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, Step};
+use crate::proto::v1::{self, node_report::Report, session_event::Event};
+
+/// Which attempt.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in super::super) struct SaveId {
+    pub job: JobName,
+    pub step: Step,
+    pub generation: Generation,
+}
+
+impl std::fmt::Display for SaveId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "step {} of job {}", self.step, self.job)
+    }
+}
+
+pub(in super::super) struct Save {
+    pub uuid: JobUuid,
+    /// The ranks of its expected set that live here; None: not known (its generation's members are not).
+    pub here: Option<BTreeSet<Rank>>,
+    pub parts: BTreeMap<Rank, Part>,
+    pub since: Duration,
+    /// A task has its slots; they are let go of when that ends.
+    pub io: bool,
+    /// Every rank of its set has sealed it, says the coordinator.
+    pub adopted: bool,
+    /// How often the store failed, and how last.
+    pub failures: u32,
+    pub last_error: Option<Error>,
+    /// An INCREMENTAL one whose base could not be read: stored whole.
+    pub without_base: bool,
+    /// Decided while a task had its slots.
+    pub decided: Option<Outcome>,
+}
+
+/// One rank's part.
+pub(in super::super) struct Part {
+    pub begun: v1::SaveBegun,
+    pub session: SessionId,
+    pub slot: Option<(SlotKey, u64)>,
+    pub stage: Stage,
+}
+
+pub(in super::super) enum Stage {
+    /// For a slot.
+    Waiting,
+    Filling,
+    Sealed {
+        bytes: u64,
+    },
+    Durable(Durable),
+    /// Reported until the coordinator answers.
+    Failed {
+        error: Error,
+        skipped: bool,
+    },
+}
+
+impl Save {
+    pub fn new(uuid: JobUuid, here: Option<BTreeSet<Rank>>, now: Duration) -> Save {
+        Save {
+            uuid,
+            here,
+            parts: BTreeMap::new(),
+            since: now,
+            io: false,
+            adopted: false,
+            failures: 0,
+            last_error: None,
+            without_base: false,
+            decided: None,
+        }
+    }
+
+    /// Whether all that this node is to persist is sealed, and nothing of it is on its way.
+    pub fn is_ready(&self) -> bool {
+        let sealed = |part: &Part| matches!(part.stage, Stage::Sealed { .. });
+        let whole = match &self.here {
+            Some(here) if !self.adopted => here.iter().all(|rank| self.parts.get(rank).is_some_and(sealed)),
+            _ => true,
+        };
+        whole
+            && !self.io
+            && self.decided.is_none()
+            && !self.parts.is_empty()
+            && self.parts.values().all(sealed)
+    }
+
+    /// Lost if this process and its memory went now.
+    pub fn is_only_in_memory(&self) -> bool {
+        self.parts.values().any(|part| matches!(part.stage, Stage::Sealed { .. } | Stage::Durable(_)))
+    }
+}
+
+impl State {
+    pub fn save_of(&mut self, id: &SaveId, uuid: JobUuid, expected: &[u32]) -> &mut Save {
+        let now = self.clock.now();
+        let node = self.node.clone();
+        let here = self.jobs.get(&id.job).and_then(|job| job.here(&node, id.generation, expected));
+        self.saves.entry(id.clone()).or_insert_with(|| Save::new(uuid, here, now))
+    }
+
+    /// The id of a session's attempt at a step.
+    pub fn save_id(&self, session: SessionId, step: Step) -> Option<SaveId> {
+        let session = self.sessions.get(&session)?;
+        Some(SaveId { job: session.record.job.clone(), step, generation: session.generation() })
+    }
+
+    /// The header of a part's slot says Sealed: takes note, reports it, and persists when the node has all. False when
+    /// it is not sealed. Idempotent.
+    pub fn note_sealed(&mut self, id: &SaveId, rank: Rank) -> Result<bool> {
+        let Some(part) = self.saves.get(id).and_then(|save| save.parts.get(&rank)) else { return Ok(false) };
+        let (Stage::Filling, Some((key, fill))) = (&part.stage, part.slot) else {
+            return Ok(matches!(part.stage, Stage::Sealed { .. } | Stage::Durable(_)));
+        };
+        let Some(entry) = self.arenas.get_mut(key) else { return Ok(false) };
+        let snapshot = entry.slot.snapshot()?;
+        if snapshot.fill != fill || snapshot.state != SlotState::Sealed {
+            return Ok(false);
+        }
+        entry.used = Use::Sealed;
+        self.sealed(id, rank, snapshot.data_bytes);
+        self.todo.push(Todo::Sum(key, fill));
+        Ok(true)
+    }
+
+    fn sealed(&mut self, id: &SaveId, rank: Rank, bytes: u64) {
+        let Some(save) = self.saves.get_mut(id) else { return };
+        let Some(part) = save.parts.get_mut(&rank) else { return };
+        part.stage = Stage::Sealed { bytes };
+        let report = sealed_report(part, bytes);
+        self.metrics.saves_sealed.inc();
+        self.line.report(Report::Sealed(report));
+        self.persist_if_ready(id);
+    }
+
+    pub fn persist_if_ready(&mut self, id: &SaveId) {
+        if self.saves.get(id).is_some_and(Save::is_ready) {
+            self.todo.push(Todo::Persist(id.clone()));
+        }
+    }
+
+    /// A part that can't be saved: its step is abandoned on all ranks as soon as the coordinator hears of it.
+    pub fn fail_part(&mut self, id: &SaveId, rank: Rank, error: Error, skipped: bool) {
+        let Some(part) = self.saves.get_mut(id).and_then(|save| save.parts.get_mut(&rank)) else { return };
+        let slot = part.slot.take();
+        part.stage = Stage::Failed { error, skipped };
+        let report = failed_report(part);
+        if let Some((key, fill)) = slot {
+            self.arenas.free(key, fill);
+        }
+        let counted = if skipped { &self.metrics.saves_skipped } else { &self.metrics.saves_failed };
+        counted.inc();
+        self.line.report(Report::Failed(report));
+    }
+
+    /// Before a trainer begins another save: it is in no copy any more. What it never sealed was given up by it.
+    pub fn finish_earlier(&mut self, session: SessionId, step: Step) {
+        let earlier: Vec<(SaveId, Rank)> = self
+            .saves
+            .iter()
+            .filter(|(id, _)| id.step != step)
+            .flat_map(|(id, save)| save.parts.iter().map(move |(rank, part)| (id, *rank, part)))
+            .filter(|(_, _, part)| {
+                part.session == session && matches!(part.stage, Stage::Filling | Stage::Waiting)
+            })
+            .map(|(id, rank, _)| (id.clone(), rank))
+            .collect();
+        for (id, rank) in earlier {
+            if !self.note_sealed(&id, rank).unwrap_or(false) {
+                let error = Error::cancelled("its trainer went on without sealing it");
+                self.fail_part(&id, rank, error, false);
+            }
+        }
+        self.arenas.let_go(session);
+    }
+
+    /// Frees the slot of a step that the store does not take, past its time, for a newer one. Whether there was one.
+    pub fn give_up_stalest(&mut self, session: SessionId, error: &Error, older_than: Duration) -> bool {
+        let now = self.now();
+        let stale = self.saves.iter().find(|(_, save)| {
+            let ours = save.parts.values().any(|part| part.session == session && part.slot.is_some());
+            ours && save.failures > 0 && !save.io && now.saturating_sub(save.since) >= older_than
+        });
+        let Some((id, save)) = stale else { return false };
+        let (id, ranks) = (id.clone(), save.parts.keys().copied().collect::<Vec<_>>());
+        let error = save.last_error.clone().unwrap_or_else(|| error.clone());
+        for rank in ranks {
+            self.fail_part(&id, rank, error.clone(), false);
+        }
+        true
+    }
+
+    /// Tells the trainers of an attempt.
+    pub fn push_step(&mut self, id: &SaveId, event: v1::StepEvent) {
+        for session in self.sessions.values_mut() {
+            let committed = event.info.is_some();
+            if session.record.job == id.job && (committed || session.generation() == id.generation) {
+                session.push(Event::Step(event.clone()));
+            }
+        }
+    }
+
+    pub fn warn_trainers(&mut self, job: &JobName, message: &str) {
+        for session in self.sessions.values_mut().filter(|session| session.record.job == *job) {
+            session.push(Event::Warning(v1::Warning { message: message.to_owned() }));
+        }
+    }
+}
+
+pub(super) fn sealed_report(part: &Part, bytes: u64) -> v1::SealedReport {
+    let begun = part.begun.clone();
+    v1::SealedReport { caller: begun.caller.clone(), step: begun.step, bytes, begun: Some(begun) }
+}
+
+pub(in super::super) fn durable_report(part: &Part, durable: &Durable) -> v1::DurableReport {
+    v1::DurableReport {
+        caller: part.begun.caller.clone(),
+        step: part.begun.step,
+        manifest_path: durable.manifest_path.clone(),
+        manifest_blake3: durable.blake3.clone(),
+        manifest_bytes: durable.bytes,
+        state_bytes: durable.state_bytes,
+        stored_bytes: durable.stored_bytes,
+        begun: Some(part.begun.clone()),
+    }
+}
+
+pub(super) fn failed_report(part: &Part) -> v1::SaveFailed {
+    let (kind, reason, skipped) = match &part.stage {
+        Stage::Failed { error, skipped } => (error.kind, error.message.clone(), *skipped),
+        _ => (Kind::Internal, "it has not failed".to_owned(), false),
+    };
+    v1::SaveFailed {
+        caller: part.begun.caller.clone(),
+        step: part.begun.step,
+        skipped,
+        kind: kind.name().to_owned(),
+        reason,
+    }
+}
+
+/// What the trainers of a step hear of its end.
+pub(super) fn step_event(step: Step, outcome: &Outcome) -> v1::StepEvent {
+    match outcome {
+        Outcome::Committed(info) => v1::StepEvent {
+            step: step.0,
+            state: "committed".to_owned(),
+            info: Some((**info).clone()),
+            ..Default::default()
+        },
+        Outcome::Abandoned { error, skipped } => v1::StepEvent {
+            step: step.0,
+            state: if *skipped { "skipped" } else { "failed" }.to_owned(),
+            info: None,
+            kind: error.kind.name().to_owned(),
+            reason: error.message.clone(),
+        },
+    }
+}

@@ -1,0 +1,97 @@
+//! One trainer's session: its record, its process, its event stream.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::super::records::SessionRecord;
+use crate::error::Error;
+use crate::ids::Generation;
+use crate::proto::v1::{self, session_event::Event};
+
+/// Events queued for a trainer that does not read; beyond that its stream is cut and it takes the session up anew.
+pub(in super::super) const EVENTS: usize = 1024;
+
+pub(in super::super) struct Session {
+    pub record: SessionRecord,
+    pub token: String,
+    /// Proves the death of its process; None: nothing can.
+    pub pidfd: Option<Arc<OwnedFd>>,
+    pub events: Option<Events>,
+    /// Its generation has ended.
+    pub fenced: Option<Error>,
+    ended: Option<v1::Fenced>,
+    /// It said goodbye; kept while its process may still touch a slot.
+    pub closed: bool,
+}
+
+/// An open stream. `id` tells a newer one from the one it replaced.
+pub(in super::super) struct Events {
+    pub id: u64,
+    pub send: mpsc::Sender<Result<v1::SessionEvent, Status>>,
+}
+
+impl Session {
+    pub fn new(record: SessionRecord, token: String, pidfd: Option<Arc<OwnedFd>>) -> Session {
+        Session { record, token, pidfd, events: None, fenced: None, ended: None, closed: false }
+    }
+
+    /// Whether we say at the coordinator that it lives: nothing but its process's death ends what we can watch; without
+    /// that only its open stream speaks for it.
+    pub fn is_vouched_for(&self) -> bool {
+        !self.closed && self.fenced.is_none() && (self.pidfd.is_some() || self.events.is_some())
+    }
+
+    /// As calls at the coordinator name it.
+    pub fn caller(&self) -> v1::Caller {
+        v1::Caller {
+            job: self.record.job.to_string(),
+            generation: self.generation().0,
+            rank: self.record.rank.0,
+            token: self.token.clone(),
+        }
+    }
+
+    /// That it has joined; 0 before that.
+    pub fn generation(&self) -> Generation {
+        self.record.generation.unwrap_or_default()
+    }
+
+    pub fn push(&mut self, event: Event) {
+        let Some(events) = &self.events else { return };
+        let event = v1::SessionEvent { event: Some(event) };
+        if events.send.try_send(Ok(event)).is_err() {
+            self.events = None;
+        }
+    }
+
+    pub fn fence(&mut self, generation: u64, lost: Vec<v1::Member>, reason: String) {
+        if self.fenced.is_some() {
+            return;
+        }
+        let who: Vec<String> =
+            lost.iter().map(|member| format!("rank {} on {}", member.rank, member.host)).collect();
+        let who = if who.is_empty() { "nobody".to_owned() } else { who.join(", ") };
+        let job = &self.record.job;
+        self.fenced = Some(
+            Error::fenced(format!(
+                "working in generation {generation} of job {job}: it has ended, lost: {who} ({reason})"
+            ))
+            .hint(
+                "call strata.connect again to join the next generation, or end this process for its launcher to restart",
+            ),
+        );
+        let fenced = v1::Fenced { generation, lost, reason };
+        self.ended = Some(fenced.clone());
+        self.push(Event::Fenced(fenced));
+    }
+
+    /// What a stream that was taken up again may have missed, the steps apart.
+    pub fn push_again(&mut self) {
+        if let Some(ended) = self.ended.clone() {
+            self.push(Event::Fenced(ended));
+        }
+    }
+}

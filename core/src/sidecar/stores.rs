@@ -1,0 +1,163 @@
+//! The jobs' places in their stores: which URL, claimed once per join for all ranks that join together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+
+use super::settings::SidecarSettings;
+use crate::checkpoint::{Attached, JobStore, Takeover};
+use crate::error::{Error, Result};
+use crate::ids::{ClusterId, JobName, JobUuid};
+use crate::proto::v1;
+use crate::storage::{StoreOptions, StoreUrl};
+
+/// A trainer's `connect` waits 30 s unless told otherwise: an unreachable store must be its answer before that.
+const ATTACH: Duration = Duration::from_secs(20);
+
+type Place = (JobName, String);
+type Claim = Shared<BoxFuture<'static, Result<Arc<Attached>>>>;
+
+pub(super) struct Stores {
+    options: StoreOptions,
+    takeover: Takeover,
+    /// The store of trainers that name none.
+    default: Option<String>,
+    known: Mutex<HashMap<Place, Known>>,
+}
+
+struct Known {
+    store: JobStore,
+    /// Under way; ranks that join meanwhile take its answer too.
+    claim: Option<Claim>,
+    /// By this process: what earlier ones claimed is confirmed before the first write.
+    claimed: Option<JobUuid>,
+}
+
+impl Stores {
+    pub fn new(settings: &SidecarSettings) -> Stores {
+        Stores {
+            options: settings.store_options.clone(),
+            takeover: settings.takeover,
+            default: settings.store.clone(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Argument > the sidecar's own. Invalid when there is neither, or it can't be read.
+    pub fn resolve(&self, given: &str) -> Result<StoreUrl> {
+        let named = Some(given).filter(|given| !given.is_empty()).or(self.default.as_deref());
+        let named = named.ok_or_else(|| {
+            Error::invalid("finding the store: neither the trainer nor its sidecar names one").hint(
+                "set STRATA_STORE to a directory or s3://bucket/prefix, or [store] url in the configuration",
+            )
+        })?;
+        if !given.is_empty() && !given.contains("://") && !given.starts_with('/') {
+            return Err(Error::invalid(format!(
+                "reading the store {given:?}: a relative path means another directory to the sidecar"
+            ))
+            .hint("give it as an absolute path"));
+        }
+        named.parse()
+    }
+
+    /// The job's place; reads nothing.
+    pub fn open(&self, url: &StoreUrl, job: &JobName) -> Result<JobStore> {
+        let mut known = self.known.lock();
+        let place = (job.clone(), url.to_string());
+        if let Some(known) = known.get(&place) {
+            return Ok(known.store.clone());
+        }
+        let store = JobStore::open(url, &self.options, job)?;
+        known.insert(place, Known { store: store.clone(), claim: None, claimed: None });
+        Ok(store)
+    }
+
+    /// Claims the prefix for the cluster and lists what it holds. Unavailable when the store does not answer in time.
+    pub async fn attach(&self, url: &StoreUrl, job: &JobName, cluster: ClusterId) -> Result<Arc<Attached>> {
+        let store = self.open(url, job)?;
+        let place = (job.clone(), url.to_string());
+        let claim = {
+            let mut known = self.known.lock();
+            let known = known.get_mut(&place).expect("opened above");
+            // A finished claim lists what was there then: only one that is under way is shared.
+            match known.claim.take().filter(|claim| claim.peek().is_none()) {
+                Some(claim) => known.claim.insert(claim).clone(),
+                None => known.claim.insert(claim(store, cluster, self.takeover)).clone(),
+            }
+        };
+        let attached = claim.await?;
+        if let Some(known) = self.known.lock().get_mut(&place) {
+            known.claimed = Some(attached.job_uuid);
+        }
+        Ok(attached)
+    }
+
+    /// The job's place, proved to be still ours: after a restart nobody may have attached in this process. Conflict when
+    /// it is another cluster's or another job's by now.
+    pub async fn confirmed(
+        &self,
+        url: &str,
+        job: &JobName,
+        cluster: Option<ClusterId>,
+        uuid: JobUuid,
+    ) -> Result<JobStore> {
+        let url: StoreUrl = url.parse()?;
+        let store = self.open(&url, job)?;
+        let place = (job.clone(), url.to_string());
+        if self.known.lock().get(&place).is_some_and(|known| known.claimed == Some(uuid)) {
+            return Ok(store);
+        }
+        let owner = store.owner().await?.ok_or_else(|| {
+            Error::conflict(format!("writing to {url}: the place of job {job} there was removed"))
+        })?;
+        if owner.job_uuid != uuid || cluster.is_some_and(|cluster| cluster != owner.cluster) {
+            return Err(Error::conflict(format!(
+                "writing to {url}: the place of job {job} there belongs to cluster {} by now",
+                owner.cluster
+            )));
+        }
+        if let Some(known) = self.known.lock().get_mut(&place) {
+            known.claimed = Some(uuid);
+        }
+        Ok(store)
+    }
+}
+
+fn claim(store: JobStore, cluster: ClusterId, takeover: Takeover) -> Claim {
+    let work = async move {
+        match tokio::time::timeout(ATTACH, store.attach(cluster, takeover)).await {
+            Ok(attached) => attached.map(Arc::new),
+            Err(_) => Err(Error::unavailable(format!(
+                "attaching to the store {}: no answer for {ATTACH:?}",
+                store.url()
+            ))
+            .hint("is it reachable from this node? training can't start without its store")),
+        }
+    };
+    // A task of its own: a caller that gives up must not stop it for the others.
+    let task = tokio::spawn(work);
+    let answer = async move {
+        task.await.unwrap_or_else(|error| Err(Error::internal(format!("attaching to the store: {error}"))))
+    };
+    answer.boxed().shared()
+}
+
+/// As the coordinator is told. A step whose COMMIT is damaged exists: a restore of it must fail, not pass it over.
+pub(super) fn findings(attached: &Attached) -> v1::StoreFindings {
+    let step = |listed: &crate::checkpoint::ListedStep| match &listed.commit {
+        Ok(commit) => commit.to_proto(),
+        Err(error) => {
+            tracing::error!("step {} is damaged: {error}", listed.step);
+            v1::StepInfo { step: listed.step.0, ..Default::default() }
+        }
+    };
+    v1::StoreFindings {
+        job_uuid: attached.job_uuid.to_string(),
+        highest_generation: attached.highest_generation.0,
+        steps: attached.steps.iter().map(step).collect(),
+    }
+}

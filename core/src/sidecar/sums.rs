@@ -1,0 +1,82 @@
+//! CRC32C of a slot's chunks, taken right after its seal (or its load) and kept beside the arena: what is restored from
+//! memory is checked against them, also by a sidecar that was restarted in between.
+
+use std::path::PathBuf;
+
+use crc_fast::{CrcAlgorithm, checksum};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, Error, Result};
+use crate::format::chunks;
+use crate::handoff::Slot;
+use crate::proto::format::Tensor;
+
+/// Of one filling of one slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sums {
+    fill: u64,
+    /// By chunk, in the order of the slot.
+    chunks: Vec<u32>,
+}
+
+impl Sums {
+    /// Reads the whole slot: call it on a blocking thread.
+    pub fn of(slot: &Slot, fill: u64) -> Result<Sums> {
+        let chunks = sums(slot)?;
+        Ok(Sums { fill, chunks })
+    }
+
+    /// Corrupt, naming the slot, when a byte is not what it was.
+    pub fn check(&self, slot: &Slot) -> Result<()> {
+        let found = sums(slot)?;
+        let same = found.len() == self.chunks.len();
+        let wrong = found.iter().zip(&self.chunks).position(|(found, wanted)| found != wanted);
+        match wrong {
+            None if same => Ok(()),
+            wrong => Err(Error::corrupt(format!(
+                "checking {slot}: chunk {} is not what was sealed (CRC32C)",
+                wrong.unwrap_or(found.len().min(self.chunks.len()))
+            ))),
+        }
+    }
+
+    /// None when there are none for this filling.
+    pub fn read(slot: &Slot, fill: u64) -> Option<Sums> {
+        let text = std::fs::read(path(slot)).ok()?;
+        let sums: Sums = serde_json::from_slice(&text).ok()?;
+        (sums.fill == fill).then_some(sums)
+    }
+
+    pub fn write(&self, slot: &Slot) -> Result<()> {
+        let path = path(slot);
+        let fresh = path.with_extension("tmp");
+        let text = serde_json::to_vec(self).expect("numbers always serialise");
+        std::fs::write(&fresh, text)
+            .and_then(|()| std::fs::rename(&fresh, &path))
+            .doing(|| format!("writing {}", path.display()))
+    }
+
+    pub fn remove(slot: &Slot) {
+        // There may be none; a left-over one belongs to no filling to come.
+        let _ = std::fs::remove_file(path(slot));
+    }
+}
+
+fn path(slot: &Slot) -> PathBuf {
+    slot.arena().path().with_extension(format!("{}.sums", slot.number()))
+}
+
+fn sums(slot: &Slot) -> Result<Vec<u32>> {
+    let (index, data) = (slot.index()?, slot.data()?);
+    of_tensors(&index.tensors, data.as_ref())
+}
+
+fn of_tensors(tensors: &[Tensor], data: &[u8]) -> Result<Vec<u32>> {
+    let runs = chunks::runs(tensors, data.len() as u64)?;
+    let spans = runs.iter().flat_map(|run| run.spans());
+    let sum = |span: chunks::Span| {
+        let bytes = &data[span.offset as usize..(span.offset + span.bytes) as usize];
+        checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
+    };
+    Ok(spans.map(sum).collect())
+}

@@ -1,0 +1,146 @@
+//! Calls to the coordinator: one channel, TLS where it is set, repeated while the coordinator is being restarted.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Response, Status};
+
+use super::settings::CoordinatorLink;
+use crate::error::{Doing, Error, KIND_KEY, Result};
+use crate::proto::v1::admin_client::AdminClient;
+use crate::proto::v1::checkpoint_client::CheckpointClient;
+use crate::proto::v1::coordinator_client::CoordinatorClient;
+use crate::proto::v1::dataset_client::DatasetClient;
+
+const CONNECT: Duration = Duration::from_secs(2);
+/// A coordinator's machine that is gone without a word is noticed after two of these.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+/// Registrations and listings carry thousands of steps.
+const MESSAGE_LIMIT: usize = 64 << 20;
+
+pub(super) struct Uplink {
+    url: String,
+    channel: Channel,
+}
+
+impl Uplink {
+    /// Connects at the first call. Invalid for an address or certificates that can't be used. Must be called inside
+    /// the runtime.
+    pub fn new(link: &CoordinatorLink) -> Result<Uplink> {
+        let doing = || format!("reaching the coordinator at {}", link.url);
+        let invalid = |error: tonic::transport::Error| {
+            Error::invalid(format!("{}: {}", doing(), root_cause(&error)))
+                .hint("write it like http://127.0.0.1:50051, or https:// with tls_ca")
+        };
+        let mut endpoint = Endpoint::from_shared(link.url.clone())
+            .map_err(invalid)?
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE);
+        if link.url.starts_with("https://") {
+            endpoint = endpoint.tls_config(tls(link)?).map_err(invalid)?;
+        } else if link.ca.is_some() || link.identity.is_some() {
+            return Err(Error::invalid(format!("{}: TLS is set, but the address is plain http", doing()))
+                .hint(
+                    "write the coordinator's address as https://…, or unset tls_ca, tls_cert and tls_key",
+                ));
+        }
+        Ok(Uplink { url: link.url.clone(), channel: endpoint.connect_lazy() })
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn coordinator(&self) -> CoordinatorClient<Channel> {
+        CoordinatorClient::new(self.channel.clone()).max_encoding_message_size(MESSAGE_LIMIT)
+    }
+
+    pub fn checkpoint(&self) -> CheckpointClient<Channel> {
+        CheckpointClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    }
+
+    pub fn dataset(&self) -> DatasetClient<Channel> {
+        DatasetClient::new(self.channel.clone())
+            .max_decoding_message_size(MESSAGE_LIMIT)
+            .max_encoding_message_size(MESSAGE_LIMIT)
+    }
+
+    pub fn admin(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.channel.clone())
+    }
+
+    /// Makes a call that may be repeated, again and again until `deadline` while the coordinator can't be reached.
+    /// Its own errors are passed on; Unavailable, with how it failed last, when it stays away.
+    pub async fn call<T, F, Made>(&self, doing: &str, deadline: Instant, make: F) -> Result<T>
+    where
+        F: Fn() -> Made,
+        Made: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut waits = ExponentialBuilder::new()
+            .with_min_delay(FIRST_RETRY)
+            .with_max_delay(LAST_RETRY)
+            .without_max_times()
+            .with_jitter()
+            .build();
+        let mut last = None;
+        loop {
+            match timeout_at(deadline, make()).await {
+                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Err(status)) if !is_transport(&status) => return Err(status.into()),
+                Ok(Err(status)) => last = Some(status),
+                Err(_) => return Err(self.unreachable(doing, last.as_ref())),
+            }
+            let wait = waits.next().unwrap_or(LAST_RETRY);
+            if Instant::now() + wait >= deadline {
+                return Err(self.unreachable(doing, last.as_ref()));
+            }
+            sleep(wait).await;
+        }
+    }
+
+    fn unreachable(&self, doing: &str, last: Option<&Status>) -> Error {
+        let why = last.map_or_else(|| "it does not answer".to_owned(), transport_cause);
+        Error::unavailable(format!("{doing}: the coordinator at {} can't be reached: {why}", self.url))
+            .hint("is it running? set STRATA_COORDINATOR where this node's sidecar is started")
+    }
+}
+
+/// Whether the coordinator did not answer at all; its own errors carry their kind.
+pub(super) fn is_transport(status: &Status) -> bool {
+    !status.metadata().contains_key(KIND_KEY)
+        && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
+}
+
+/// What a failed transport says at its root, such as "Connection refused (os error 111)".
+pub(super) fn transport_cause(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        Some(source) => root_cause(source),
+        None => status.message().to_owned(),
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
+fn tls(link: &CoordinatorLink) -> Result<ClientTlsConfig> {
+    let read = |path: &std::path::Path| std::fs::read(path).doing(|| format!("reading {}", path.display()));
+    let mut config = match &link.ca {
+        Some(authority) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(authority)?)),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    if let Some((cert, key)) = &link.identity {
+        config = config.identity(Identity::from_pem(read(cert)?, read(key)?));
+    }
+    Ok(config)
+}
