@@ -40,6 +40,7 @@ impl StoredJob {
         progress: impl Fn(&Report) + Send + Sync + 'static,
         interrupt: &dyn Interrupt,
     ) -> Result<Report> {
-        block_on(&format!("verifying step {step}"), READ_ALL, interrupt, self.0.verify(step, progress))
+        let verified = self.0.verify(step, move |read, _| progress(read));
+        block_on(&format!("verifying step {step}"), READ_ALL, interrupt, verified)
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn sidecar(config: &Config, options: &RoleOptions) -> Result<SidecarS
     Ok(SidecarSettings {
         arenas: locate::arenas(&options.env, own.arena_dir.as_deref()),
         store: store.map(|store| store.to_string()),
-        store_options: store_options(config),
+        store_options: StoreOptions::from(&config.store),
         takeover: if config.store.take_over { Takeover::Yes } else { Takeover::No },
         slots: own.slots,
         save_wait: own.save_wait,
@@ -87,20 +87,6 @@ fn identity(config: &Config) -> Result<Option<(PathBuf, PathBuf)>> {
         (None, None) => Ok(None),
         _ => Err(Error::invalid("starting the sidecar: TLS is set by halves")
             .hint("set tls_cert and tls_key in [sidecar] together")),
-    }
-}
-
-fn store_options(config: &Config) -> StoreOptions {
-    let store = &config.store;
-    StoreOptions {
-        endpoint: store.endpoint.clone(),
-        region: store.region.clone(),
-        access_key_id: store.access_key_id.clone(),
-        secret_access_key: store.secret_access_key.as_ref().map(|secret| secret.0.clone()),
-        session_token: store.session_token.as_ref().map(|secret| secret.0.clone()),
-        allow_http: store.allow_http,
-        request_timeout: store.timeout,
-        ..StoreOptions::default()
     }
 }
 
