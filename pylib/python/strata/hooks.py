@@ -7,9 +7,9 @@ A hooks file is Python, named by `--hooks` or `[coordinator] hooks`, and may def
     def retain(steps: list[StepInfo]) -> set[int]: ...
 
 The coordinator runs it in a process of its own; each call has 10 seconds. What it prints appears on the coordinator's
-standard error. `retain` is asked after every commit and names the steps to keep, in place of keep_last; the newest whole
-step, pinned steps and steps that others refer to are kept whatever it says. A hook that raises, hangs, exits or answers
-nonsense keeps everything: the failure is logged, with the traceback, and shown by `strata status`.
+standard error. `retain` is asked after every commit and names the steps to keep, in place of keep_last; the newest
+whole step, pinned steps and steps that others refer to are kept whatever it says. A hook that raises, hangs, exits or
+answers nonsense keeps everything: the failure is logged, with the traceback, and shown by `strata status`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from asyncio import CancelledError
 
 import click
 
@@ -36,7 +35,7 @@ def tell(error: BaseException) -> int:
     """Says on standard error what went wrong; the exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    if isinstance(error, (KeyboardInterrupt, CancelledError, click.Abort)):
+    if isinstance(error, (KeyboardInterrupt, click.Abort)) or _is_cancelled(error):
         say("interrupted", None)
         return INTERRUPTED
     if isinstance(error, click.ClickException):
@@ -54,6 +53,12 @@ def tell(error: BaseException) -> int:
         traceback.print_exception(error)
     say(f"unexpected {type(error).__name__}: {error}", f"{SHOW_TRACEBACK}=1 shows where; please report it")
     return UNEXPECTED
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Without importing asyncio, which takes longer than most commands."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
 
 def say(message: str, hint: str | None) -> None:

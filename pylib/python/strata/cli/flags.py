@@ -77,6 +77,15 @@ CONFIG = click.option(
     "--config", metavar="FILE", help="Configuration file.  [default: ~/.config/strata/config.toml, /etc/strata/…]"
 )
 
+ADDRESS = several(
+    click.option(
+        "--coordinator", metavar="URL", help="Ask this one.  [default: STRATA_COORDINATOR, or this machine's]"
+    ),
+    click.option("--socket", metavar="PATH", help="Ask this node's sidecar instead."),
+    CONFIG,
+)
+"""Whom an operator's command asks."""
+
 LOG = several(
     key("--log-level", "log.level", "error, warn, info, debug, trace, or a filter.", metavar="LEVEL"),
     key("--log-format", "log.format", "human or json.", metavar="FORMAT"),

@@ -17,6 +17,7 @@ COMMANDS = {
     "coordinator": "strata.cli.roles:coordinator",
     "run": "strata.cli.run:run",
     "status": "strata.cli.status:status",
+    "checkpoints": "strata.cli.checkpoints:checkpoints",
     "config": "strata.cli.configuration:config",
     "wheel": "strata.cli.wheel:wheel",
     "python": "strata.cli.interpreter:python",

@@ -16,19 +16,10 @@ Document = dict[str, Any]
 WRONG = {"lost": "bold red", "suspect": "yellow", "left": "dim"}
 """How a rank's state is coloured; live and joining ones are as they should be."""
 
-ADDRESS = flags.several(
-    click.option(
-        "--coordinator", metavar="URL", help="Ask this coordinator.  [default: STRATA_COORDINATOR, or this machine's]"
-    ),
-    click.option("--socket", metavar="PATH", help="Ask this node's sidecar instead."),
-    flags.CONFIG,
-)
-"""Whom a command asks."""
-
 
 @click.command()
 @click.option("--job", metavar="JOB", help="Only this job.")
-@ADDRESS
+@flags.ADDRESS
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def status(job: str | None, coordinator: str | None, socket: str | None, config: str | None, as_json: bool) -> None:
     """Show who is there, which steps are safe and what is wrong.
@@ -75,13 +66,11 @@ def job_page(job: Document) -> Iterator[Any]:
     )
     yield f"[bold]job {job['job']}[/bold]  {generation(job)}, {steps}"
     if job["store"]:
-        yield f"  store    {job['store']}"
+        yield f"  store    {terminal.plain(job['store'])}"
     for pending in job["pending"]:
         yield f"  pending  {pending_text(pending, job['world_size'])}"
     if job["last_warning"]:
-        from rich.markup import escape
-
-        yield f"  [yellow]warning[/yellow]  {escape(job['last_warning'])}"
+        yield f"  [yellow]warning[/yellow]  {terminal.plain(job['last_warning'])}"
     if job["ranks"]:
         yield terminal.table((">rank", "host", "state", ">step", "phase"), map(rank_row, job["ranks"]), indent=2)
 
@@ -101,7 +90,7 @@ def rank_row(rank: Document) -> tuple[str, ...]:
     phase = (
         ""
         if progress["phase"] == "unspecified"
-        else f"{progress['phase']} for {terminal.duration(progress['age_ms'] / 1000)}"
+        else f"{progress['phase']}, {terminal.duration(progress['age_ms'] / 1000)} ago"
     )
     return str(rank["rank"]), rank["host"], shown, str(progress["step"]), phase
 

@@ -55,6 +55,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, indent: int 
     return Padding(made, (0, 0, 0, indent)) if indent else made
 
 
+def plain(text: str) -> str:
+    """What a user named, which may hold what rich takes for markup."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
 def size(count: int) -> str:
     """Bytes in decimal units: "1.08 GB"."""
     amount = float(count)

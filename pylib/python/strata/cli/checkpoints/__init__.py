@@ -1,0 +1,22 @@
+"""`strata checkpoints`: a job's committed steps. `ls`, `pin`, `unpin` and `rm` ask the coordinator, whose log decides
+what is kept; `show` and `verify` read the store themselves, so they work where nothing runs."""
+
+from __future__ import annotations
+
+import click
+
+from strata.cli.checkpoints.keeping import pin, rm, unpin
+from strata.cli.checkpoints.listing import ls
+from strata.cli.checkpoints.show import show
+from strata.cli.checkpoints.verify import verify
+
+__all__ = ["checkpoints"]
+
+
+@click.group()
+def checkpoints() -> None:
+    """List, inspect, verify, pin and remove a job's committed steps."""
+
+
+for command in (ls, show, verify, pin, unpin, rm):
+    checkpoints.add_command(command)

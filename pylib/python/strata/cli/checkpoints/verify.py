@@ -1,0 +1,93 @@
+"""`strata checkpoints verify`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from strata import _core
+from strata.cli import flags, terminal
+from strata.cli.checkpoints.places import JOB, JSON, STORE, Asked
+from strata.errors import CorruptCheckpointError
+
+
+@click.command()
+@click.argument("steps", metavar="[STEP]...", type=click.IntRange(0), nargs=-1)
+@JOB
+@STORE
+@flags.ADDRESS
+@JSON
+def verify(
+    steps: tuple[int, ...],
+    job: str | None,
+    store: str | None,
+    coordinator: str | None,
+    socket: str | None,
+    config: str | None,
+    as_json: bool,
+) -> None:
+    """Read every byte of the steps, or of all there are, and check it. Changes nothing.
+
+    Goes on after a damaged step; exit code 7 if there was one.
+    """
+    name = _core.job_name(job)
+    stored = Asked(config, coordinator, socket).stored(store, name)
+    chosen = steps or tuple(step for step, _, _ in stored.steps())
+    results = [check(stored, step, quiet=as_json) for step in chosen]
+    if as_json:
+        terminal.document({"job": name, "steps": results})
+    elif not chosen:
+        click.echo(f"job {name} has no committed step", err=True)
+    damaged = [result for result in results if not result["whole"]]
+    if damaged:
+        raise CorruptCheckpointError(
+            damaged[0]["message"] if len(results) == 1 else f"{len(damaged)} of {len(results)} steps are damaged",
+            hint='restore(on_damage="previous") passes over a damaged step; "strata checkpoints rm" removes it',
+        )
+
+
+def check(stored: _core.StoredJob, step: int, *, quiet: bool) -> dict[str, Any]:
+    """Reads one step; says how it is unless `quiet`."""
+    started = time.monotonic()
+    try:
+        with bar(step, expected(stored, step)) as progress:
+            objects, chunks, read = stored.verify(step, progress)
+    except CorruptCheckpointError as error:
+        if not quiet:
+            click.echo(f"step {step}: damaged: {error.message}")
+        return {"step": step, "whole": False, "message": error.message}
+    if not quiet:
+        took = terminal.duration(time.monotonic() - started)
+        click.echo(f"step {step}: whole, {terminal.size(read)} in {objects} objects and {chunks} chunks, {took}")
+    return {"step": step, "whole": True, "objects": objects, "chunks": chunks, "bytes": read}
+
+
+def expected(stored: _core.StoredJob, step: int) -> int:
+    """Bytes that are about to be read; the state's size is near enough for a bar."""
+    return int(json.loads(stored.inspect(step)["step"])["bytes"])
+
+
+@contextmanager
+def bar(step: int, total: int) -> Iterator[Callable[[int], None]]:
+    """Progress on standard error, where that is a terminal."""
+    out = terminal.console(err=True)
+    if not out.is_terminal:
+        yield lambda read: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=out, transient=True) as shown:
+        task = shown.add_task(f"step {step}", total=total)
+        yield lambda read: shown.update(task, completed=min(read, total))
