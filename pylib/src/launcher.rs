@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use strata_core::client;
-use strata_core::config::{Environment, Loaded, Setting, locate};
-use strata_core::error::{Error, Kind};
+use strata_core::config::{Environment, Loaded, locate};
+use strata_core::error::Kind;
 use strata_core::launcher::{self, LaunchOptions};
 use strata_core::telemetry::log;
 
 use crate::blocking::blocking;
 use crate::errors::Result;
+use crate::roles::duration;
 
 /// Runs the ranks to their end; the exit code. `sidecar` is the command that starts one (None: one answers already),
 /// `grace` a duration as text. Python's own signal handlers must be off.
@@ -40,18 +41,13 @@ pub fn launch(
         ranks,
         max_restarts,
         log_dir,
-        grace: std::time::Duration::parse(grace).map_err(|problem| unreadable(grace, &problem))?,
+        grace: duration("--grace", grace)?,
         job: locate::job(&env, job)?,
         environment: found.map(|socket| ("STRATA_SOCKET".into(), socket.into())).into_iter().collect(),
         sockets,
         sidecar,
     };
     Ok(py.detach(|| launcher::run(&options))?)
-}
-
-fn unreadable(grace: &str, problem: &str) -> Error {
-    Error::invalid(format!("reading --grace {grace:?}: {problem}"))
-        .hint(format!("write {}", <std::time::Duration as Setting>::WHAT))
 }
 
 /// The socket of the node's sidecar; None when none answers. Denied when it is another user's.

@@ -40,7 +40,7 @@ pub mod _core {
     #[pymodule_export]
     use crate::restore::Restore;
     #[pymodule_export]
-    use crate::roles::coordinator;
+    use crate::roles::{coordinator, sidecar, up, wait_ready};
     #[pymodule_export]
     use crate::save::SaveHandle;
     #[pymodule_export]

@@ -10,6 +10,7 @@ mod stop;
 mod up;
 mod wait_ready;
 
+use std::io::Write;
 use std::path::PathBuf;
 
 pub use coordinator::coordinator;
@@ -34,9 +35,14 @@ pub struct RoleOptions {
 
 /// Prints the start-up lines: what a user or a script copies from.
 fn announce(lines: &[(&str, String)]) {
-    println!("strata {}", crate::VERSION);
+    let mut text = format!("strata {}\n", crate::VERSION);
     for (name, value) in lines {
-        println!("{name:<6} {value}");
+        text.push_str(&format!("{name:<6} {value}\n"));
+    }
+    let mut out = std::io::stdout();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever started us has closed the pipe; what serves needs no reader.
+        tracing::warn!("printing the addresses: {error}");
     }
 }
 

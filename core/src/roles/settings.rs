@@ -1,13 +1,13 @@
 //! The user's configuration as the settings that each part is started with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::RoleOptions;
 use crate::admin::AdminSettings;
 use crate::checkpoint::Takeover;
 use crate::config::{Config, locate};
 use crate::coordinator::{CoordinatorSettings, Timings, TlsFiles};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::sidecar::{CoordinatorLink, SidecarSettings};
 use crate::storage::{StoreOptions, StoreUrl};
 
@@ -28,11 +28,7 @@ pub(super) fn coordinator(
                 .hint("set tls_cert and tls_key in [coordinator] together; tls_client_ca wants both"));
         }
     };
-    let hooks = own.hooks.as_ref().map(|file| {
-        let mut command = options.hooks_runner.clone();
-        command.push(file.display().to_string());
-        command
-    });
+    let hooks = own.hooks.as_deref().map(|file| hooks_command(file, options)).transpose()?;
     Ok(CoordinatorSettings {
         listen: own.listen.0,
         tls,
@@ -51,6 +47,18 @@ pub(super) fn coordinator(
         hooks,
         ..CoordinatorSettings::new(home)
     })
+}
+
+/// A file that is missing is said now, not at the first commit. NotFound.
+fn hooks_command(file: &Path, options: &RoleOptions) -> Result<Vec<String>> {
+    let whole = std::path::absolute(file).doing(|| format!("reading the hooks {}", file.display()))?;
+    if !whole.is_file() {
+        let message = format!("reading the hooks {}: no such file", whole.display());
+        return Err(Error::not_found(message).hint("--hooks or [coordinator] hooks names a Python file"));
+    }
+    let mut command = options.hooks_runner.clone();
+    command.push(whole.display().to_string());
+    Ok(command)
 }
 
 pub(super) fn admin(config: &Config) -> AdminSettings {

@@ -115,3 +115,13 @@ SIDECAR = several(
     key("--drain-timeout", "sidecar.drain_timeout", "After SIGTERM: how long to go on persisting.", metavar="TIME"),
     key("--memory-limit", "sidecar.memory_limit", "Memory beyond the arenas.", metavar="SIZE"),
 )
+
+SIDECAR_ALONE = several(
+    key("--coordinator", "sidecar.coordinator", "The coordinator.  [default: the one of this machine]", metavar="URL"),
+    port("--http-port", "sidecar.http", "Port of HTTP; 0 picks a free one."),
+    key("--http", "sidecar.http", "Address of HTTP.", metavar="ADDRESS"),
+    path("--tls-ca", "sidecar.tls_ca", "Authority (PEM) that the coordinator's certificate must come from."),
+    path("--tls-cert", "sidecar.tls_cert", "Certificate chain (PEM) that is shown to the coordinator."),
+    path("--tls-key", "sidecar.tls_key", "Its private key (PEM)."),
+    switch("--insecure", "sidecar.insecure", "Serve HTTP beyond loopback, on a network that you trust."),
+)

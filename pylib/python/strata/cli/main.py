@@ -14,7 +14,9 @@ from strata.cli import failures
 from strata.cli.build import is_executable
 
 COMMANDS = {
+    "up": "strata.cli.roles:up",
     "coordinator": "strata.cli.roles:coordinator",
+    "sidecar": "strata.cli.roles:sidecar",
     "run": "strata.cli.run:run",
     "status": "strata.cli.status:status",
     "checkpoints": "strata.cli.checkpoints:checkpoints",
@@ -69,6 +71,7 @@ def commands() -> None:
     """Keep a training job's progress safe, and its ranks fed.
 
     \b
+    strata up
     strata run --nproc-per-node 2 -- python train.py
     strata status
     """

@@ -22,6 +22,22 @@ def leave_signals_to_the_core() -> None:
 @click.command()
 @flags.CONFIG
 @flags.COORDINATOR
+@flags.SIDECAR
+@flags.LOG
+@click.option("--private", metavar="JOB", hidden=True, help="Serve one job's trainers, and end with the last of them.")
+def up(config: str | None, private: str | None) -> int:
+    """Run coordinator and sidecar of this machine in the foreground: all that a job on one machine needs.
+
+    Checkpoints go to $STRATA_HOME/store unless --store or STRATA_STORE names another place. SIGTERM or Ctrl-C persists
+    what is sealed and ends; a second one ends at once.
+    """
+    leave_signals_to_the_core()
+    return _core.up(config, flags.given(), HOOKS_RUNNER, private)
+
+
+@click.command()
+@flags.CONFIG
+@flags.COORDINATOR
 @flags.LOG
 def coordinator(config: str | None) -> int:
     """Run a cluster's coordinator in the foreground.
@@ -31,3 +47,23 @@ def coordinator(config: str | None) -> int:
     """
     leave_signals_to_the_core()
     return _core.coordinator(config, flags.given(), HOOKS_RUNNER)
+
+
+@click.command()
+@flags.CONFIG
+@flags.SIDECAR
+@flags.SIDECAR_ALONE
+@flags.LOG
+@click.option("--wait-ready", is_flag=True, help="Start nothing: return when this node's sidecar is usable.")
+@click.option("--timeout", metavar="TIME", default="60s", help="For --wait-ready.  [default: 60s]")
+def sidecar(config: str | None, wait_ready: bool, timeout: str) -> int:
+    """Run the sidecar of this node in the foreground.
+
+    Trainers on the node hand it their checkpoints through shared memory, and it brings them to the store. SIGTERM or
+    Ctrl-C takes no new saves and persists what is sealed; exit code 75 if some steps are then still only in memory.
+    """
+    leave_signals_to_the_core()
+    if wait_ready:
+        click.echo(_core.wait_ready(config, flags.given(), timeout))
+        return 0
+    return _core.sidecar(config, flags.given())
