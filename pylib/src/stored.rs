@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use strata_core::checkpoint::Report;
 use strata_core::client;
 use strata_core::config::{Environment, Loaded, locate};
 use strata_core::ids::{JobName, Step};
@@ -57,16 +58,16 @@ impl StoredJob {
         Ok(told)
     }
 
-    /// Reads every byte; (objects, chunks, bytes). `progress` is called with the bytes read so far.
+    /// Reads every byte; (objects, chunks, bytes). `progress` is called with the bytes read so far and all there are.
     fn verify(&self, py: Python<'_>, step: u64, progress: Py<PyAny>) -> Result<(u64, u64, u64)> {
         let told = AtomicU64::new(0);
-        let report = move |read: &strata_core::checkpoint::Report| {
+        let report = move |read: &Report, all: &Report| {
             let before = told.load(Ordering::Relaxed);
             let due = read.bytes >= before + REPORT_EVERY;
             if due && told.compare_exchange(before, read.bytes, Ordering::Relaxed, Ordering::Relaxed).is_ok()
             {
                 // A display that fails is its own matter: what is verified stays verified.
-                let _ = Python::try_attach(|py| progress.call1(py, (read.bytes,)).map(drop));
+                let _ = Python::try_attach(|py| progress.call1(py, (read.bytes, all.bytes)).map(drop));
             }
         };
         let read = blocking(py, |interrupt| self.0.verify(Step(step), report, interrupt))?;

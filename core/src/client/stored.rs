@@ -33,14 +33,15 @@ impl StoredJob {
         block_on(&format!("inspecting step {step}"), LOOK_UP, interrupt, self.0.inspect(step))
     }
 
-    /// Reads every byte of a step and checks it. Corrupt, naming the object, at the first that is not what was written.
+    /// Reads every byte of a step and checks it; `progress` hears what has been read, and what there is. Corrupt, naming
+    /// the object, at the first that is not what was written.
     pub fn verify(
         &self,
         step: Step,
-        progress: impl Fn(&Report) + Send + Sync + 'static,
+        progress: impl Fn(&Report, &Report) + Send + Sync + 'static,
         interrupt: &dyn Interrupt,
     ) -> Result<Report> {
-        let verified = self.0.verify(step, move |read, _| progress(read));
+        let verified = self.0.verify(step, progress);
         block_on(&format!("verifying step {step}"), READ_ALL, interrupt, verified)
     }
 }

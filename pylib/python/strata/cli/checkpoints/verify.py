@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,7 +54,7 @@ def check(stored: _core.StoredJob, step: int, *, quiet: bool) -> dict[str, Any]:
     """Reads one step; says how it is unless `quiet`."""
     started = time.monotonic()
     try:
-        with bar(step, expected(stored, step)) as progress:
+        with bar(step) as progress:
             objects, chunks, read = stored.verify(step, progress)
     except CorruptCheckpointError as error:
         if not quiet:
@@ -67,17 +66,12 @@ def check(stored: _core.StoredJob, step: int, *, quiet: bool) -> dict[str, Any]:
     return {"step": step, "whole": True, "objects": objects, "chunks": chunks, "bytes": read}
 
 
-def expected(stored: _core.StoredJob, step: int) -> int:
-    """Bytes that are about to be read; the state's size is near enough for a bar."""
-    return int(json.loads(stored.inspect(step)["step"])["bytes"])
-
-
 @contextmanager
-def bar(step: int, total: int) -> Iterator[Callable[[int], None]]:
+def bar(step: int) -> Iterator[Callable[[int, int], None]]:
     """Progress on standard error, where that is a terminal."""
     out = terminal.console(err=True)
     if not out.is_terminal:
-        yield lambda read: None
+        yield lambda read, total: None
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -89,5 +83,5 @@ def bar(step: int, total: int) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=out, transient=True) as shown:
-        task = shown.add_task(f"step {step}", total=total)
-        yield lambda read: shown.update(task, completed=min(read, total))
+        task = shown.add_task(f"step {step}", total=None)
+        yield lambda read, total: shown.update(task, completed=read, total=total)
