@@ -34,6 +34,11 @@ def built_before() -> bool:
     return (target_folder() / "debug" / "deps").is_dir()
 
 
+def packed_before() -> bool:
+    """Whether only what changed will be compiled again."""
+    return all((environment.cache_folder() / name / "release").is_dir() for name in ("target-embed", "target-wheel"))
+
+
 def tool_built(name: str) -> bool:
     return shutil.which("go") is not None and gotool.path_of(name).exists()
 
@@ -41,7 +46,10 @@ def tool_built(name: str) -> bool:
 def parts() -> list[Part]:
     torch = environment.complete(SCRIPTS / "torch.txt")
     return [
-        Part("Rust crates, compiled for tests and executable", built_before(), 6 * GB, 12),
+        Part("Rust crates, compiled for the tests", built_before(), 4 * GB, 8),
+        Part(
+            "the executable and the wheel (crates compiled anew, Debian's static Python)", packed_before(), 3 * GB, 14
+        ),
         Part("Python environment with torch 2.15 (from PyPI, with its CUDA libraries)", torch, 5.6 * GB, 5),
         Part("S3 server versitygw (Go)", tool_built("versitygw"), 0.7 * GB, 3),
     ]

@@ -1,7 +1,7 @@
 """`make test`: everything that is tested, in one go, and what it needs before that.
 
 A part that can't be had here (no Go toolchain, torch not downloadable) is named and left out on a person's machine;
-where CI is set it is a failure. Words after `--` go to pytest: `make test PYTEST='-k crash --rounds 500'`.
+where CI is set it is a failure. PYTEST holds words for pytest: `make test PYTEST='-k crash --rounds 500'`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +28,7 @@ left_out: list[str] = []
 
 
 def main() -> int:
-    packages = debian.wanted(SCRIPTS / "debian.txt")
+    packages = debian.wanted(SCRIPTS / "distribution" / "debian.txt")
     needs.announce(packages)
     if absent := needs.absent_toolchains():
         print(f"these are missing: {', '.join(absent)}; hint: install Rust from rustup.rs, a C compiler with apt")
@@ -39,22 +40,36 @@ def main() -> int:
         python = pool.submit(environment, SCRIPTS / "torch.txt")
         s3 = pool.submit(gotool.tool, "versitygw")
         step("Rust tests", ["cargo", "test", *(["--locked"] if STRICT else [])])
-    pytest(python, s3)
+        exe = executable()
+    with tempfile.TemporaryDirectory(prefix="strata-site-") as site:
+        pytest(exe, python, s3, Path(site))
     for line in left_out:
         print(f"LEFT OUT: {line}")
     return 0
 
 
-def pytest(python: Future[Path], s3: Future[Path]) -> None:
-    env = dict(os.environ, PYTHONPATH=str(ROOT / "pylib" / "python"))
-    # tests/cluster drives the executable, tests/torch imports the wheel: they join with `make build`.
-    without = ["--ignore", "tests/cluster", "--ignore", "tests/torch"]
-    arguments = [*shlex.split(os.environ.get("PYTEST", "")), *without]
+def executable() -> Path:
+    """The one that STRATA_EXE names, or dist/strata, built."""
+    if given := os.environ.get("STRATA_EXE"):
+        return Path(given).resolve()
+    step("the executable", [sys.executable, SCRIPTS / "build.py"])
+    return ROOT / "dist" / "strata"
+
+
+def pytest(exe: Path, python: Future[Path], s3: Future[Path], site: Path) -> None:
+    """All tests in Python, against this executable and the wheel that it carries."""
+    env = dict(os.environ, STRATA_EXE=str(exe), PYTHONPATH=str(site))
+    arguments = shlex.split(os.environ.get("PYTEST", ""))
     if path := have(s3, "tests against a real S3 server (tests/cluster)"):
         env["STRATA_VERSITYGW"] = str(path)
     interpreter = have(python, "tests with torch (tests/torch, and torch states in tests/cluster)")
     if interpreter is None:
         interpreter = environment(SCRIPTS / "test.txt")
+        arguments += ["--ignore", "tests/torch"]
+    wheels = site / "wheels"
+    subprocess.run([exe, "wheel", wheels], check=True, stdout=subprocess.DEVNULL)
+    pip: list[str | Path] = [interpreter, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", wheels]
+    subprocess.run([*pip, "--target", site, "strata-runtime"], check=True)
     step("Python tests", [interpreter, "-m", "pytest", "tests", *arguments], env)
 
 

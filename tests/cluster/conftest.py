@@ -106,7 +106,10 @@ def make_trainers(python: Path, site: Path) -> Iterator[Callable[..., list[Train
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     binary = os.environ.get("STRATA_VERSITYGW") or shutil.which("versitygw")
-    assert binary, "no S3 server: `make test` installs one and sets STRATA_VERSITYGW"
+    if not binary:
+        missing = "no S3 server: `make test` builds one where there is Go and sets STRATA_VERSITYGW"
+        assert "CI" not in os.environ, missing
+        pytest.skip(missing)
     server = S3Server(Path(binary), tmp_path_factory.mktemp("s3"))
     yield server
     server.close()
