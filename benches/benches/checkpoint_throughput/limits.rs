@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
+use object_store::{ObjectStoreExt, WriteMultipart};
 
 use crate::s3::Server;
 
@@ -49,7 +49,10 @@ pub fn read(path: &Path, bytes: usize) -> Duration {
 
 fn open(path: &Path, options: &mut OpenOptions) -> File {
     let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
-    options.custom_flags(flags).open(path).expect("the file system does direct IO; set TMPDIR to one that does")
+    options
+        .custom_flags(flags)
+        .open(path)
+        .expect("the file system does direct IO; set TMPDIR to one that does")
 }
 
 fn on_threads<T: Sync>(parts: &[T], work: impl Fn(usize, &T) + Sync) {

@@ -63,7 +63,9 @@ fn local(criterion: &mut Criterion) {
 
 fn on_s3(criterion: &mut Criterion) {
     let Some(server) = s3::Server::find() else {
-        println!("s3: left out; hint: set STRATA_VERSITYGW, or STRATA_BENCH_S3 and AWS_* for a server of your own");
+        println!(
+            "s3: left out; hint: set STRATA_VERSITYGW, or STRATA_BENCH_S3 and AWS_* for a server of your own"
+        );
         return;
     };
     let runtime = runtime();
@@ -76,7 +78,8 @@ fn on_s3(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(bytes as u64));
         let mut rank = runtime.block_on(Rank::start(&server.url, &server.options, bytes));
         group.bench_function(name("limit: plain upload"), |bencher| {
-            bencher.iter_custom(|times| (0..times).map(|_| runtime.block_on(plain.upload(rank.source()))).sum());
+            bencher
+                .iter_custom(|times| (0..times).map(|_| runtime.block_on(plain.upload(rank.source()))).sum());
         });
         group.bench_function(name("save until committed"), |bencher| {
             bencher.iter_custom(|times| (0..times).map(|_| runtime.block_on(rank.save())).sum());

@@ -76,7 +76,8 @@ impl Rank {
         let identity = ArenaIdentity { job: job.clone(), job_uuid: attached.job_uuid, rank: RANK, file: 0 };
         let slot_bytes = places.slot_bytes(4096);
         let memory = MachineMemory::default();
-        let arena = directory.create(&identity, 2, slot_bytes, &memory).expect("/dev/shm has room for two slots");
+        let arena =
+            directory.create(&identity, 2, slot_bytes, &memory).expect("/dev/shm has room for two slots");
         let view = ArenaView::open(arena.path()).expect("it was just made");
         view.populate();
         Rank {

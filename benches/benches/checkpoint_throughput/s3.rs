@@ -27,7 +27,12 @@ impl Server {
     pub fn find() -> Option<Server> {
         if let Ok(url) = std::env::var("STRATA_BENCH_S3") {
             let options = StoreOptions::from_environment(|name| std::env::var(name).ok());
-            return Some(Server::new(&url, options.expect("the AWS_* variables are well formed"), None, None));
+            return Some(Server::new(
+                &url,
+                options.expect("the AWS_* variables are well formed"),
+                None,
+                None,
+            ));
         }
         let binary = std::env::var("STRATA_VERSITYGW").unwrap_or_else(|_| "versitygw".into());
         let folder = tempfile::tempdir().expect("a temporary directory can be made");
@@ -57,7 +62,12 @@ impl Server {
         Some(Server::new(&format!("s3://{BUCKET}/bench"), options, Some(child), Some(folder)))
     }
 
-    fn new(url: &str, options: StoreOptions, child: Option<Child>, folder: Option<tempfile::TempDir>) -> Server {
+    fn new(
+        url: &str,
+        options: StoreOptions,
+        child: Option<Child>,
+        folder: Option<tempfile::TempDir>,
+    ) -> Server {
         let url: StoreUrl = url.parse().expect("STRATA_BENCH_S3 is s3://bucket/prefix");
         let Scheme::S3 { bucket, prefix } = url.scheme().clone() else {
             panic!("STRATA_BENCH_S3 is s3://bucket/prefix, not {url}");
