@@ -37,7 +37,7 @@ def main() -> None:
     if not options.without_wheel:
         from wheel import wheels as build_wheels
 
-        wheels = build_wheels()
+        wheels = build_wheels(dev=options.dev)
     executable = compile_executable(packed, wheels, dev=options.dev)
     target = ROOT / "dist" / ("strata-dev" if options.dev else "strata")
     place(executable, target)

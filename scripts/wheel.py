@@ -26,18 +26,22 @@ PLATFORM = "manylinux_2_28"
 INPUTS = ("Cargo.toml", "Cargo.lock", "LICENSE", "core", "pylib", "proto", "pyproject.toml", "scripts/wheel.py")
 
 
-def wheels() -> Path:
+def wheels(*, dev: bool = False) -> Path:
     """A folder of the cache with our wheel and the dependencies' ones; made anew only if an input changed.
+
+    With `dev` it is unoptimised and for this machine alone: quick to have, for working on it.
 
     Raises:
         CalledProcessError: maturin, pip or auditwheel failed; their output has been shown.
     """
-    folder = cache_folder() / "wheels" / content_key()
+    folder = cache_folder() / "wheels" / (content_key() + ("-dev" if dev else ""))
     with alone(folder):
         if not folder.exists():
             part = folder.with_name(folder.name + ".part")
             shutil.rmtree(part, ignore_errors=True)
-            check_platform(build(part))
+            wheel = build(part, dev=dev)
+            if not dev:
+                check_platform(wheel)
             download_dependencies(part)
             part.rename(folder)
     return folder
@@ -58,7 +62,7 @@ def inputs() -> list[Path]:
     return sorted(file for file in found if "__pycache__" not in file.parts and file.suffix != ".so")
 
 
-def build(folder: Path) -> Path:
+def build(folder: Path, *, dev: bool) -> Path:
     """The client wheel, alone in `folder`."""
     tools = environment(SCRIPTS / "wheel.txt").parent
     target = Path(os.environ.get("STRATA_WHEEL_TARGET") or cache_folder() / "target-wheel")
@@ -70,16 +74,9 @@ def build(folder: Path) -> Path:
         "VIRTUAL_ENV": str(tools.parent),
     }
     print("building the client wheel", flush=True)
-    command: list[str | Path] = [
-        tools / "maturin",
-        "build",
-        "--release",
-        "--locked",
-        "--zig",
-        "--compatibility",
-        PLATFORM,
-    ]
-    subprocess.run([*command, "--out", folder], cwd=ROOT, env=settings, check=True, stdout=sys.stderr)
+    command: list[str | Path] = [tools / "maturin", "build", "--locked", "--out", folder]
+    command += ["--profile", "dev"] if dev else ["--release", "--zig", "--compatibility", PLATFORM]
+    subprocess.run(command, cwd=ROOT, env=settings, check=True, stdout=sys.stderr)
     return next(folder.glob("strata_runtime-*.whl"))
 
 
