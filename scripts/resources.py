@@ -47,6 +47,8 @@ def resources() -> Resources:
             with tempfile.TemporaryDirectory(prefix="strata-pack-") as scratch:
                 packages = stage(dependencies, Path(scratch) / "packages")
                 made = pack(archive, digest, packages, Path(scratch) / "build")
+                if content_key(digest, dependencies) != key:
+                    raise SystemExit("packing: the Python sources changed meanwhile\nhint: run it again")
                 keep_library(made, archive_libraries(digest), library)
                 folder.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(made / "packed-resources", folder / "resources.part")

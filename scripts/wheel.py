@@ -34,7 +34,8 @@ def wheels(*, dev: bool = False) -> Path:
     Raises:
         CalledProcessError: maturin, pip or auditwheel failed; their output has been shown.
     """
-    folder = cache_folder() / "wheels" / (content_key() + ("-dev" if dev else ""))
+    key = content_key()
+    folder = cache_folder() / "wheels" / (key + ("-dev" if dev else ""))
     with alone(folder):
         if not folder.exists():
             part = folder.with_name(folder.name + ".part")
@@ -43,6 +44,8 @@ def wheels(*, dev: bool = False) -> Path:
             if not dev:
                 check_platform(wheel)
             download_dependencies(part)
+            if content_key() != key:
+                raise SystemExit("building the client wheel: its sources changed meanwhile\nhint: run it again")
             part.rename(folder)
     return folder
 
