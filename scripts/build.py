@@ -18,6 +18,8 @@ from pathlib import Path
 import debian
 from environment import cache_folder
 from resources import Resources, resources
+from wheel import remapped
+from wheel import wheels as build_wheels
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ROOT / "scripts/distribution/debian.txt"
@@ -35,8 +37,6 @@ def main() -> None:
     packed = resources()
     wheels = None
     if not options.without_wheel:
-        from wheel import wheels as build_wheels
-
         wheels = build_wheels(dev=options.dev)
     executable = compile_executable(packed, wheels, dev=options.dev)
     target = ROOT / "dist" / ("strata-dev" if options.dev else "strata")
@@ -86,11 +86,8 @@ def compile_executable(packed: Resources, wheels: Path | None, *, dev: bool) -> 
     variables.pop("STRATA_WHEELS", None)
     if wheels is not None:
         variables["STRATA_WHEELS"] = str(wheels)
-    # Paths of this machine end up in panic messages: named the same everywhere, the executable is reproducible.
-    cargo_home = os.environ.get("CARGO_HOME") or Path.home() / ".cargo"
     if not dev:
-        remap = f"--remap-path-prefix={cargo_home}=/cargo --remap-path-prefix={ROOT}=/strata"
-        variables["RUSTFLAGS"] = f"{os.environ.get('RUSTFLAGS', '')} {remap}".strip()
+        variables["RUSTFLAGS"] = remapped()
     command = ["cargo", "build", "--package", "strata-embed", "--locked"]
     subprocess.run(command if dev else [*command, "--release"], cwd=ROOT, env=variables, check=True)
     return target_folder() / ("debug" if dev else "release") / "strata"
@@ -105,4 +102,8 @@ def place(executable: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        # What it said stands above.
+        sys.exit(f"building strata: {error.cmd[0]} failed with exit code {error.returncode}")

@@ -76,11 +76,19 @@ def build(folder: Path, *, dev: bool) -> Path:
         "SOURCE_DATE_EPOCH": "1577836800",  # the same input gives the same bytes, so that nothing is rebuilt for a date
         "VIRTUAL_ENV": str(tools.parent),
     }
+    if not dev:
+        settings["RUSTFLAGS"] = remapped()
     print("building the client wheel", flush=True)
     command: list[str | Path] = [tools / "maturin", "build", "--locked", "--out", folder]
     command += ["--profile", "dev"] if dev else ["--release", "--zig", "--compatibility", PLATFORM]
     subprocess.run(command, cwd=ROOT, env=settings, check=True, stdout=sys.stderr)
     return next(folder.glob("strata_runtime-*.whl"))
+
+
+def remapped() -> str:
+    """RUSTFLAGS under which dependencies' paths in panic messages are the same on every machine; ours are relative."""
+    cargo_home = os.environ.get("CARGO_HOME") or Path.home() / ".cargo"
+    return f"{os.environ.get('RUSTFLAGS', '')} --remap-path-prefix={cargo_home}=/cargo".strip()
 
 
 def check_platform(wheel: Path) -> None:
