@@ -46,7 +46,7 @@ impl Node {
         state: State,
     ) -> Arc<Node> {
         let stores = Stores::new(&settings);
-        let turns = persist::Turns::new(settings.jobs_at_once());
+        let turns = persist::Turns::default();
         Arc::new(Node {
             settings,
             metrics,

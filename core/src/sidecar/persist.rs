@@ -24,22 +24,17 @@ const FULL_TRIES: u32 = 3;
 /// From so many slots on one of them can be kept from reuse as a base while two take turns.
 const SLOTS_FOR_BASE: u32 = 3;
 
-/// Whose turn it is to write: one step of a job at a time, and as many jobs as the memory allows.
+/// Whose turn it is to write: one step of a job at a time. Over all jobs the buffers' budget keeps the measure.
+#[derive(Default)]
 pub(super) struct Turns {
     jobs: Mutex<HashMap<JobName, Arc<Semaphore>>>,
-    all: Arc<Semaphore>,
 }
 
 impl Turns {
-    pub fn new(jobs_at_once: usize) -> Turns {
-        Turns { jobs: Mutex::default(), all: Arc::new(Semaphore::new(jobs_at_once.max(1))) }
-    }
-
-    async fn take(&self, job: &JobName) -> [OwnedSemaphorePermit; 2] {
-        let own = self.jobs.lock().entry(job.clone()).or_insert_with(|| Arc::new(Semaphore::new(1))).clone();
-        let open = "turns are never closed";
-        let own = own.acquire_owned().await.expect(open);
-        [own, self.all.clone().acquire_owned().await.expect(open)]
+    async fn take(&self, job: &JobName) -> OwnedSemaphorePermit {
+        let turns =
+            self.jobs.lock().entry(job.clone()).or_insert_with(|| Arc::new(Semaphore::new(1))).clone();
+        turns.acquire_owned().await.expect("turns are never closed")
     }
 }
 

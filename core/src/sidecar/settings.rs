@@ -51,15 +51,7 @@ impl CoordinatorLink {
     }
 }
 
-/// What one persist or restore holds at once: a few chunks or parts being read, written and checked.
-const WORK_BYTES: u64 = 96 << 20;
-
 impl SidecarSettings {
-    /// How many jobs may write at the same time within the memory limit.
-    pub(super) fn jobs_at_once(&self) -> usize {
-        (self.memory_limit / WORK_BYTES).max(1) as usize
-    }
-
     /// For this user, with the defaults.
     pub fn new(socket: impl Into<PathBuf>, coordinator: CoordinatorLink) -> SidecarSettings {
         let uid = rustix::process::geteuid().as_raw();

@@ -13,7 +13,7 @@ use crate::checkpoint::{Attached, JobStore, Takeover};
 use crate::error::{Error, Result};
 use crate::ids::{ClusterId, JobName, JobUuid};
 use crate::proto::v1;
-use crate::storage::{StoreOptions, StoreUrl};
+use crate::storage::{BufferBudget, StoreOptions, StoreUrl};
 
 /// A trainer's `connect` waits 30 s unless told otherwise: an unreachable store must be its answer before that.
 const ATTACH: Duration = Duration::from_secs(20);
@@ -40,7 +40,10 @@ struct Known {
 impl Stores {
     pub fn new(settings: &SidecarSettings) -> Stores {
         Stores {
-            options: settings.store_options.clone(),
+            options: StoreOptions {
+                buffers: BufferBudget::new(settings.memory_limit),
+                ..settings.store_options.clone()
+            },
             takeover: settings.takeover,
             default: settings.store.clone(),
             known: Mutex::default(),

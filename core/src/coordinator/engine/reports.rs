@@ -1,6 +1,6 @@
 //! What sidecars report, in the order of their stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{AttachId, Engine};
 use crate::ids::{JobName, Rank};
@@ -43,21 +43,23 @@ impl Engine {
         }
     }
 
+    /// Whom it names lives; whom it no longer names is left to the lease: its sidecar can't speak for it any more.
     fn frame(&mut self, node: &str, frame: v1::Frame) {
         self.metrics.heartbeats.inc();
+        let mut named = BTreeSet::new();
         for part in frame.jobs {
             let Ok(job) = part.job.parse::<JobName>() else { continue };
             for progress in part.ranks {
                 let rank = Rank(progress.rank);
                 for incarnation in self.incarnations_at(&job, rank, node) {
                     self.beat(&incarnation, Some(progress));
-                    if let Some(node) = self.nodes.by_name.get_mut(node) {
-                        node.sessions.insert((job.clone(), rank));
-                    }
                 }
+                named.insert((job.clone(), rank));
             }
         }
-        self.extend_leases(node);
+        if let Some(node) = self.nodes.by_name.get_mut(node) {
+            node.sessions = named;
+        }
     }
 
     fn slots_announced(&mut self, node: &str, slots: v1::SlotsAnnounced) {
