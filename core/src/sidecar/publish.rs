@@ -11,7 +11,7 @@ use crate::proto::v1::{self, node_report::Report};
 pub(super) async fn commit(node: Arc<Node>, order: v1::WriteCommit) {
     let outcome = async {
         let store = job_store(&node, &order.job).await?;
-        store.publish(&order.path, order.content.clone().into()).await
+        store.publish(&order.path, order.content.clone()).await
     };
     let outcome = outcome.await.doing(|| format!("publishing the COMMIT of step {}", order.step));
     node.metrics.store_reachable.set(i64::from(outcome.as_ref().is_ok_and(|()| true)));

@@ -18,7 +18,7 @@ struct Held {
 impl Restore {
     /// None when no slot holds the rank's whole part, or it can't be proved whole: the store is asked then. A damaged
     /// slot is not used again.
-    pub(super) async fn from_arena(&self, resolved: &Resolved) -> Result<Option<Fetched>> {
+    pub(super) async fn in_arena(&self, resolved: &Resolved) -> Result<Option<Fetched>> {
         let Some(held) = self.hold(resolved) else { return Ok(None) };
         let sums = self.sums_of(&held).await;
         let outcome = match (sums, self.fits(&held.slot)) {

@@ -21,7 +21,7 @@ use crate::telemetry::RestoreFrom;
 const SAVE_ADDS: u64 = 4096;
 
 impl Restore {
-    pub(super) async fn from_store(&self, resolved: &Resolved) -> Result<Fetched> {
+    pub(super) async fn out_of_store(&self, resolved: &Resolved) -> Result<Fetched> {
         let doing = || format!("restoring step {} of job {}", resolved.step, self.record.job);
         let cluster = self.node.read(|state| state.line.cluster);
         let record = &self.record;

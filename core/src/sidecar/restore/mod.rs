@@ -132,10 +132,10 @@ impl Restore {
 
     async fn fetch(&self, resolved: &Resolved) -> Result<Fetched> {
         loop {
-            if let Some(fetched) = self.from_arena(resolved).await? {
+            if let Some(fetched) = self.in_arena(resolved).await? {
                 return Ok(fetched);
             }
-            let outcome = self.from_store(resolved).await;
+            let outcome = self.out_of_store(resolved).await;
             // A staged step that other nodes hold alone: it is on its way to the store.
             let coming = !resolved.committed && outcome.as_ref().is_err_and(|e| e.kind == Kind::NotFound);
             if !coming || Instant::now() + ASK_AGAIN >= self.deadline {
