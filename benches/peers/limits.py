@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
 
 COPIES = 8
 FIO = "fio --name=limit --rw=write --bs=16M --iodepth=4 --ioengine=libaio --direct=1 --fallocate=posix --end_fsync=1"
@@ -32,10 +35,10 @@ def copy_seconds(nbytes: int, arena_folder: Path) -> list[float]:
         path.unlink()
 
 
-def two_threads(parts: list[tuple[np.ndarray, np.ndarray]]) -> float:
+def two_threads(parts: list[tuple[Bytes, Bytes]]) -> float:
     gate = threading.Barrier(3)
 
-    def work(target: np.ndarray, source: np.ndarray) -> None:
+    def work(target: Bytes, source: Bytes) -> None:
         gate.wait()
         np.copyto(target, source)
         gate.wait()

@@ -1,73 +1,95 @@
-"""Measures one saver in this fresh process; prints one JSON object. Started by run.py."""
+"""Measures one saver in this fresh process; prints one JSON object as its last line. Started by run.py.
+
+The clock of `first` runs from before the saver's own package is imported to the end of the first save, with torch
+imported and the state made before. CPU is of steady saves (the second to the last), over this process, what it
+started, and the process named by --with (the sidecar).
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import time
+from pathlib import Path
 
-IMPORTED = time.perf_counter()
+import torch
+from state import change, make_state, total_bytes
 
-import argparse  # noqa: E402
-import json  # noqa: E402
-import resource  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-from savers import SAVERS  # noqa: E402
-from state import change, make_state, total_bytes  # noqa: E402
+PAUSE = 0.3  # between saves, as training steps would be
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("saver", choices=SAVERS)
+    parser.add_argument("saver")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--saves", type=int, default=6)
+    parser.add_argument("--with", type=int, dest="beside", help="pid of a process whose CPU counts too")
     args = parser.parse_args()
 
     state = make_state()
+    from savers import SAVERS
+
     saver = SAVERS[args.saver](args.folder)
-    opened = time.perf_counter()
+    began = time.perf_counter()
     saver.open(state)
-    ready = time.perf_counter() - opened
+    first = time.perf_counter() - began
+    saver.settle(state)
 
     blocks, durable = [], []
-    cpu_before = cpu_seconds()
     for step in range(1, args.saves + 1):
         change(state)
+        if step == 2:
+            cpu_before = cpu_seconds(args.beside)
         started = time.perf_counter()
         wait = saver.save(step, state)
         blocks.append(time.perf_counter() - started)
-        if step == 1:
-            to_first_save = time.perf_counter() - IMPORTED
         wait()
         durable.append(time.perf_counter() - started)
-    cpu = (cpu_seconds() - cpu_before) / args.saves
+        time.sleep(PAUSE)
+    cpu = (cpu_seconds(args.beside) - cpu_before) / (args.saves - 1)
 
-    saver.restore(args.saves)  # warms caches and mappings
+    target = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    saver.restore(args.saves, target)  # warms caches and mappings
+    for tensor in target.values():
+        tensor.zero_()
     started = time.perf_counter()
-    restored = saver.restore(args.saves)
+    saver.restore(args.saves, target)
     restore = time.perf_counter() - started
-    exact = all(bool((restored[name] == tensor).all()) for name, tensor in state.items())
+    exact = all(torch.equal(target[name], tensor) for name, tensor in state.items())
     saver.close()
-    print(
-        json.dumps(
-            {
-                "saver": args.saver,
-                "bytes": total_bytes(state),
-                "ready": ready,
-                "blocks": blocks,
-                "durable": durable,
-                "restore": restore,
-                "exact": exact,
-                "cpu": cpu,
-                "to_first_save": to_first_save,
-            }
-        )
-    )
+    result = {
+        "saver": args.saver,
+        "bytes": total_bytes(state),
+        "first": first + blocks[0],
+        "blocks": blocks,
+        "durable": durable,
+        "restore": restore,
+        "exact": exact,
+        "cpu": cpu,
+    }
+    print(json.dumps(result))
 
 
-def cpu_seconds() -> float:
-    """Of this process and of the children it has waited for."""
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    return own.ru_utime + own.ru_stime
+def cpu_seconds(beside: int | None) -> float:
+    """User and system time of this process, its living descendants and `beside`."""
+    times: dict[int, tuple[int, float]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+        ticks = int(fields[11]) + int(fields[12])
+        times[int(path.parent.name)] = (int(fields[1]), ticks / os.sysconf("SC_CLK_TCK"))
+
+    def belongs(pid: int) -> bool:
+        while pid in times:
+            if pid in (os.getpid(), beside):
+                return True
+            pid = times[pid][0]
+        return False
+
+    return sum(seconds for pid, (_, seconds) in times.items() if belongs(pid))
 
 
 if __name__ == "__main__":

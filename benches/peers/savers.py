@@ -1,10 +1,14 @@
-"""Each way to save a state, behind one small face: what blocks training, and when it is durable."""
+"""Each way to save a state, behind one small face: what blocks training, when it is durable, and the way back.
+
+Packages are imported in `open`, as a training script does once.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-import threading
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,8 @@ import torch
 
 State = dict[str, torch.Tensor]
 Wait = Callable[[], None]
+
+SETTLE = 5.0  # seconds from `open` to the first save: reading the first batches and compiling take longer
 
 
 class Saver:
@@ -24,10 +30,14 @@ class Saver:
     def open(self, state: State) -> None:
         """What a training script does once, before its first save."""
 
+    def settle(self, state: State) -> None:
+        """What happens between `open` and the first save, and is in no figure."""
+
     def save(self, step: int, state: State) -> Wait:
         raise NotImplementedError
 
-    def restore(self, step: int) -> State:
+    def restore(self, step: int, target: State) -> None:
+        """Until every byte lies in the tensors of `target`, as `load_state_dict` leaves it."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -52,47 +62,56 @@ def done() -> None:
     """Durable already."""
 
 
+def copy_into(target: State, restored: State) -> None:
+    for name, tensor in target.items():
+        tensor.copy_(restored[name])
+
+
 class TorchSave(Saver):
     def save(self, step: int, state: State) -> Wait:
         torch.save(state, self.path(step))
         fsync(self.path(step))
         return done
 
-    def restore(self, step: int) -> State:
-        return torch.load(self.path(step))
+    def restore(self, step: int, target: State) -> None:
+        copy_into(target, torch.load(self.path(step)))
 
 
 class Safetensors(Saver):
-    def save(self, step: int, state: State) -> Wait:
-        from safetensors.torch import save_file
+    def open(self, state: State) -> None:
+        from safetensors import torch as safetensors
 
-        save_file(state, self.path(step))
+        self.safetensors = safetensors
+
+    def save(self, step: int, state: State) -> Wait:
+        self.safetensors.save_file(state, self.path(step))
         fsync(self.path(step))
         return done
 
-    def restore(self, step: int) -> State:
-        from safetensors.torch import load_file
-
-        return load_file(self.path(step))
+    def restore(self, step: int, target: State) -> None:
+        copy_into(target, self.safetensors.load_file(self.path(step)))
 
 
 class DcpAsync(Saver):
-    """torch.distributed.checkpoint.async_save with its staging cache, in a thread."""
+    """torch.distributed.checkpoint.async_save in a thread, pinned to its staging cache."""
+
+    shared_memory = False
 
     def open(self, state: State) -> None:
         import torch.distributed as dist
         import torch.distributed.checkpoint as dcp
-
-        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", "0")
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-        self.dcp = dcp
-        self.stager = self.make_stager()
-
-    def make_stager(self) -> Any:
         from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-        return DefaultStager(StagingOptions(False, False, False, False))
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "RANK": "0", "WORLD_SIZE": "1"}
+        dist.init_process_group("gloo", rank=0, world_size=1)
+        self.dcp = dcp
+        options = StagingOptions(
+            use_pinned_memory=False,
+            use_shared_memory=self.shared_memory,
+            use_async_staging=False,
+            use_non_blocking_copy=False,
+        )
+        self.stager = DefaultStager(options)
 
     def options(self) -> dict[str, Any]:
         return {}
@@ -101,14 +120,15 @@ class DcpAsync(Saver):
         writer = self.dcp.FileSystemWriter(self.path(step), sync_files=True)
         answer = self.dcp.async_save(state, storage_writer=writer, async_stager=self.stager, **self.options())
         upload = getattr(answer, "upload_completion", answer)
-        return lambda: (upload.result(), fsync(self.path(step)), None)[-1]
 
-    def restore(self, step: int) -> State:
-        from state import make_state
+        def wait() -> None:
+            upload.result()
+            fsync(self.path(step))
 
-        state = {name: torch.empty_like(tensor) for name, tensor in make_state().items()}
-        self.dcp.load(state, checkpoint_id=self.path(step))
-        return state
+        return wait
+
+    def restore(self, step: int, target: State) -> None:
+        self.dcp.load(target, checkpoint_id=self.path(step))
 
     def close(self) -> None:
         import torch.distributed as dist
@@ -120,20 +140,7 @@ class DcpAsync(Saver):
 class DcpAsyncProcess(DcpAsync):
     """The same with its fastest options: a process, and staging in shared memory."""
 
-    def open(self, state: State) -> None:
-        import torch.distributed as dist
-        import torch.distributed.checkpoint as dcp
-
-        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(free_port())
-        os.environ["RANK"], os.environ["WORLD_SIZE"] = "0", "1"
-        dist.init_process_group("gloo", rank=0, world_size=1)
-        self.dcp = dcp
-        self.stager = self.make_stager()
-
-    def make_stager(self) -> Any:
-        from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
-
-        return DefaultStager(StagingOptions(False, True, False, False))
+    shared_memory = True
 
     def options(self) -> dict[str, Any]:
         from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType
@@ -149,29 +156,31 @@ class Strata(Saver):
 
     def save(self, step: int, state: State) -> Wait:
         handle = self.job.save(step, state)
-        return lambda: (handle.wait_committed(), None)[-1]
 
-    def restore(self, step: int) -> State:
-        restored = self.job.restore(step)
-        assert restored is not None
-        return restored.state
+        def wait() -> None:
+            handle.wait_committed()
+
+        return wait
+
+    def restore(self, step: int, target: State) -> None:
+        assert self.job.restore(step, into=target) is not None
 
     def close(self) -> None:
         self.job.close()
 
 
 class StrataPrepared(Strata):
-    """With `prepare`, and the time it runs in the background before the first step is over."""
+    """With `prepare`, which runs in the background while training starts."""
 
     def open(self, state: State) -> None:
         super().open(state)
         self.job.prepare(state)
-        threading.Event().wait(5.0)
+
+    def settle(self, state: State) -> None:
+        time.sleep(SETTLE)
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
