@@ -195,7 +195,8 @@ impl Listener {
     }
 }
 
-fn host() -> String {
+/// This machine's name, as member lists show it.
+pub(super) fn host() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map(|name| name.trim().to_owned())
         .unwrap_or_default()

@@ -4,6 +4,7 @@
 
 mod arenas;
 mod call;
+pub mod direct;
 mod handle;
 mod inspect;
 mod interrupt;

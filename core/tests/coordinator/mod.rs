@@ -1,9 +1,11 @@
 //! A coordinator under test and a sidecar's side of the Attach stream.
+#![allow(dead_code, reason = "every test file uses its own part of it")]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use strata_core::clock::MachineClock;
-use strata_core::coordinator::{Coordinator, CoordinatorSettings};
+use strata_core::coordinator::{Coordinator, CoordinatorSettings, Timings};
 use strata_core::proto::v1::{self, node_command::Command as Push, node_report::Report};
 use strata_core::telemetry::Metrics;
 use tokio::sync::mpsc;
@@ -16,22 +18,39 @@ use tonic::transport::Channel;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Cluster {
-    home: tempfile::TempDir,
+    _home: tempfile::TempDir,
+    settings: CoordinatorSettings,
     running: Coordinator,
     stop: DropGuard,
 }
 
 impl Cluster {
     pub async fn start() -> Cluster {
-        let home = tempfile::tempdir().unwrap();
-        let (running, stop) = start(&home).await;
-        Cluster { home, running, stop }
+        Cluster::with(Timings::default()).await
     }
 
-    pub async fn restart(&mut self) {
+    pub async fn with(timings: Timings) -> Cluster {
+        let home = tempfile::tempdir().unwrap();
+        let settings = CoordinatorSettings { timings, ..CoordinatorSettings::new(home.path()) };
+        let (running, stop) = start(&settings).await;
+        Cluster { _home: home, settings, running, stop }
+    }
+
+    /// Ends it; `address` is free from here on.
+    pub async fn stop(&mut self) {
         drop(std::mem::replace(&mut self.stop, CancellationToken::new().drop_guard()));
         self.running.stopped().await.unwrap();
-        (self.running, self.stop) = start(&self.home).await;
+        self.settings.listen = self.running.grpc_addr();
+    }
+
+    /// On the same home and the same address.
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        (self.running, self.stop) = start(&self.settings).await;
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.running.grpc_addr())
     }
 
     pub fn url(&self) -> String {
@@ -51,11 +70,10 @@ impl Cluster {
     }
 }
 
-async fn start(home: &tempfile::TempDir) -> (Coordinator, DropGuard) {
+async fn start(settings: &CoordinatorSettings) -> (Coordinator, DropGuard) {
     let stop = CancellationToken::new();
-    let settings = CoordinatorSettings::new(home.path());
-    let running =
-        Coordinator::start(settings, MachineClock::shared(), Metrics::new(), stop.clone()).await.unwrap();
+    let running = Coordinator::start(settings.clone(), MachineClock::shared(), Metrics::new(), stop.clone());
+    let running = running.await.unwrap();
     (running, stop.drop_guard())
 }
 

@@ -1,0 +1,202 @@
+//! The way to the coordinator: a channel by its URL, and calls that are made again when the connection broke.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::Instant;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Response, Status};
+
+use super::super::call::is_broken_connection;
+use super::super::interrupt::{Interrupt, block_on};
+use super::super::runtime;
+use crate::error::{Doing, Error, Result};
+use crate::proto::v1;
+use crate::proto::v1::admin_client::AdminClient;
+
+const FIRST_RETRY: Duration = Duration::from_millis(20);
+const LAST_RETRY: Duration = Duration::from_millis(500);
+/// A connection whose other end is gone without a word is given up after twice this, and dialled again: a lease lasts
+/// 10 s by default, so the beats of a living worker come in time.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// The coordinator keeps the time-out and knows more about its cause; ours is for one that does not answer.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Where the coordinator is, and what is shown to it.
+#[derive(Clone, Debug)]
+pub struct CoordinatorLink {
+    /// `http://…` or `https://…`.
+    pub url: String,
+    /// Authority (PEM) of its certificate; None: the system's.
+    pub ca: Option<PathBuf>,
+    /// Certificate chain and key (PEM) for a coordinator that asks for them.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl CoordinatorLink {
+    pub fn new(url: impl Into<String>) -> CoordinatorLink {
+        CoordinatorLink { url: url.into(), ca: None, identity: None }
+    }
+
+    fn endpoint(&self) -> Result<Endpoint> {
+        let doing = || format!("connecting to the coordinator at {}", self.url);
+        let bad = |error: tonic::transport::Error| {
+            let what = Error::invalid(format!("{}: {}", doing(), causes(&error)));
+            what.hint("write its address like http://127.0.0.1:50051; certificates and keys are PEM files")
+        };
+        let endpoint = Endpoint::from_shared(self.url.clone()).map_err(bad)?;
+        let endpoint = endpoint
+            .connect_timeout(KEEP_ALIVE * 2)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true);
+        if !self.url.starts_with("https://") {
+            return Ok(endpoint);
+        }
+        let read =
+            |path: &Path| std::fs::read(path).doing(|| format!("{}: reading {}", doing(), path.display()));
+        let mut tls = match &self.ca {
+            Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?)),
+            None => ClientTlsConfig::new().with_enabled_roots(),
+        };
+        if let Some((cert, key)) = &self.identity {
+            tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+        }
+        endpoint.tls_config(tls).map_err(bad)
+    }
+}
+
+/// A channel to the coordinator, dialled at the first call and again after a break. A forked child gets its own.
+pub struct Line {
+    link: CoordinatorLink,
+    pid: u32,
+    channel: ManuallyDrop<Channel>,
+    child: OnceLock<(u32, Channel)>,
+}
+
+impl Line {
+    /// Dials nothing yet. Invalid for a URL or certificates that can't be used; NotFound for files that aren't there.
+    pub fn open(link: CoordinatorLink) -> Result<Line> {
+        let _inside = runtime::handle()?.enter();
+        let channel = ManuallyDrop::new(link.endpoint()?.connect_lazy());
+        Ok(Line { link, pid: std::process::id(), channel, child: OnceLock::new() })
+    }
+
+    pub fn url(&self) -> &str {
+        &self.link.url
+    }
+
+    /// The cluster's uuid: two addresses with the same one lead to the same coordinator.
+    pub fn cluster(&self, timeout: Duration, interrupt: &dyn Interrupt) -> Result<String> {
+        let status = self.block("looking at the cluster", timeout, interrupt, |channel, _| async move {
+            // Of a job that no one has: the cluster alone is asked for.
+            AdminClient::new(channel).get_status(v1::GetStatusRequest { job: "-".into() }).await
+        })?;
+        Ok(status.cluster)
+    }
+
+    pub(super) fn channel(&self) -> Result<Channel> {
+        let pid = std::process::id();
+        if pid == self.pid {
+            return Ok(Channel::clone(&self.channel));
+        }
+        let _inside = runtime::handle()?.enter();
+        let fresh = self.link.endpoint()?.connect_lazy();
+        let (owner, channel) = self.child.get_or_init(|| (pid, fresh.clone()));
+        Ok(if *owner == pid { channel.clone() } else { fresh })
+    }
+
+    pub(super) fn block<T, F, Made>(
+        &self,
+        doing: &str,
+        timeout: Duration,
+        interrupt: &dyn Interrupt,
+        make: F,
+    ) -> Result<T>
+    where
+        F: Fn(Channel, Duration) -> Made,
+        Made: Future<Output = Result<Response<T>, Status>>,
+    {
+        block_on(doing, timeout, interrupt, self.call(doing, timeout, make))
+    }
+
+    /// Makes a call that may be repeated, again and again while the connection breaks; `make` is given the time that is
+    /// left. Unavailable when the coordinator could not be reached in time, Timeout when it does not answer.
+    pub(super) async fn call<T, F, Made>(&self, doing: &str, timeout: Duration, make: F) -> Result<T>
+    where
+        F: Fn(Channel, Duration) -> Made,
+        Made: Future<Output = Result<Response<T>, Status>>,
+    {
+        let channel = self.channel()?;
+        let deadline = Instant::now() + timeout;
+        let mut waits = retries();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let status = match tokio::time::timeout(left + GRACE, make(channel.clone(), left)).await {
+                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Err(status)) => status,
+                Err(_) => {
+                    return Err(Error::timeout(format!(
+                        "{doing}: the coordinator at {} has not answered for {timeout:?}",
+                        self.link.url
+                    ))
+                    .hint("is it stopped? The outcome of the call is unknown"));
+                }
+            };
+            if !is_broken_connection(&status) {
+                return Err(status.into());
+            }
+            let wait = waits.next().unwrap_or(LAST_RETRY);
+            if Instant::now() + wait >= deadline {
+                return Err(self.unreachable(doing, timeout, &status));
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn unreachable(&self, doing: &str, timeout: Duration, status: &Status) -> Error {
+        let why = status.source().map_or_else(|| status.message().to_owned(), causes);
+        let url = &self.link.url;
+        Error::unavailable(format!("{doing}: can't reach the coordinator at {url} for {timeout:?}: {why}"))
+            .hint("start it with `strata up` or `strata coordinator`, or correct its address")
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // In a forked child the channel belongs to the parent's runtime, and its locks may be held for good.
+        if self.pid == std::process::id() {
+            // SAFETY: dropped once, here, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.channel) };
+        }
+    }
+}
+
+/// Waits between attempts; without an end, since each caller keeps its own time.
+pub(super) fn retries() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST_RETRY)
+        .with_max_delay(LAST_RETRY)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+/// An error with its causes, the outermost first: "transport error" alone helps nobody.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !said.iter().any(|earlier| earlier.contains(&text)) {
+            said.push(text);
+        }
+        next = cause.source();
+    }
+    said.join(": ")
+}

@@ -1,0 +1,12 @@
+//! A process that speaks gRPC to the coordinator itself, without a sidecar on its node.
+//! Called by pylib (`dtruntime`). Never touches an arena or a store: checkpoints go through a sidecar.
+
+mod beats;
+mod datasets;
+mod line;
+mod standing;
+mod worker;
+
+pub use datasets::{DatasetRegistry, ShardRequest};
+pub use line::{CoordinatorLink, Line};
+pub use worker::{DirectWorker, WorkerOptions};
