@@ -7,10 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coordinator::Cluster;
-use strata_core::client::direct::{
-    CoordinatorLink, DatasetRegistry, DirectWorker, Line, ShardRequest, WorkerOptions,
-};
-use strata_core::client::{Interrupt, Uninterrupted};
+use strata_core::client::direct::{DatasetRegistry, DirectWorker, Line, ShardRequest, WorkerOptions};
+use strata_core::client::{ClientTls, Interrupt, Uninterrupted};
 use strata_core::coordinator::Timings;
 use strata_core::data::{DatasetSpec, Format, resolve};
 use strata_core::error::{Error, Kind, Result};
@@ -20,7 +18,7 @@ use strata_core::proto::v1;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn line(url: &str) -> Arc<Line> {
-    Arc::new(Line::open(CoordinatorLink::new(url)).unwrap())
+    Arc::new(Line::open(url, ClientTls::default()).unwrap())
 }
 
 fn join(url: &str, rank: u32, world: u32) -> Result<DirectWorker> {
@@ -158,7 +156,7 @@ async fn unreachable_coordinator_is_named_with_the_cause() {
         let error = line(&url).cluster(short, &Uninterrupted).unwrap_err();
         assert_eq!(error.kind, Kind::Unavailable);
         assert!(error.message.contains(&url) && error.message.contains("refused"), "{error}");
-        let nonsense = Line::open(CoordinatorLink::new("http://")).map(|_| ()).unwrap_err();
+        let nonsense = Line::open("http://", ClientTls::default()).map(|_| ()).unwrap_err();
         assert_eq!(nonsense.kind, Kind::Invalid);
     })
     .await;

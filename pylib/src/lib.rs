@@ -6,6 +6,7 @@ mod blocking;
 mod config;
 mod connect;
 mod data;
+mod direct;
 mod errors;
 mod inspect;
 mod launcher;
@@ -31,6 +32,8 @@ pub mod _core {
     use crate::connect::{connect, find_sidecar, job_name, private_places};
     #[pymodule_export]
     use crate::data::{Batches, Buffer};
+    #[pymodule_export]
+    use crate::direct::{CoordinatorLine, Datasets, DirectWorker};
     #[pymodule_export]
     use crate::inspect::inspect;
     #[pymodule_export]

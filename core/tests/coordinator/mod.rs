@@ -1,7 +1,6 @@
 //! A coordinator under test and a sidecar's side of the Attach stream.
 #![allow(dead_code, reason = "every test file uses its own part of it")]
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use strata_core::clock::MachineClock;
@@ -47,10 +46,6 @@ impl Cluster {
     pub async fn restart(&mut self) {
         self.stop().await;
         (self.running, self.stop) = start(&self.settings).await;
-    }
-
-    pub fn url(&self) -> String {
-        format!("http://{}", self.running.grpc_addr())
     }
 
     pub fn url(&self) -> String {

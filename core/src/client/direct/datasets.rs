@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::interrupt::Interrupt;
 use super::super::session::milliseconds;
+use super::super::steps::MAX_REPLY;
 use super::line::Line;
 use crate::data::DatasetSpec;
 use crate::error::{Error, Kind, Result};
@@ -12,9 +13,6 @@ use crate::ids::{Generation, JobName, Rank, WorldSize};
 use crate::proto::v1;
 use crate::proto::v1::coordinator_client::CoordinatorClient;
 use crate::proto::v1::dataset_client::DatasetClient;
-
-/// A dataset of the most shards lists them in so many bytes.
-const MESSAGE_LIMIT: usize = 64 << 20;
 
 /// The datasets of one job. Not a membership: any process may ask.
 pub struct DatasetRegistry {
@@ -123,7 +121,7 @@ impl DatasetRegistry {
 }
 
 fn client(channel: tonic::transport::Channel) -> DatasetClient<tonic::transport::Channel> {
-    DatasetClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT)
+    DatasetClient::new(channel).max_decoding_message_size(MAX_REPLY)
 }
 
 /// A rank whose node can't read the files registers the metadata alone: the same dataset.

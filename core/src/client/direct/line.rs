@@ -3,19 +3,20 @@
 use std::error::Error as _;
 use std::future::Future;
 use std::mem::ManuallyDrop;
-use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::Instant;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
 use super::super::call::is_broken_connection;
 use super::super::interrupt::{Interrupt, block_on};
 use super::super::runtime;
-use crate::error::{Doing, Error, Result};
+use super::super::steps::MAX_REPLY;
+use super::super::tls::ClientTls;
+use crate::error::{Error, Kind, Result};
 use crate::proto::v1;
 use crate::proto::v1::admin_client::AdminClient;
 
@@ -27,53 +28,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// The coordinator keeps the time-out and knows more about its cause; ours is for one that does not answer.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Where the coordinator is, and what is shown to it.
-#[derive(Clone, Debug)]
-pub struct CoordinatorLink {
-    /// `http://…` or `https://…`.
-    pub url: String,
-    /// Authority (PEM) of its certificate; None: the system's.
-    pub ca: Option<PathBuf>,
-    /// Certificate chain and key (PEM) for a coordinator that asks for them.
-    pub identity: Option<(PathBuf, PathBuf)>,
-}
-
-impl CoordinatorLink {
-    pub fn new(url: impl Into<String>) -> CoordinatorLink {
-        CoordinatorLink { url: url.into(), ca: None, identity: None }
-    }
-
-    fn endpoint(&self) -> Result<Endpoint> {
-        let doing = || format!("connecting to the coordinator at {}", self.url);
-        let bad = |error: tonic::transport::Error| {
-            let what = Error::invalid(format!("{}: {}", doing(), causes(&error)));
-            what.hint("write its address like http://127.0.0.1:50051; certificates and keys are PEM files")
-        };
-        let endpoint = Endpoint::from_shared(self.url.clone()).map_err(bad)?;
-        let endpoint = endpoint
-            .connect_timeout(KEEP_ALIVE * 2)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true);
-        if !self.url.starts_with("https://") {
-            return Ok(endpoint);
-        }
-        let read =
-            |path: &Path| std::fs::read(path).doing(|| format!("{}: reading {}", doing(), path.display()));
-        let mut tls = match &self.ca {
-            Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?)),
-            None => ClientTlsConfig::new().with_enabled_roots(),
-        };
-        if let Some((cert, key)) = &self.identity {
-            tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
-        }
-        endpoint.tls_config(tls).map_err(bad)
-    }
-}
-
 /// A channel to the coordinator, dialled at the first call and again after a break. A forked child gets its own.
 pub struct Line {
-    link: CoordinatorLink,
+    url: String,
+    tls: ClientTls,
     pid: u32,
     channel: ManuallyDrop<Channel>,
     child: OnceLock<(u32, Channel)>,
@@ -81,21 +39,21 @@ pub struct Line {
 
 impl Line {
     /// Dials nothing yet. Invalid for a URL or certificates that can't be used; NotFound for files that aren't there.
-    pub fn open(link: CoordinatorLink) -> Result<Line> {
+    pub fn open(url: &str, tls: ClientTls) -> Result<Line> {
         let _inside = runtime::handle()?.enter();
-        let channel = ManuallyDrop::new(link.endpoint()?.connect_lazy());
-        Ok(Line { link, pid: std::process::id(), channel, child: OnceLock::new() })
+        let channel = ManuallyDrop::new(endpoint(url, &tls)?.connect_lazy());
+        Ok(Line { url: url.to_owned(), tls, pid: std::process::id(), channel, child: OnceLock::new() })
     }
 
     pub fn url(&self) -> &str {
-        &self.link.url
+        &self.url
     }
 
     /// The cluster's uuid: two addresses with the same one lead to the same coordinator.
     pub fn cluster(&self, timeout: Duration, interrupt: &dyn Interrupt) -> Result<String> {
         let status = self.block("looking at the cluster", timeout, interrupt, |channel, _| async move {
-            // Of a job that no one has: the cluster alone is asked for.
-            AdminClient::new(channel).get_status(v1::GetStatusRequest { job: "-".into() }).await
+            let mut client = AdminClient::new(channel).max_decoding_message_size(MAX_REPLY);
+            client.get_status(v1::GetStatusRequest::default()).await
         })?;
         Ok(status.cluster)
     }
@@ -106,7 +64,7 @@ impl Line {
             return Ok(Channel::clone(&self.channel));
         }
         let _inside = runtime::handle()?.enter();
-        let fresh = self.link.endpoint()?.connect_lazy();
+        let fresh = endpoint(&self.url, &self.tls)?.connect_lazy();
         let (owner, channel) = self.child.get_or_init(|| (pid, fresh.clone()));
         Ok(if *owner == pid { channel.clone() } else { fresh })
     }
@@ -143,17 +101,21 @@ impl Line {
                 Err(_) => {
                     return Err(Error::timeout(format!(
                         "{doing}: the coordinator at {} has not answered for {timeout:?}",
-                        self.link.url
+                        self.url
                     ))
                     .hint("is it stopped? The outcome of the call is unknown"));
                 }
             };
-            if !is_broken_connection(&status) {
-                return Err(status.into());
-            }
+            let broken = is_broken_connection(&status);
             let wait = waits.next().unwrap_or(LAST_RETRY);
-            if Instant::now() + wait >= deadline {
+            let late = Instant::now() + wait >= deadline;
+            if broken && late {
                 return Err(self.unreachable(doing, timeout, &status));
+            }
+            let error = Error::from(status);
+            // Its own Unavailable: it is being stopped, and another one will answer.
+            if !broken && (late || error.kind != Kind::Unavailable) {
+                return Err(error);
             }
             tokio::time::sleep(wait).await;
         }
@@ -161,7 +123,7 @@ impl Line {
 
     fn unreachable(&self, doing: &str, timeout: Duration, status: &Status) -> Error {
         let why = status.source().map_or_else(|| status.message().to_owned(), causes);
-        let url = &self.link.url;
+        let url = &self.url;
         Error::unavailable(format!("{doing}: can't reach the coordinator at {url} for {timeout:?}: {why}"))
             .hint("start it with `strata up` or `strata coordinator`, or correct its address")
     }
@@ -175,6 +137,16 @@ impl Drop for Line {
             unsafe { ManuallyDrop::drop(&mut self.channel) };
         }
     }
+}
+
+fn endpoint(url: &str, tls: &ClientTls) -> Result<Endpoint> {
+    let endpoint = tls.endpoint(url)?;
+    Ok(endpoint
+        .connect_timeout(KEEP_ALIVE * 2)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true))
 }
 
 /// Waits between attempts; without an end, since each caller keeps its own time.

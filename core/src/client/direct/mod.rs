@@ -8,5 +8,5 @@ mod standing;
 mod worker;
 
 pub use datasets::{DatasetRegistry, ShardRequest};
-pub use line::{CoordinatorLink, Line};
+pub use line::Line;
 pub use worker::{DirectWorker, WorkerOptions};
