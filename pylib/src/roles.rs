@@ -25,13 +25,21 @@ pub fn coordinator(
 }
 
 /// The same for the sidecar of a node; 75 when steps are left that only memory holds.
+///
+/// `private` names the one job that it serves, until its last trainer is gone.
 #[pyfunction]
-pub fn sidecar(py: Python<'_>, config: Option<PathBuf>, flags: Vec<(String, String, String)>) -> Result<u8> {
+pub fn sidecar(
+    py: Python<'_>,
+    config: Option<PathBuf>,
+    flags: Vec<(String, String, String)>,
+    private: Option<&str>,
+) -> Result<u8> {
     let options = options(config, flags, Vec::new());
-    Ok(py.detach(|| roles::sidecar(&options))?)
+    let private = private.map(str::parse::<JobName>).transpose()?;
+    Ok(py.detach(|| roles::sidecar(&options, private.as_ref()))?)
 }
 
-/// The same for both in one process; `private` names the one job that it serves, until its last trainer is gone.
+/// The same for coordinator and sidecar in one process.
 #[pyfunction]
 pub fn up(
     py: Python<'_>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::sidecar::Source as SidecarSource;
+use super::sidecar::{FIRST_TRAINER, Source as SidecarSource, free_port};
 use super::{RoleOptions, announce, cluster, runtime, settings, sidecar, stop};
 use crate::admin::{self, AdminSource, Check};
 use crate::clock::MachineClock;
@@ -20,9 +20,6 @@ use crate::ids::JobName;
 use crate::proto::v1;
 use crate::sidecar::{Sidecar, SidecarSettings};
 use crate::telemetry::{Metrics, log};
-
-/// A private one whose trainer died before it came does not stay.
-const FIRST_TRAINER: Duration = Duration::from_secs(60);
 
 /// Runs until SIGTERM or SIGINT, then as [`super::sidecar`] and [`super::coordinator`] end; the exit code. Prints at
 /// most six lines once it serves. With `private` it serves that job's trainers alone, in places of its own, on free
@@ -134,19 +131,14 @@ fn withdraw(
     options: &RoleOptions,
     job: &JobName,
     coordinator: &mut CoordinatorSettings,
-    sidecar: &mut SidecarSettings,
+    own: &mut SidecarSettings,
 ) -> Result<()> {
-    let places = locate::private(&options.env, job)?;
-    coordinator.home = places.home;
+    sidecar::withdraw(options, job, own)?;
+    coordinator.home = locate::private(&options.env, job)?.home;
     coordinator.listen = free_port();
     (coordinator.tls, coordinator.insecure) = (None, false);
-    (sidecar.socket, sidecar.arenas) = (places.socket, places.arenas);
-    (sidecar.coordinator.ca, sidecar.coordinator.identity) = (None, None);
+    (own.coordinator.ca, own.coordinator.identity) = (None, None);
     Ok(())
-}
-
-fn free_port() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
 }
 
 /// Where this process reaches what it listens on itself.

@@ -14,6 +14,11 @@ HOOKS_RUNNER = [sys.executable, "-m", "strata._hooks"]
 """Runs a hooks file; the executable is an interpreter too."""
 
 
+PRIVATE = click.option(
+    "--private", metavar="JOB", hidden=True, help="Serve one job's trainers, and end with the last of them."
+)
+
+
 def leave_signals_to_the_core() -> None:
     """Python's handler would raise KeyboardInterrupt after the core has ended in good order."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -24,7 +29,7 @@ def leave_signals_to_the_core() -> None:
 @flags.COORDINATOR
 @flags.SIDECAR
 @flags.LOG
-@click.option("--private", metavar="JOB", hidden=True, help="Serve one job's trainers, and end with the last of them.")
+@PRIVATE
 def up(config: str | None, private: str | None) -> int:
     """Run coordinator and sidecar of this machine in the foreground: all that a job on one machine needs.
 
@@ -56,7 +61,8 @@ def coordinator(config: str | None) -> int:
 @flags.LOG
 @click.option("--wait-ready", is_flag=True, help="Start nothing: return when this node's sidecar is usable.")
 @click.option("--timeout", metavar="TIME", default="60s", help="For --wait-ready.  [default: 60s]")
-def sidecar(config: str | None, wait_ready: bool, timeout: str) -> int:
+@PRIVATE
+def sidecar(config: str | None, wait_ready: bool, timeout: str, private: str | None) -> int:
     """Run the sidecar of this node in the foreground.
 
     Trainers on the node hand it their checkpoints through shared memory, and it brings them to the store. SIGTERM or
@@ -66,4 +72,4 @@ def sidecar(config: str | None, wait_ready: bool, timeout: str) -> int:
     if wait_ready:
         click.echo(_core.wait_ready(config, flags.given(), timeout))
         return 0
-    return _core.sidecar(config, flags.given())
+    return _core.sidecar(config, flags.given(), private)
