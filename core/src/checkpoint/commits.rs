@@ -54,6 +54,7 @@ pub fn commit(place: &Place, step: Step) -> Result<Commit> {
     let bytes = place.objects.read(&path).map_err(|error| match error.kind {
         Kind::NotFound => {
             Error::not_found(format!("step {step} of job {} is not committed in {}", place.job, place.url))
+                .hint("\"strata checkpoints ls\" lists the steps that are")
         }
         _ => error,
     })?;

@@ -14,7 +14,7 @@ use crate::handoff::plan::{SlotLayout, TensorSpec, layout};
 use crate::handoff::{ArenaView, CopyIn, SlotWriter, default_threads};
 use crate::ids::Step;
 use crate::proto::format::{SlotIndex, Tensor};
-use crate::proto::v1;
+use crate::proto::v1::{self, RankPhase};
 
 /// One dense buffer of the caller's memory.
 #[derive(Clone, Debug)]
@@ -187,6 +187,7 @@ unsafe fn stage(
     stats: &mut SaveStats,
 ) -> Result<()> {
     let view: ArenaView = inner.arenas.use_file(Path::new(&granted.arena))?;
+    view.set_progress(Step(index.step), RankPhase::Checkpointing);
     stats.cold = !view.is_populated(granted.slot);
     let writer: SlotWriter = view.writer(granted.slot, granted.fill)?;
     let (begun, data_bytes) = (Instant::now(), plan.layout.data_bytes);
@@ -198,6 +199,7 @@ unsafe fn stage(
     let begun = Instant::now();
     writer.seal(index, data_bytes).doing(|| format!("arena {}", granted.arena))?;
     stats.seal = begun.elapsed();
+    view.set_progress(Step(index.step), RankPhase::Training);
     if stats.cold {
         // The slots not yet touched, so that the next save is not cold as well.
         view.populate_in_background()?;

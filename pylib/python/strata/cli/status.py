@@ -85,13 +85,9 @@ def generation(job: Document) -> str:
 def rank_row(rank: Document) -> tuple[str, ...]:
     state, progress = rank["state"], rank["progress"]
     shown = f"[{WRONG[state]}]{state}[/{WRONG[state]}]" if state in WRONG else state
-    if not progress or state == "left":
+    if not progress or state == "left" or progress["phase"] == "unspecified":
         return str(rank["rank"]), rank["host"], shown, "", ""
-    phase = (
-        ""
-        if progress["phase"] == "unspecified"
-        else f"{progress['phase']}, {terminal.duration(progress['age_ms'] / 1000)} ago"
-    )
+    phase = f"{progress['phase']}, {terminal.duration(progress['age_ms'] / 1000)} ago"
     return str(rank["rank"]), rank["host"], shown, str(progress["step"]), phase
 
 

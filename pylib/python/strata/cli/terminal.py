@@ -104,7 +104,7 @@ def ranks(numbers: Iterable[int]) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
-def confirm(question: str, *, yes: bool) -> None:
+def confirm(doing: str, question: str, *, yes: bool) -> None:
     """Asks before something that can't be taken back.
 
     Raises:
@@ -116,5 +116,10 @@ def confirm(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         from strata.cli.failures import usage
 
-        raise usage(f"{question}: standard input is no terminal to ask on", "say --yes, or look first with --dry-run")
+        raise usage(f"{doing}: standard input is no terminal to ask on", "say --yes, or look first with --dry-run")
     click.confirm(question, abort=True, err=True)
+
+
+def counted(count: int, noun: str) -> str:
+    """Such as "1 chunk" and "2 chunks"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

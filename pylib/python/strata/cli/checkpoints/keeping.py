@@ -89,7 +89,8 @@ def rm(
             click.echo(f"step {step}: would be removed, {terminal.size(size)} at most would be freed")
         return
     which = f"step {terminal.ranks(stored)} of job {name}"
-    terminal.confirm(f"remove {which} ({terminal.size(sum(stored.values()))}) for good?", yes=yes)
+    question = f"remove {which} ({terminal.size(sum(stored.values()))}) for good?"
+    terminal.confirm(f"removing {which}", question, yes=yes)
     freed = {}
     for step in stored:
         freed[step] = operator.delete(name, step, force, False)

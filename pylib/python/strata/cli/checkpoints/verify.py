@@ -62,7 +62,8 @@ def check(stored: _core.StoredJob, step: int, *, quiet: bool) -> dict[str, Any]:
         return {"step": step, "whole": False, "message": error.message}
     if not quiet:
         took = terminal.duration(time.monotonic() - started)
-        click.echo(f"step {step}: whole, {terminal.size(read)} in {objects} objects and {chunks} chunks, {took}")
+        what = f"{terminal.counted(objects, 'object')} and {terminal.counted(chunks, 'chunk')}"
+        click.echo(f"step {step}: whole, {terminal.size(read)} in {what}, {took}")
     return {"step": step, "whole": True, "objects": objects, "chunks": chunks, "bytes": read}
 
 

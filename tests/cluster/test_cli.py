@@ -1,0 +1,288 @@
+"""The command line as a user meets it: help, documents, errors and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.node import Node
+from harness.process import PATIENCE, wait_until
+from harness.trainer import Trainer
+
+Nodes = Callable[..., Node]
+Trainers = Callable[..., list[Trainer]]
+
+COMMANDS = {"up", "coordinator", "sidecar", "run", "status", "checkpoints", "config", "wheel", "python", "version"}
+
+
+@pytest.fixture
+def idle(make_node: Nodes) -> Node:
+    """A node on which nothing runs."""
+    return make_node()
+
+
+def listed(help_text: str) -> list[str]:
+    """The commands that a help text lists."""
+    section = help_text.partition("\nCommands:\n")[2]
+    return [line.split()[0] for line in section.splitlines() if re.match(r"  \S", line)]
+
+
+def document(text: str) -> dict[str, Any]:
+    """Exactly one JSON document of our schema."""
+    found: dict[str, Any] = json.loads(text)
+    assert found["schema"] == 1
+    return found
+
+
+def fails(node: Node, *arguments: str | Path, code: int, **env: str) -> str:
+    """What a command says that must end with `code`: one error with a hint, nothing on standard output."""
+    done = node.cli(*arguments, check=False, **env)
+    said = done.stdout + done.stderr
+    assert done.returncode == code, f"{arguments}: {done.returncode}\n{said}"
+    assert done.stdout == "" and done.stderr.startswith("error: ") and "\nhint: " in done.stderr, said
+    assert "Traceback" not in said and "panicked" not in said
+    return done.stderr
+
+
+# -- help
+
+
+def test_help_lists_what_works_and_every_command_explains_itself(idle: Node) -> None:
+    top = idle.cli("--help").stdout
+    assert set(listed(top)) == COMMANDS
+    waiting = [[name] for name in listed(top)]
+    while waiting:
+        path = waiting.pop()
+        text = idle.cli(*path, "--help", COLUMNS="80").stdout
+        assert text.startswith(f"Usage: strata {' '.join(path)}"), text
+        assert len(text.split("\n\n")[1].strip()) > 20, f"{path} says nothing of itself"
+        assert max(map(len, text.splitlines())) <= 80, text
+        waiting += [[*path, name] for name in listed(text)]
+
+
+def test_mistyped_words_get_a_suggestion(idle: Node) -> None:
+    assert "strata status" in fails(idle, "stauts", code=2)
+    assert "--port" in fails(idle, "coordinator", "--prot", "1", code=2)
+    fails(idle, "checkpoints", "show", "eleven", code=2)
+    fails(idle, "checkpoints", "sohw", code=2)
+
+
+def test_colour_is_for_terminals_without_no_color(idle: Node) -> None:
+    assert "\x1b" not in idle.cli("nothing", check=False).stderr
+
+    def on_terminal(**env: str) -> str:
+        ours, theirs = pty.openpty()
+        subprocess.run([idle.exe, "nothing"], env=idle.env | env, stderr=theirs, stdin=theirs, check=False)
+        os.close(theirs)
+        with os.fdopen(ours, "rb", buffering=0) as terminal:
+            return terminal.read(4096).decode()
+
+    assert "\x1b[" in on_terminal(TERM="xterm")
+    assert "\x1b" not in on_terminal(TERM="xterm", NO_COLOR="1")
+
+
+def test_reader_that_goes_away_is_no_error(idle: Node) -> None:
+    whole = subprocess.Popen(
+        [idle.exe, "config", "example"], env=idle.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert whole.stdout is not None and whole.stderr is not None
+    whole.stdout.close()
+    assert whole.stderr.read() == ""
+    whole.stderr.close()
+    whole.wait(PATIENCE)
+
+
+# -- version, config
+
+
+def test_version_says_what_it_works_with(idle: Node) -> None:
+    found = document(idle.cli("version", "--json").stdout)
+    text = idle.cli("version").stdout
+    assert text.startswith(f"strata {found['version']}\n")
+    assert found["protocol"] >= 1 and re.fullmatch(r"2\.\d+", found["glibc_floor"])
+    for fact in ("works_with", "glibc_floor", "python", "platform"):
+        assert found[fact] in text
+    assert idle.cli("--version").stdout == f"strata {found['version']}\n"
+
+
+def test_example_configuration_is_complete_and_fine(idle: Node, tmp_path: Path) -> None:
+    example = tmp_path / "config.toml"
+    example.write_text(idle.cli("config", "example").stdout)
+    assert "fine" in idle.cli("config", "check", "--config", example).stdout
+    shown = document(idle.cli("config", "show", "--json").stdout)
+    for setting in shown["settings"]:
+        assert f"#{setting['key']} = " in example.read_text()
+        assert setting["environment"] in example.read_text()
+
+
+def test_every_value_tells_where_it_comes_from_and_secrets_stay_hidden(idle: Node, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[sidecar]\nslots = 4\n[store]\nsecret_access_key = "hunter2"\n')
+    environment = {"STRATA_CONFIG": str(config), "STRATA_KEEP_LAST": "3"}
+    shown = document(idle.cli("config", "show", "--json", **environment).stdout)
+    by_key = {f"{setting['section']}.{setting['key']}": setting for setting in shown["settings"]}
+    assert by_key["checkpoint.keep_last"]["origin"] == "environment STRATA_KEEP_LAST"
+    assert by_key["sidecar.slots"]["value"] == "4" and by_key["sidecar.slots"]["origin"] == f"{config}:2"
+    assert by_key["log.level"]["origin"] == "default"
+    assert "hunter2" not in json.dumps(shown) + idle.cli("config", "show", **environment).stdout
+
+
+def test_check_says_everything_that_is_wrong(idle: Node, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[sidecar]\nsave_wiat = "2s"\nslots = "many"\n[nonsense]\n')
+    done = idle.cli("config", "check", "--config", config, check=False)
+    assert done.returncode == 2 and done.stderr.count("error: ") == 3
+    told = idle.cli("config", "check", "--config", config, "--json", check=False)
+    assert told.returncode == 2 and len(document(told.stdout)["problems"]) == 3
+    assert "nowhere.toml" in fails(idle, "config", "check", "--config", "/nowhere.toml", code=3)
+
+
+# -- status
+
+
+def test_status_names_every_address_that_does_not_answer(idle: Node) -> None:
+    said = fails(idle, "status", code=6)
+    assert "127.0.0.1:50051" in said and idle.env["STRATA_SOCKET"] in said
+    said = fails(idle, "status", "--coordinator", "127.0.0.1:1", code=6)
+    assert "127.0.0.1:1" in said and idle.env["STRATA_SOCKET"] not in said
+
+
+def test_status_shows_ranks_and_steps(node: Node, make_trainers: Trainers) -> None:
+    assert document(node.cli("status", "--json").stdout)["jobs"] == []
+    assert "strata run" in node.cli("status").stdout
+    fails(node, "status", "--job", "unheard-of", code=3)
+    [trainer] = make_trainers(node, job="seen")
+    trainer.do("connect")
+    commit(trainer, 7)
+    [job] = document(node.cli("status", "--json", "--job", "seen").stdout)["jobs"]
+    assert (job["job"], job["latest_step"], job["ranks"][0]["state"]) == ("seen", 7, "live")
+    for width in ("80", "120"):
+        text = node.cli("status", COLUMNS=width).stdout
+        assert "job seen" in text and "newest whole step 7" in text and "live" in text
+        assert max(map(len, text.splitlines())) <= int(width)
+
+    def trains() -> bool:
+        [job] = node.status()["jobs"]
+        progress = job["ranks"][0]["progress"]
+        return bool(progress) and (progress["step"], progress["phase"]) == (7, "training")
+
+    wait_until(trains, "the rank's progress")
+    assert "training" in node.cli("status").stdout
+    through_the_sidecar = node.cli("status", "--socket", node.env["STRATA_SOCKET"], "--json")
+    assert document(through_the_sidecar.stdout)["role"] == "sidecar"
+
+
+# -- checkpoints
+
+
+def commit(trainer: Trainer, step: int, **options: object) -> None:
+    trainer.do("save", step=step, rank=trainer.rank, **options)
+    trainer.do("wait_committed", step=step)
+
+
+@pytest.fixture
+def job(node: Node, make_trainers: Trainers) -> Node:
+    """A node with steps 1, 2 and 3 of job t, its trainer still there."""
+    [trainer] = make_trainers(node)
+    trainer.do("connect")
+    for step in (1, 2, 3):
+        commit(trainer, step, metrics={"loss": 1.0 / step})
+    return node
+
+
+def steps(node: Node, *arguments: str) -> list[int]:
+    told = document(node.cli("checkpoints", "ls", "--job", "t", "--json", *arguments).stdout)
+    return [step["step"] for step in told["steps"]]
+
+
+def test_steps_are_listed_with_and_without_a_coordinator(job: Node) -> None:
+    assert steps(job) == [1, 2, 3]
+    text = job.cli("checkpoints", "ls", "--job", "t", COLUMNS="80").stdout
+    assert "loss 0.5" in text and max(map(len, text.splitlines())) <= 80
+    job.kill("up")
+    fails(job, "checkpoints", "ls", "--job", "t", code=6)
+    assert steps(job, "--store", job.store) == [1, 2, 3]
+    shown = document(job.cli("checkpoints", "show", "2", "--job", "t", "--json").stdout)
+    assert shown["metrics"] == {"loss": 0.5} and shown["store"] == job.store
+    assert "model.weight" in job.cli("checkpoints", "show", "2", "--job", "t").stdout
+    assert {tensor["name"] for tensor in shown["tensors"]} >= {"model.weight", "optimizer.moment"}
+
+
+def test_unknown_job_and_step_are_not_found(job: Node) -> None:
+    fails(job, "checkpoints", "ls", "--job", "unheard-of", code=3)
+    for command in (("show", "99"), ("verify", "99"), ("pin", "99"), ("rm", "99", "--yes")):
+        assert "99" in fails(job, "checkpoints", *command, "--job", "t", code=3)
+
+
+def test_verify_reads_every_step_and_names_the_damaged_one(job: Node) -> None:
+    """P2."""
+    told = document(job.cli("checkpoints", "verify", "--job", "t", "--json").stdout)
+    assert [(step["step"], step["whole"]) for step in told["steps"]] == [(1, True), (2, True), (3, True)]
+    pack = next((Path(job.store) / "t" / "data").glob(f"{2:020}.g*/*.pack"))
+    content = bytearray(pack.read_bytes())
+    content[5000] ^= 1
+    pack.write_bytes(content)
+    done = job.cli("checkpoints", "verify", "--job", "t", check=False)
+    assert done.returncode == 7 and "hint: " in done.stderr
+    assert "step 1: whole" in done.stdout and "step 3: whole" in done.stdout
+    assert "step 2: damaged" in done.stdout and pack.name in done.stdout
+
+
+def test_removal_can_be_tried_and_needs_a_yes(job: Node) -> None:
+    told = document(job.cli("checkpoints", "rm", "1", "2", "--job", "t", "--dry-run", "--json").stdout)
+    assert told["dry_run"] and [step["step"] for step in told["steps"]] == [1, 2]
+    assert "--yes" in fails(job, "checkpoints", "rm", "1", "--job", "t", code=2)
+    assert steps(job) == [1, 2, 3]
+    done = document(job.cli("checkpoints", "rm", "1", "2", "--job", "t", "--yes", "--json").stdout)
+    assert [step["freed_bytes"] > 0 for step in done["steps"]] == [True, True]
+    assert steps(job) == [3] == steps(job, "--store", job.store)
+
+
+def test_pinned_and_newest_steps_are_refused(job: Node) -> None:
+    """P4."""
+    job.cli("checkpoints", "pin", "1", "--job", "t")
+    assert "pinned" in job.cli("checkpoints", "ls", "--job", "t").stdout
+    for refused in (("1", "--force"), ("3",), ("2", "3")):
+        for how in ("--yes", "--dry-run"):
+            fails(job, "checkpoints", "rm", *refused, how, "--job", "t", code=4)
+    assert steps(job) == [1, 2, 3]
+    job.cli("checkpoints", "unpin", "1", "--job", "t")
+    job.cli("checkpoints", "rm", "1", "--yes", "--job", "t")
+    job.cli("checkpoints", "rm", "3", "--yes", "--force", "--job", "t")
+    assert steps(job) == [2]
+
+
+# -- roles
+
+
+def test_up_prints_at_most_six_lines_and_ends_in_good_order(node: Node) -> None:
+    lines = [line for line in node.parts["up"].text().splitlines() if " INFO " not in line]
+    assert len(lines) <= 6 and lines[0].startswith("strata ") and lines[-1].startswith("next:")
+    assert node.parts["up"].stop() == 0
+    assert node.endpoint() == {}
+
+
+def test_wait_ready_times_out_naming_the_socket(idle: Node) -> None:
+    assert idle.env["STRATA_SOCKET"] in fails(idle, "sidecar", "--wait-ready", "--timeout", "200ms", code=6)
+    fails(idle, "sidecar", "--wait-ready", "--timeout", "soon", code=2)
+
+
+def test_python_runs_code_and_passes_its_exit_code(idle: Node) -> None:
+    assert idle.cli("python", "-c", "import strata, sys; print(strata.__version__, sys.argv[1])", "x").stdout.endswith(
+        " x\n"
+    )
+    assert idle.cli("python", "-c", "raise SystemExit(41)", check=False).returncode == 41
+
+
+def test_wheel_writes_what_a_trainer_installs(idle: Node, tmp_path: Path) -> None:
+    told = document(idle.cli("wheel", tmp_path / "wheels", "--json").stdout)
+    names = [Path(path).name for path in told["wheels"]]
+    assert [name for name in names if name.startswith("strata_runtime-")] and len(names) > 2
+    assert sorted(path.name for path in (tmp_path / "wheels").iterdir()) == sorted(names)

@@ -1,0 +1,164 @@
+"""`strata run`: ranks of real processes, killed and signalled."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness.node import Node
+from harness.process import Process, wait_until
+
+Nodes = Callable[..., Node]
+
+TRAINING = """
+import os, signal, sys
+import numpy as np, strata
+with strata.connect() as job:
+    restored = job.restore()
+    first = restored.step + 1 if restored else 1
+    print("first", first, flush=True)
+    for step in range(first, 7):
+        job.save(step, {"model": {"w": np.full(1000, step)}}).wait_committed()
+        if (step, first, job.rank) == (3, 1, 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def run(node: Node, tmp_path: Path) -> Callable[..., Process]:
+    """Starts `strata run` on a node that has its sidecar; every rank is a shell script."""
+
+    def start(*options: str, script: str, ranks: int = 2) -> Process:
+        command = [node.exe, "run", "--nproc-per-node", str(ranks), "--log-dir", tmp_path / "logs", *options]
+        process = Process([*command, "--", "sh", "-c", script], node.env | {"T": str(tmp_path)}, tmp_path / "run.log")
+        node.parts["run"] = process
+        return process
+
+    return start
+
+
+def ended(process: Process) -> int:
+    return process.popen.wait(60)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return True
+
+
+def test_every_rank_learns_its_place(node: Node, run: Callable[..., Process], tmp_path: Path) -> None:
+    process = run(
+        "--job", "named", script="echo $RANK/$WORLD_SIZE $STRATA_JOB $STRATA_SOCKET >$T/$LOCAL_RANK; echo said"
+    )
+    assert ended(process) == 0
+    socket = node.env["STRATA_SOCKET"]
+    assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == [f"{r}/2 named {socket}\n" for r in range(2)]
+    assert "[rank 1] said" in process.text()
+    assert (tmp_path / "logs" / "rank-1.0.log").read_text() == "said\n"
+
+
+def test_restarts_are_counted_and_the_first_failed_ranks_code_ends_it(
+    run: Callable[..., Process], tmp_path: Path
+) -> None:
+    process = run("--max-restarts", "2", script="echo x >>$T/starts.$RANK; [ $RANK = 1 ] && exit 41; sleep 600")
+    assert ended(process) == 41
+    assert (tmp_path / "starts.1").read_text() == "x\n" * 3
+    assert {path.name for path in (tmp_path / "logs").glob("rank-1.*")} == {f"rank-1.{n}.log" for n in range(3)}
+    assert "all 2 restarts are used up" in process.text()
+
+
+def test_death_by_signal_is_128_and_its_number(run: Callable[..., Process]) -> None:
+    assert ended(run("--max-restarts", "0", script="[ $RANK = 0 ] && kill -9 $$; sleep 600")) == 128 + 9
+
+
+def test_sigterm_reaches_the_ranks_and_nothing_is_restarted(run: Callable[..., Process], tmp_path: Path) -> None:
+    script = "trap 'echo told; exit 0' TERM; echo x >>$T/starts.$RANK; while :; do sleep 0.02; done"
+    process = run(script=script)
+    wait_until(lambda: all((tmp_path / f"starts.{rank}").exists() for rank in range(2)), "the ranks to start")
+    assert process.stop() == 0
+    assert process.text().count("told") == 2
+    assert (tmp_path / "starts.0").read_text() == "x\n"
+
+
+def test_grace_ends_ranks_that_do_not(run: Callable[..., Process], tmp_path: Path) -> None:
+    process = run("--grace", "200ms", script="trap '' TERM; echo >$T/started.$RANK; while :; do sleep 0.02; done")
+    wait_until(lambda: all((tmp_path / f"started.{rank}").exists() for rank in range(2)), "the ranks to start")
+    assert process.stop() == 128 + 9
+
+
+def test_killed_launcher_takes_its_ranks_along(run: Callable[..., Process], tmp_path: Path) -> None:
+    process = run(script="echo $$ >$T/pid.$RANK; exec sleep 600")
+    pids = [tmp_path / f"pid.{rank}" for rank in range(2)]
+    wait_until(lambda: all(path.exists() and path.read_text() for path in pids), "the ranks to start")
+    process.kill()
+    wait_until(lambda: all(gone(int(path.read_text())) for path in pids), "the ranks to end")
+
+
+def test_lost_rank_restarts_the_job_from_its_newest_step(node: Node, python: Path, site: Path, tmp_path: Path) -> None:
+    """P3."""
+    (tmp_path / "train.py").write_text(TRAINING)
+    command = ["run", "--nproc-per-node", "2", "--log-dir", tmp_path / "logs", "--", python, tmp_path / "train.py"]
+    node.cli(*command, STRATA_JOB="t", PYTHONPATH=str(site))
+    for rank in range(2):
+        assert (tmp_path / "logs" / f"rank-{rank}.0.log").read_text() == "first 1\n"
+        assert (tmp_path / "logs" / f"rank-{rank}.1.log").read_text() == "first 4\n"
+    assert node.status()["jobs"][0]["latest_step"] == 6
+
+
+def test_sidecar_is_started_where_none_answers_and_ends_with_the_run(
+    make_node: Nodes, python: Path, site: Path, tmp_path: Path
+) -> None:
+    node = make_node()
+    (tmp_path / "train.py").write_text(TRAINING)
+    command = ["run", "--nproc-per-node", "2", "--log-dir", tmp_path / "logs", "--", python, tmp_path / "train.py"]
+    node.cli(*command, STRATA_JOB="t", PYTHONPATH=str(site))
+    assert not Path(node.env["STRATA_SOCKET"]).exists() and node.endpoint() == {}
+    assert "sidecar serves" in (tmp_path / "logs" / "sidecar.log").read_text()
+    told = node.cli("checkpoints", "ls", "--job", "t", "--store", node.store).stdout
+    assert [line.split()[0] for line in told.splitlines()[1:]] == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_own_sidecar_survives_its_death_and_ends_after_the_launchers(make_node: Nodes, tmp_path: Path) -> None:
+    node = make_node()
+    command = [
+        node.exe,
+        "run",
+        "--log-dir",
+        tmp_path / "logs",
+        "--",
+        "sh",
+        "-c",
+        f"echo $$ >{tmp_path}/pid; exec sleep 600",
+    ]
+    process = Process(command, node.env, tmp_path / "run.log")
+    node.parts["run"] = process
+    wait_until((tmp_path / "pid").exists, "the rank to start")
+    first = node.endpoint()["pid"]
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: node.endpoint().get("pid") not in (None, first), "the sidecar to be started again")
+    second = node.endpoint()["pid"]
+    process.kill()
+    wait_until(lambda: gone(second), "the sidecar to end")
+    assert node.endpoint() == {}
+
+
+def test_sidecar_that_cannot_start_is_said_before_a_rank_runs(make_node: Nodes, tmp_path: Path) -> None:
+    node = make_node(extra={"STRATA_SOCKET": f"/tmp/{'x' * 120}.sock"})
+    done = node.cli("run", "--log-dir", tmp_path, "--", "touch", tmp_path / "ran", check=False)
+    assert done.returncode == 6 and "hint: " in done.stderr and str(tmp_path / "sidecar.log") in done.stderr
+    assert "107" in (tmp_path / "sidecar.log").read_text() and not (tmp_path / "ran").exists()
+
+
+def test_wrong_requests_are_told_with_a_hint(node: Node) -> None:
+    for arguments, code in (
+        (["run"], 2),
+        (["run", "--", "/no/such/program"], 3),
+        (["run", "--grace", "x", "--", "true"], 2),
+    ):
+        done = node.cli(*arguments, check=False)
+        assert done.returncode == code and "error: " in done.stderr and "hint: " in done.stderr, done.stderr
