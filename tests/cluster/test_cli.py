@@ -175,8 +175,8 @@ def test_status_shows_ranks_and_steps(node: Node, make_trainers: Trainers) -> No
 
     wait_until(trains, "the rank's progress")
     assert "training" in node.cli("status").stdout
-    through_the_sidecar = node.cli("status", "--socket", node.env["STRATA_SOCKET"], "--json")
-    assert document(through_the_sidecar.stdout)["role"] == "sidecar"
+    through_the_sidecar = document(node.cli("status", "--socket", node.env["STRATA_SOCKET"], "--json").stdout)
+    assert [job["job"] for job in through_the_sidecar["jobs"]] == ["seen"]
 
 
 # -- checkpoints
