@@ -40,8 +40,11 @@ pub fn read_manifests(place: &Place, record: &CommitRecord) -> Result<Vec<Manife
 /// The packs that a step's chunks lie in, each opened once.
 pub struct Packs {
     objects: Arc<dyn Store>,
-    open: Mutex<HashMap<String, Arc<dyn Reader>>>,
+    open: Mutex<HashMap<String, Opened>>,
 }
+
+/// None until the first reader of the pack has opened it; others of the same pack wait, those of another don't.
+type Opened = Arc<Mutex<Option<Arc<dyn Reader>>>>;
 
 /// Where a chunk lies, and the sum of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,8 +60,9 @@ impl Packs {
 
     /// Corrupt when the pack is missing or not as long as it was.
     pub fn open(&self, pack: &Pack) -> Result<Arc<dyn Reader>> {
-        let mut open = self.open.lock();
-        if let Some(reader) = open.get(&pack.path) {
+        let opened = Arc::clone(self.open.lock().entry(pack.path.clone()).or_default());
+        let mut opened = opened.lock();
+        if let Some(reader) = &*opened {
             return Ok(Arc::clone(reader));
         }
         let what = self.objects.name_of(&pack.path);
@@ -71,7 +75,7 @@ impl Packs {
             )));
         }
         let reader: Arc<dyn Reader> = reader.into();
-        open.insert(pack.path.clone(), Arc::clone(&reader));
+        *opened = Some(Arc::clone(&reader));
         Ok(reader)
     }
 

@@ -78,7 +78,21 @@ pub fn persist(place: &Place, request: &PersistRequest, stop: &AtomicBool) -> Re
     })
     .doing(|| format!("rank {lowest} and those with it"))?;
     let packs = packs.finish()?;
-    write_manifests(place, request, nonce, &work, &placed, &packs)
+    let durable = write_manifests(place, request, nonce, &work, &placed, &packs);
+    if durable.is_err() {
+        take_back(place, request, nonce, &packs);
+    }
+    durable
+}
+
+/// What nobody will ever name: a disk without room for the manifests would otherwise fill up with packs, one try after
+/// the other. What can't be deleted now goes with the attempt's folder.
+fn take_back(place: &Place, request: &PersistRequest, nonce: u32, packs: &[Pack]) {
+    let manifests = request.ranks.iter().map(|slot| paths::manifest(&request.attempt, slot.rank, nonce));
+    let written: Vec<String> = packs.iter().map(|pack| pack.path.clone()).chain(manifests).collect();
+    if let Err(error) = place.objects.delete(&written) {
+        tracing::warn!(%error, attempt = %request.attempt, "leaving objects of a failed persist behind");
+    }
 }
 
 /// The lowest rank. Internal for a slot that holds something else than the attempt says.

@@ -55,9 +55,22 @@ impl<'a, F: Fn(u32) -> String> PackSet<'a, F> {
         Ok((number, Arc::clone(&open.packs[number].1)))
     }
 
-    /// All of them, durable.
+    /// All of them, durable. On an error none is there any more, as far as the store lets them go.
     pub fn finish(self) -> Result<Vec<Pack>> {
-        let open = self.open.into_inner();
-        open.packs.into_iter().map(|(path, writer)| Ok(Pack { path, bytes: writer.finish()? })).collect()
+        let mut packs: Vec<Pack> = Vec::new();
+        for (path, writer) in self.open.into_inner().packs {
+            match writer.finish() {
+                Ok(bytes) => packs.push(Pack { path, bytes }),
+                Err(error) => {
+                    packs.push(Pack { path, bytes: 0 });
+                    let written: Vec<String> = packs.into_iter().map(|pack| pack.path).collect();
+                    if let Err(kept) = self.objects.delete(&written) {
+                        tracing::warn!(error = %kept, "leaving packs of a failed persist behind");
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(packs)
     }
 }

@@ -57,6 +57,24 @@ fn a_full_disk_is_overloaded_with_its_numbers_and_harms_nothing() {
     save(&store, uuid, 3, 1, one_node(1, 3, &[spec("a", 8 << 20).version(3)]));
 }
 
+/// Room for the pack and none for the manifest: tries after tries must not fill the disk with packs.
+#[test]
+fn a_save_that_fails_at_its_end_takes_back_what_it_wrote() {
+    let Some(disk) = SmallDisk::new("24m,nr_inodes=6") else { return };
+    let (store, uuid) = (open(disk.path()), JobUuid::new());
+    let free = || {
+        let room = rustix::fs::statvfs(disk.path()).unwrap();
+        room.f_bavail * room.f_frsize
+    };
+    let before = free();
+    for _ in 0..4 {
+        let slots = one_node(3, 1, &[spec("a", 5 << 20)]);
+        let error = persist(&store, attempt(uuid, 1, 1), 3, slots).unwrap_err();
+        assert_eq!(error.kind, Kind::Overloaded, "{error}");
+        assert!(before - free() < 1 << 20, "{} of {before} are left", free());
+    }
+}
+
 #[test]
 fn a_disk_without_inodes_is_overloaded() {
     let Some(disk) = SmallDisk::new("8m,nr_inodes=4") else { return };

@@ -69,3 +69,23 @@ fn a_file_system_that_refuses_direct_access_is_written_all_the_same() {
     writer.write_unaligned_for_test(&bytes[8..][..8192]);
     assert!(!writer.is_direct());
 }
+
+#[test]
+fn aligned_memory_goes_straight_to_a_disk_that_takes_it() {
+    use std::os::unix::fs::{FileExt, OpenOptionsExt};
+    let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let mut memory = vec![7; 3 * 4096];
+    let start = memory.as_ptr().align_offset(4096);
+    memory.truncate(start + 8192);
+    let open = fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(folder.path().join("probe"));
+    let takes_it = open.is_ok_and(|file| file.write_at(&memory[start..], 0).is_ok());
+    let bytes = bytes::Bytes::from(memory).slice(start..);
+    let writer = crate::storage::local::LocalWriter::begin(&folder.path().join("x"), 1 << 20).unwrap();
+    crate::storage::Writer::append(&writer, Piece { crc32c: crc32c(&bytes), bytes }).unwrap();
+    assert_eq!(writer.is_direct(), takes_it);
+}
