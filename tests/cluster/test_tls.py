@@ -1,0 +1,138 @@
+"""P11: nothing listens beyond loopback unless told to; TLS with and without certificates of the clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+import trustme
+from harness.node import Node
+from harness.states import digest, make_state
+from harness.trainer import Trainer
+from strata.proto.strata.v1 import admin_pb2, admin_pb2_grpc
+
+WAIT = 20.0
+
+
+class Certificates:
+    """An authority of its own, a certificate for the coordinator and one for its clients, as PEM files."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        authority = trustme.CA()
+        self.ca = folder / "ca.pem"
+        authority.cert_pem.write_to_path(str(self.ca))
+        self.server = self.pair(authority.issue_cert("127.0.0.1", "localhost"), folder / "server")
+        self.client = self.pair(authority.issue_cert("node-1"), folder / "client")
+
+    @staticmethod
+    def pair(issued: trustme.LeafCert, base: Path) -> tuple[Path, Path]:
+        chain, key = base.with_suffix(".pem"), base.with_suffix(".key")
+        issued.cert_chain_pems[0].write_to_path(str(chain))
+        issued.private_key_pem.write_to_path(str(key))
+        return chain, key
+
+    def serving(self) -> list[str]:
+        return ["--tls-cert", str(self.server[0]), "--tls-key", str(self.server[1])]
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path / "ours")
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path / "others")
+
+
+def ask(node: Node, trusted: Certificates | None, shown: Certificates | None = None) -> admin_pb2.Status:
+    """The coordinator's status through grpcio, which shares no TLS code with the server."""
+    address = node.endpoint()["grpc"].partition("://")[2]
+    if trusted is None:
+        channel = grpc.insecure_channel(address)
+    else:
+        chain, key = (path.read_bytes() for path in shown.client) if shown else (None, None)
+        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(trusted.ca.read_bytes(), key, chain))
+    with channel:
+        status: admin_pb2.Status = admin_pb2_grpc.AdminStub(channel).GetStatus(
+            admin_pb2.GetStatusRequest(), timeout=WAIT
+        )
+        return status
+
+
+def refused(node: Node, trusted: Certificates | None, shown: Certificates | None = None) -> None:
+    with pytest.raises(grpc.RpcError) as error:
+        ask(node, trusted, shown)
+    assert error.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_p11_a_coordinator_with_tls_answers_those_who_trust_its_authority_and_nobody_in_plain(
+    make_node: Callable[..., Node], ours: Certificates, others: Certificates
+) -> None:
+    node = make_node().coordinator(*ours.serving())
+    assert node.endpoint()["grpc"].startswith("https://")
+    assert ask(node, ours).role == "coordinator"
+    refused(node, None)
+    refused(node, others)
+
+
+def test_p11_with_a_client_authority_only_its_certificates_are_let_in(
+    make_node: Callable[..., Node], ours: Certificates, others: Certificates
+) -> None:
+    node = make_node().coordinator(*ours.serving(), "--tls-client-ca", str(ours.ca))
+    assert ask(node, ours, ours).role == "coordinator"
+    refused(node, ours)
+    refused(node, ours, others)
+
+
+def test_a_node_saves_and_restores_through_tls_in_both_directions(
+    make_node: Callable[..., Node], make_trainers: Callable[..., list[Trainer]], ours: Certificates
+) -> None:
+    node = make_node(
+        extra={
+            "STRATA_COORDINATOR_CA": str(ours.ca),
+            "STRATA_SIDECAR_CERT": str(ours.client[0]),
+            "STRATA_SIDECAR_KEY": str(ours.client[1]),
+        }
+    )
+    node.coordinator(*ours.serving(), "--tls-client-ca", str(ours.ca)).sidecar()
+    (trainer,) = make_trainers(node)
+    trainer.do("connect")
+    trainer.do("save", step=1, seed=7)
+    trainer.do("wait_committed", step=1)
+    assert trainer.do("restore")["digest"] == digest(make_state(7, 1, 0))
+    assert node.status()["jobs"]
+
+
+def test_a_sidecar_that_does_not_trust_the_coordinator_says_so(
+    make_node: Callable[..., Node], ours: Certificates, others: Certificates
+) -> None:
+    node = make_node().coordinator(*ours.serving())
+    done = node.cli("status", check=False, STRATA_COORDINATOR_CA=str(others.ca))
+    assert done.returncode == 6, done.stderr
+    assert "certificate" in done.stderr
+
+
+def test_p11_beyond_loopback_is_refused_without_tls(make_node: Callable[..., Node]) -> None:
+    node = make_node()
+    done = node.cli("coordinator", "--listen", "0.0.0.0:0", "--http-port", "0", check=False)
+    assert done.returncode == 8, done.stderr
+    assert "beyond loopback" in done.stderr and "--insecure" in done.stderr
+    assert node.endpoint() == {}
+
+
+def test_half_a_pair_and_files_that_are_none_are_invalid(
+    make_node: Callable[..., Node], ours: Certificates, tmp_path: Path
+) -> None:
+    node = make_node()
+    half = node.cli("coordinator", "--port", "0", "--http-port", "0", *ours.serving()[:2], check=False)
+    assert half.returncode == 2 and "tls_key" in half.stderr, half.stderr
+    swapped = ["--tls-cert", ours.server[1], "--tls-key", ours.server[0]]
+    wrong = node.cli("coordinator", "--port", "0", "--http-port", "0", *swapped, check=False)
+    assert wrong.returncode == 2 and "PEM" in wrong.stderr, wrong.stderr
+    missing = ["--tls-cert", tmp_path / "none.pem", "--tls-key", ours.server[1]]
+    gone = node.cli("coordinator", "--port", "0", "--http-port", "0", *missing, check=False)
+    assert gone.returncode == 3 and "none.pem" in gone.stderr, gone.stderr
