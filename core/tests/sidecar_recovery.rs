@@ -5,7 +5,7 @@ mod sidecar;
 use std::time::Duration;
 
 use sidecar::trainer::{committed, contents};
-use sidecar::{Cluster, PATIENCE, State, Trainer, Tune, eventually, files, process};
+use sidecar::{Cluster, PATIENCE, State, Trainer, Tune, eventually, files, process, raw};
 use strata_core::client::{RestoreOptions, Uninterrupted};
 use strata_core::error::Kind;
 use strata_core::ids::Step;
@@ -230,4 +230,87 @@ fn drained_sidecar_brings_what_is_sealed_to_its_commit_and_names_what_it_could_n
     let _held = trainer.save(3, &State::of(0, 3, false)).unwrap();
     let left = cluster.block(cluster.sidecar.as_ref().unwrap().drain(Duration::from_millis(300)));
     assert!(left.len() == 1 && left[0].contains("step 3 of job j"), "{left:?}");
+}
+
+#[test]
+fn save_that_is_being_copied_when_the_sidecar_is_killed_is_sealed_and_committed() {
+    let mut cluster = Cluster::start();
+    let ranks = Trainer::world(&cluster, "j", 2);
+    let copying = raw::begin(&cluster, 0, 2, 7, &[0]);
+    cluster.stop_sidecar();
+    cluster.start_sidecar();
+    copying.seal();
+    copying.tell(&cluster);
+    eventually("step 7 is committed", || {
+        ranks[0].session.latest_step(&Uninterrupted).unwrap() == Some(Step(7))
+    });
+}
+
+#[test]
+fn p3_last_part_that_a_fenced_rank_seals_in_silence_is_adopted() {
+    let cluster = Cluster::start();
+    let done = cluster.store().with_extension("done");
+    let mut killed = process::start(&cluster.socket(), "j", 0, 2, 9, &done);
+    let survivor = Trainer::join(&cluster, "j", 1, 2);
+    survivor.session.wait_world(Some(PATIENCE), &Uninterrupted).unwrap();
+    let copying = raw::begin(&cluster, 1, 2, 9, &[]);
+    eventually("rank 0 has staged", || done.exists());
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    eventually("the survivor is fenced", || {
+        let outcome = survivor.session.barrier("b", Some(Duration::from_millis(50)), &Uninterrupted);
+        outcome.is_err_and(|error| error.kind == Kind::Fenced)
+    });
+    copying.seal();
+    drop(survivor);
+    let next = Trainer::join(&cluster, "other", 0, 1);
+    eventually("step 9 is committed", || {
+        let Some(sidecar) = &cluster.sidecar else { return false };
+        let status = sidecar.status();
+        status.jobs.iter().any(|job| job.job == "j" && job.latest_step == Some(9))
+    });
+    drop(next);
+}
+
+#[test]
+fn two_nodes_store_replicated_bytes_once_and_restore_each_others() {
+    let cluster = Cluster::start();
+    let there = cluster.other_node(&cluster.store());
+    let join = |rank: u32| {
+        let mut options = Trainer::options(&cluster, "j", rank, 4);
+        if rank > 1 {
+            options.sockets = vec![there.socket.clone()];
+        }
+        Trainer::connect(options).unwrap()
+    };
+    let world = || {
+        let ranks: Vec<Trainer> = (0..4).map(join).collect();
+        ranks.iter().for_each(|rank| drop(rank.session.wait_world(Some(PATIENCE), &Uninterrupted).unwrap()));
+        ranks
+    };
+    let ranks = world();
+    let states: Vec<State> = (0..4).map(|rank| State::of(rank, 3, true)).collect();
+    let handles: Vec<_> =
+        ranks.iter().zip(&states).map(|(rank, state)| rank.save(3, state).unwrap()).collect();
+    let info = committed(&handles[3]).unwrap();
+    let own: u64 = states.iter().map(|state| state.tensors[0].1.len() as u64).sum();
+    let shared = states[0].tensors[2].1.len() as u64;
+    assert!(info.stored_bytes < own + shared + 100_000, "{} of {own} + {shared}", info.stored_bytes);
+    ranks.into_iter().for_each(Trainer::close);
+    let ranks = world();
+    for (rank, state) in ranks.iter().zip(&states) {
+        let restored = rank.restore(RestoreOptions::default()).unwrap().unwrap();
+        assert_eq!((restored.step(), &contents(&restored)), (Step(3), state));
+    }
+}
+
+#[test]
+fn store_that_the_nodes_do_not_share_is_conflict() {
+    let cluster = Cluster::start();
+    let other = tempfile::tempdir().unwrap();
+    let there = cluster.other_node(other.path());
+    let _first = Trainer::join(&cluster, "j", 0, 2);
+    let mut options = Trainer::options(&cluster, "j", 1, 2);
+    options.sockets = vec![there.socket.clone()];
+    assert_eq!(Trainer::connect(options).err().unwrap().kind, Kind::Conflict);
 }

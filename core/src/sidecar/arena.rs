@@ -10,6 +10,12 @@ use crate::ids::SessionId;
 /// Makes the file, unless the session has one by now whose slots hold `slot_bytes`. Overloaded, with the numbers, when
 /// memory is short.
 pub(super) async fn make(node: &Arc<Node>, session: SessionId, slot_bytes: u64, slots: u32) -> Result<()> {
+    let making = node.clone();
+    // To its end: a file that nobody knows of would hold its memory for ever.
+    node.finish(async move { make_one(&making, session, slot_bytes, slots).await }).await
+}
+
+async fn make_one(node: &Arc<Node>, session: SessionId, slot_bytes: u64, slots: u32) -> Result<()> {
     let _one = node.making.lock().await;
     let wanted = node.read(|state| {
         let known = state.sessions.get(&session)?;

@@ -25,7 +25,7 @@ pub(super) async fn wait(
     round: u64,
     deadline: Instant,
 ) -> Result<()> {
-    let open = joined(node, session, deadline).await?;
+    joined(node, session, deadline).await?;
     let (meeting, rank) = node.read(|state| {
         let known = state.sessions.get(&session).ok_or_else(|| Error::fenced("the session has ended"))?;
         let meeting = Meeting {
@@ -36,7 +36,7 @@ pub(super) async fn wait(
         };
         Ok::<_, Error>((meeting, known.record.rank))
     })?;
-    arrive(node, &meeting, rank, &open);
+    arrive(node, &meeting, rank);
     let released = node.wait(|state| outcome(state, session, &meeting));
     match timeout_at(deadline, released).await {
         Ok(outcome) => outcome,
@@ -54,13 +54,15 @@ fn outcome(state: &mut State, session: SessionId, meeting: &Meeting) -> Option<R
     }
 }
 
-fn arrive(node: &Arc<Node>, meeting: &Meeting, rank: Rank, open: &v1::Generation) {
+fn arrive(node: &Arc<Node>, meeting: &Meeting, rank: Rank) {
     let whole = node.change(|state| {
         if state.barriers.is_released(meeting) {
             return true;
         }
-        let mine = open.members.iter().filter(|member| member.node == state.node).count();
-        let whole = state.barriers.arrive(meeting, rank).len() >= mine;
+        let here =
+            state.jobs.get(&meeting.job).and_then(|job| job.here(&state.node, meeting.generation, &[]));
+        let arrived = state.barriers.arrive(meeting, rank).len();
+        let whole = here.is_some_and(|here| arrived >= here.len());
         if whole {
             tell(state, meeting);
         }

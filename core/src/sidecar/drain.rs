@@ -13,12 +13,16 @@ use crate::proto::v1::{self, node_report::Report};
 pub(super) async fn drain(node: &Arc<Node>, limit: Duration) -> Vec<String> {
     node.change(|state| {
         state.draining = true;
+        state.note_all_sealed();
         state.line.report(Report::Draining(v1::Draining {}));
     });
     let settled = node.wait(|state| nothing_held(state).then_some(()));
     match timeout(limit, settled).await {
         Ok(()) => Vec::new(),
-        Err(_) => node.read(only_in_memory),
+        Err(_) => node.change(|state| {
+            state.note_all_sealed();
+            only_in_memory(state)
+        }),
     }
 }
 
@@ -36,7 +40,7 @@ pub(super) async fn deserted(node: &Arc<Node>, first: Duration) {
 }
 
 fn nothing_held(state: &mut State) -> bool {
-    !state.saves.values().any(Save::is_only_in_memory)
+    !state.saves.values().any(Save::is_held)
 }
 
 fn only_in_memory(state: &State) -> Vec<String> {

@@ -93,6 +93,7 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
         node.metrics.store_reachable.set(0);
     })?;
     node.metrics.store_reachable.set(1);
+    store_token(node, &url, &job).await?;
     let record = SessionRecord {
         id: SessionId(rand::random_range(1..u64::MAX)),
         job: job.clone(),
@@ -123,7 +124,10 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
     })?;
     let registered = register(node, &record, &hello, stores::findings(&attached)).await;
     match registered {
-        Ok(reply) => take_membership(node, id, reply, peer).await,
+        Ok(reply) => {
+            let caller = Session::new(record, hello.token, None).caller();
+            take_membership(node, id, reply, caller, peer).await
+        }
         Err(error) => {
             node.change(|state| state.never_joined(id));
             Err(error)
@@ -194,6 +198,12 @@ async fn cluster(node: &Arc<Node>) -> Result<ClusterId> {
     }
 }
 
+/// For the other nodes of the job: see [`super::sharing`].
+async fn store_token(node: &Arc<Node>, url: &StoreUrl, job: &JobName) -> Result<()> {
+    let own = node.read(|state| state.node.parse())?;
+    node.stores.open(url, job)?.leave_token(own).await
+}
+
 async fn register(
     node: &Arc<Node>,
     record: &SessionRecord,
@@ -227,14 +237,17 @@ async fn take_membership(
     node: &Arc<Node>,
     id: SessionId,
     reply: v1::RegisterWorkerReply,
+    caller: v1::Caller,
     peer: &Peer,
 ) -> Result<SessionId> {
     let job_uuid = reply.job_uuid.parse()?;
-    let joined = node.change(|state| joined(state, id, &reply, job_uuid))?;
-    if !joined {
-        // Its process died meanwhile, and nobody could tell the coordinator whose registration that was.
-        leave::unregister(node, &reply.incarnation, id).await;
-        return Err(Error::unavailable("its process ended while it joined"));
+    match node.change(|state| joined(state, id, &reply, job_uuid)) {
+        Ok(()) => {}
+        Err(error) => {
+            leave::unregister(node, caller, &reply.incarnation).await;
+            node.change(|state| state.never_joined(id));
+            return Err(error);
+        }
     }
     if let Some(pidfd) = peer.pidfd.clone() {
         watch(node, id, pidfd);
@@ -247,8 +260,9 @@ fn joined(
     id: SessionId,
     reply: &v1::RegisterWorkerReply,
     job_uuid: crate::ids::JobUuid,
-) -> Result<bool> {
-    let Some(session) = state.sessions.get_mut(&id) else { return Ok(false) };
+) -> Result<()> {
+    let session =
+        state.sessions.get_mut(&id).ok_or_else(|| Error::unavailable("its process ended while it joined"))?;
     session.record.incarnation = reply.incarnation.clone();
     session.record.joining = Generation(reply.joining);
     if session.record.job_uuid != job_uuid {
@@ -263,8 +277,7 @@ fn joined(
     }
     state.join_generation(id);
     state.claim_arenas(id);
-    state.record_session(id)?;
-    Ok(true)
+    state.record_session(id)
 }
 
 /// Reports the session's death when its process exits.

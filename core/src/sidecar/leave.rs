@@ -34,10 +34,8 @@ pub(super) async fn leave(node: &Arc<Node>, session: SessionId) {
     }
 }
 
-/// A registration whose session is gone.
-pub(super) async fn unregister(node: &Arc<Node>, incarnation: &str, session: SessionId) {
-    let caller = node.read(|state| state.sessions.get(&session).map(|session| session.caller()));
-    let Some(caller) = caller else { return };
+/// A registration that came to nothing here.
+pub(super) async fn unregister(node: &Arc<Node>, caller: v1::Caller, incarnation: &str) {
     let request = v1::RemoveWorkerRequest { caller: Some(caller), incarnation: incarnation.to_owned() };
     told(node, &request, NOTED).await;
 }

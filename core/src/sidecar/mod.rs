@@ -18,6 +18,7 @@ mod publish;
 mod records;
 mod restore;
 mod save;
+mod seals;
 mod service;
 mod settings;
 mod sharing;

@@ -14,7 +14,8 @@ use super::settings::SidecarSettings;
 use super::state::{State, Todo};
 use super::stores::Stores;
 use super::uplink::Uplink;
-use super::{persist, publish, sharing, sweep};
+use super::{persist, publish, seals, sharing, sweep};
+use crate::error::{Error, Result};
 use crate::telemetry::Metrics;
 
 pub(super) struct Node {
@@ -116,6 +117,23 @@ impl Node {
         });
     }
 
+    /// Runs `work` to its end also when the caller gives up meanwhile. Unavailable when the sidecar stops.
+    pub async fn finish<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let stop = self.stop.clone();
+        let task = self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => Err(Error::unavailable("calling the sidecar: it is stopping")),
+                outcome = work => outcome,
+            }
+        });
+        task.await
+            .unwrap_or_else(|error| Err(Error::internal(format!("a task of the sidecar ended: {error}"))))
+    }
+
     fn start(self: &Arc<Self>, work: Todo) {
         let node = self.clone();
         match work {
@@ -123,6 +141,7 @@ impl Node {
             Todo::Sum(key, fill) => self.spawn(persist::sum(node, key, fill)),
             Todo::Publish(order) => self.spawn(publish::commit(node, order)),
             Todo::Remove(order) => self.spawn(publish::remove(node, order)),
+            Todo::AwaitSeals(job, generation) => self.spawn(seals::await_seals(node, job, generation)),
             Todo::CheckShared(job) => self.spawn(sharing::check(node, job)),
             Todo::Sweep => self.spawn(async move { sweep::once(&node) }),
         }

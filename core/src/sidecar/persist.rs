@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::node::Node;
-use super::state::{Outcome, SaveId, SlotKey, Stage, State, Use, durable_report};
+use super::state::{SaveId, SlotKey, Stage, State, Use, durable_report};
 use super::sums::Sums;
 use crate::checkpoint::{Attempt, BaseSlot, Durable, NodeShare, PersistRequest, RankSlot};
 use crate::error::{Error, Kind, Result};
@@ -280,13 +280,13 @@ pub(super) fn still_pending(state: &State, id: &SaveId, waited: Duration) -> Err
     let doing = format!("waiting for the commit of {id}");
     match state.saves.get(id).and_then(|save| save.last_error.clone()) {
         Some(error) => error.while_doing(format!("{doing}: not durable after {waited:?}")),
-        None => {
-            let mine = state.jobs.get(&id.job).and_then(|job| job.outcome(id.step, id.generation));
-            let decided = matches!(mine, Some(Outcome::Committed(_)));
-            debug_assert!(!decided, "a committed step ends its waits");
-            Error::timeout(format!("{doing}: not committed after {waited:?}"))
-                .hint("other ranks may not have saved it yet; `strata status` names who is missing")
+        None if !state.line.attached => {
+            let away = state.line.problem.clone();
+            let away = away.unwrap_or_else(|| Error::unavailable("the coordinator is not reached"));
+            away.while_doing(format!("{doing}: not committed after {waited:?}"))
         }
+        None => Error::timeout(format!("{doing}: not committed after {waited:?}"))
+            .hint("other ranks may not have saved it yet; `strata status` names who is missing"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::node::Node;
 use crate::checkpoint::JobStore;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::ids::JobName;
 use crate::proto::v1::{self, node_report::Report};
 
@@ -14,7 +14,8 @@ pub(super) async fn commit(node: Arc<Node>, order: v1::WriteCommit) {
         store.publish(&order.path, order.content.clone()).await
     };
     let outcome = outcome.await.doing(|| format!("publishing the COMMIT of step {}", order.step));
-    node.metrics.store_reachable.set(i64::from(outcome.as_ref().is_ok_and(|()| true)));
+    let away = outcome.as_ref().is_err_and(|error| matches!(error.kind, Kind::Unavailable | Kind::Timeout));
+    node.metrics.store_reachable.set(i64::from(!away));
     if let Err(error) = &outcome {
         node.metrics.store_failed("commit", error.kind);
         tracing::warn!(job = %order.job, "{error}");

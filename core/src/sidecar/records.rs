@@ -112,21 +112,20 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     }
 }
 
-/// Atomic; as durable as the tmpfs it lies on.
 fn write(path: &Path, record: &impl Serialize) -> Result<()> {
+    replace(path, &serde_json::to_vec(record).expect("plain structs with string keys always serialise"))
+}
+
+/// Writes a small file whole. Atomic; as durable as the tmpfs it lies on. Follows no link: as root this is done in
+/// folders of other users.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let doing = || format!("writing {}", path.display());
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".tmp");
     let fresh = PathBuf::from(fresh);
-    let text = serde_json::to_vec(record).expect("plain structs with string keys always serialise");
-    let mut file = std::fs::File::options()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)
-        .doing(doing)?;
-    file.write_all(&text).doing(doing)?;
+    remove(&fresh)?;
+    let file = std::fs::File::options().create_new(true).write(true).mode(0o600).open(&fresh);
+    file.and_then(|mut file| file.write_all(bytes)).doing(doing)?;
     std::fs::rename(&fresh, path).doing(doing)
 }
 

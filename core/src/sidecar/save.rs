@@ -101,7 +101,7 @@ fn open(state: &mut State, session: SessionId, request: &v1::BeginSaveRequest) -
             false => Error::conflict(what),
         });
     }
-    let part = Part { begun: begun.clone(), session, slot: None, stage: Stage::Waiting };
+    let part = Part { begun: begun.clone(), is_told: true, session, slot: None, stage: Stage::Waiting };
     save.parts.insert(record.rank, part);
     state.line.report(Report::Begun(begun));
     let alone = !request.has_replicated || stages_replicated(state, &id, record.rank, &request.ranks);

@@ -67,6 +67,11 @@ impl Stores {
         named.parse()
     }
 
+    /// Memory held for persisting and restoring.
+    pub fn buffers_in_use(&self) -> u64 {
+        self.options.buffers.in_use()
+    }
+
     /// The job's place; reads nothing.
     pub fn open(&self, url: &StoreUrl, job: &JobName) -> Result<JobStore> {
         let mut known = self.known.lock();

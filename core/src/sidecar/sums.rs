@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use crc_fast::{CrcAlgorithm, checksum};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Error, Result};
+use super::records;
+use crate::error::{Error, Result};
 use crate::format::chunks;
 use crate::handoff::Slot;
 use crate::proto::format::Tensor;
@@ -48,12 +49,7 @@ impl Sums {
     }
 
     pub fn write(&self, slot: &Slot) -> Result<()> {
-        let path = path(slot);
-        let fresh = path.with_extension("tmp");
-        let text = serde_json::to_vec(self).expect("numbers always serialise");
-        std::fs::write(&fresh, text)
-            .and_then(|()| std::fs::rename(&fresh, &path))
-            .doing(|| format!("writing {}", path.display()))
+        records::replace(&path(slot), &serde_json::to_vec(self).expect("numbers always serialise"))
     }
 
     pub fn remove(slot: &Slot) {

@@ -23,6 +23,7 @@ pub(super) async fn run(node: Arc<Node>) {
 
 pub(super) fn once(node: &Arc<Node>) {
     let ttl = node.settings.arena_ttl;
+    node.metrics.persist_buffer_bytes.set(node.stores.buffers_in_use() as i64);
     // What it removes asks for another sweep: that would go on for ever.
     node.change(|state| {
         sweep(state, ttl);
@@ -80,7 +81,7 @@ fn count(state: &State) {
         metrics.slots.get_or_create(&SlotLabels { state: label }).set(number as i64);
     }
     metrics.slot_leases.set(slots().map(|slot| i64::from(slot.leases)).sum());
-    metrics.sessions.set(state.sessions.values().filter(|session| session.events.is_some()).count() as i64);
+    state.count_sessions();
     let bytes: u64 = state.arenas.by_id.values().map(|entry| entry.arena.file_bytes()).sum();
     metrics.arena_bytes.set(bytes as i64);
 }

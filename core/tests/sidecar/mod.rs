@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod process;
+pub mod raw;
 pub mod trainer;
 
 use std::net::SocketAddr;
@@ -110,6 +111,18 @@ impl Cluster {
         self.sidecar = Some(self.try_sidecar(self.settings(), &self.stop).unwrap());
     }
 
+    /// The sidecar of another node: its own socket and arenas, the same coordinator and store.
+    pub fn other_node(&self, store: &Path) -> OtherNode {
+        let (stop, mut settings) = (CancellationToken::new(), self.settings());
+        settings.socket = self.home.path().join("other/sidecar.sock");
+        settings.arenas = self.memory.path().join("other-arenas");
+        settings.store = Some(store.display().to_string());
+        settings.host = "there".into();
+        let socket = settings.socket.clone();
+        let sidecar = self.try_sidecar(settings, &stop).unwrap();
+        OtherNode { socket, _stop: stop.drop_guard(), _sidecar: sidecar }
+    }
+
     /// As a kill does: nothing is said, nothing finished.
     pub fn stop_sidecar(&mut self) {
         self.stop.cancel();
@@ -141,6 +154,12 @@ impl Cluster {
     pub fn arena_files(&self) -> Vec<PathBuf> {
         files(&self.arenas(), "arena")
     }
+}
+
+pub struct OtherNode {
+    pub socket: PathBuf,
+    _stop: tokio_util::sync::DropGuard,
+    _sidecar: Sidecar,
 }
 
 impl Drop for Cluster {

@@ -1,12 +1,17 @@
 //! A step that is still in an arena of this node.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::super::state::{SlotKey, Use};
 use super::super::sums::Sums;
 use super::{Fetched, Resolved, Restore};
 use crate::error::{Error, Kind, Result};
 use crate::handoff::Slot;
 use crate::telemetry::RestoreFrom;
-use std::sync::Arc;
+
+/// Checksums of the largest slot take less; without them the store is asked.
+const SUMMED: Duration = Duration::from_secs(10);
 
 /// A slot that is held while it is looked at.
 struct Held {
@@ -69,7 +74,7 @@ impl Restore {
             let never = entry.used == Use::Clean;
             (entry.sums.is_some() || never).then(|| entry.sums.clone())
         });
-        tokio::time::timeout_at(self.deadline, summed).await.ok().flatten()
+        tokio::time::timeout(SUMMED, summed).await.ok().flatten()
     }
 
     /// Whether the slot is what a restore into this world would bring: all of it, and nothing but what was asked for.

@@ -6,6 +6,7 @@ use prost::Message;
 use tokio::time::timeout_at;
 
 use super::super::arena;
+use super::super::node::Node;
 use super::super::state::{Grant, SlotKey, State};
 use super::super::sums::Sums;
 use super::{Fetched, Resolved, Restore};
@@ -13,7 +14,7 @@ use crate::checkpoint::RankRestore;
 use crate::error::{Doing, Error, Result};
 use crate::handoff::plan::SlotLayout;
 use crate::handoff::{Slot, SlotLoad};
-use crate::proto::format::SlotIndex;
+use crate::ids::{Generation, SessionId, Step};
 use crate::telemetry::RestoreFrom;
 
 /// What a save adds to the index (its data position, metrics and meta): the arena of a restored state should do for
@@ -37,18 +38,11 @@ impl Restore {
             Err(_) => return Err(self.too_slow(resolved)),
         };
         let (key, load) = self.slot_for(&plan, resolved).await.doing(doing)?;
-        let (node, session, attempt) =
-            (self.node.clone(), self.session, (resolved.step, plan.commit().record.generation));
+        let (session, attempt) = (self.session, (resolved.step, plan.commit().record.generation));
         // Goes on when the trainer gives up: the slot is being written to.
-        let task = self.node.tasks.spawn(async move {
-            let index = plan.index().clone();
-            let loaded = tokio::task::spawn_blocking(move || load_into(load, &plan, &index)).await;
-            let loaded = loaded.unwrap_or_else(|error| Err(Error::internal(format!("loading: {error}"))));
-            node.change(|state| note_loaded(state, session, key, attempt, loaded))
-        });
+        let task = load_all(&self.node, key, load, plan, session, attempt);
         match timeout_at(self.deadline, task).await {
-            Ok(Ok(lease)) => Ok(Fetched { key, lease: lease.doing(doing)?, from: RestoreFrom::store }),
-            Ok(Err(error)) => Err(Error::internal(format!("{}: {error}", doing()))),
+            Ok(lease) => Ok(Fetched { key, lease: lease.doing(doing)?, from: RestoreFrom::store }),
             Err(_) => Err(self.too_slow(resolved)),
         }
     }
@@ -108,9 +102,26 @@ impl Restore {
     }
 }
 
+async fn load_all(
+    node: &Arc<Node>,
+    key: SlotKey,
+    load: SlotLoad,
+    plan: RankRestore,
+    session: SessionId,
+    attempt: (Step, Generation),
+) -> Result<u64> {
+    let noting = node.clone();
+    let work = async move {
+        let loaded = tokio::task::spawn_blocking(move || load_into(load, &plan)).await;
+        let loaded = loaded.unwrap_or_else(|error| Err(Error::internal(format!("loading: {error}"))));
+        noting.change(|state| note_loaded(state, session, key, attempt, loaded))
+    };
+    node.finish(work).await
+}
+
 /// Reads and checks every byte; checksums for the next restore are taken while they are warm.
-fn load_into(mut load: SlotLoad, plan: &RankRestore, index: &SlotIndex) -> Result<(Slot, u64, Option<Sums>)> {
-    let fill = load.fill();
+fn load_into(mut load: SlotLoad, plan: &RankRestore) -> Result<(Slot, u64, Option<Sums>)> {
+    let (fill, index) = (load.fill(), plan.index());
     plan.read_into(load.data(plan.slot_bytes())?)?;
     let slot = load.finish(index, plan.slot_bytes())?;
     // Part of a state is not what a later restore wants.
@@ -124,9 +135,9 @@ fn load_into(mut load: SlotLoad, plan: &RankRestore, index: &SlotIndex) -> Resul
 
 fn note_loaded(
     state: &mut State,
-    session: crate::ids::SessionId,
+    session: SessionId,
     key: SlotKey,
-    (step, generation): (crate::ids::Step, crate::ids::Generation),
+    (step, generation): (Step, Generation),
     loaded: Result<(Slot, u64, Option<Sums>)>,
 ) -> Result<u64> {
     match loaded {

@@ -41,7 +41,10 @@ pub(super) async fn open(
     let Some(Said::Hello(hello)) = said else {
         return Err(Error::invalid("opening a session: its first word is no hello"));
     };
-    let (session, resumed) = join::hello(node, &peer, hello).await.inspect_err(|error| {
+    // A trainer that gives up in the middle leaves a whole session, which its next hello replaces.
+    let joining = node.clone();
+    let joined = node.finish(async move { join::hello(&joining, &peer, hello).await });
+    let (session, resumed) = joined.await.inspect_err(|error| {
         node.metrics.sessions_refused.inc();
         tracing::info!("refused a trainer: {}", error.message);
     })?;
@@ -74,7 +77,7 @@ fn begin(
     session.events = Some(Events { id: stream, send });
     session.push(Event::Welcome(welcome));
     state.tell_again(id);
-    state.metrics.sessions.inc();
+    state.count_sessions();
     Ok(pidfd)
 }
 
@@ -106,11 +109,9 @@ async fn listen(node: Arc<Node>, session: SessionId, stream: u64, mut requests: 
         if matches!(request.request, Some(Said::Goodbye(_))) {
             // The stream's end tells the trainer that it is taken note of.
             leave::leave(&node, session).await;
-            node.metrics.sessions.dec();
             return;
         }
     }
-    node.metrics.sessions.dec();
     node.change(|state| ended(state, session, stream));
 }
 
@@ -125,5 +126,6 @@ fn ended(state: &mut State, id: SessionId, stream: u64) {
         let caller = Some(session.caller());
         state.line.report(Report::Suspect(v1::RankSuspect { caller, session: id.0 }));
     }
+    state.count_sessions();
     state.forget_idle_sessions();
 }

@@ -22,7 +22,7 @@ impl v1::sidecar_server::Sidecar for Services {
     async fn wait_world(&self, request: Request<v1::WaitWorldRequest>) -> Answer<v1::Generation> {
         let session = self.member(&request, request.get_ref().session)?;
         let deadline = self.deadline(session, request.get_ref().timeout_ms);
-        Ok(Response::new(joined::joined(&self.node, session, deadline).await?))
+        Ok(Response::new(joined::world(&self.node, session, deadline).await?))
     }
 
     async fn prepare(&self, request: Request<v1::PrepareRequest>) -> Answer<v1::PrepareReply> {

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use prost::Message;
-
+use super::saves::begun_in;
 use super::{Part, SaveId, Session, SlotKey, Stage, State, Todo, Use};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::handoff::{Arena, SlotSnapshot, SlotState};
 use crate::proto::v1;
 
@@ -26,10 +25,13 @@ impl State {
     ) {
         self.folders.insert(uid, folder);
         for record in jobs {
-            self.adopt_job(uid, record);
+            // One user's folder says nothing about another's jobs.
+            if self.jobs.get(&record.job).is_none_or(|known| known.store.is_none() || known.uid == uid) {
+                self.adopt_job(uid, record);
+            }
         }
         let mut known = Vec::new();
-        for record in sessions {
+        for record in sessions.into_iter().filter(|record| record.uid == uid) {
             let id = record.id;
             let pidfd = record.process.and_then(|process| process.open());
             let dead = record.process.is_some() && pidfd.as_deref().is_none_or(is_dead);
@@ -129,8 +131,13 @@ impl State {
             ..Default::default()
         };
         let id = SaveId { job, step: found.step, generation: found.generation };
-        let part =
-            Part { begun, session: found.session, slot: Some((key, found.fill)), stage: Stage::Filling };
+        let part = Part {
+            begun,
+            is_told: false,
+            session: found.session,
+            slot: Some((key, found.fill)),
+            stage: Stage::Filling,
+        };
         self.save_of(&id, uuid, &[]).parts.insert(found.rank, part);
         Ok(())
     }
@@ -138,15 +145,14 @@ impl State {
     fn adopt_sealed(&mut self, key: SlotKey, found: &SlotSnapshot) -> Result<()> {
         let arena = &self.arenas.by_id[&key.arena].arena;
         let (job, uuid) = (arena.identity().job.clone(), arena.identity().job_uuid);
-        let index = arena.slot(key.slot).index()?;
-        let begun = v1::SaveBegun::decode(index.begun.as_slice())
-            .map_err(|error| Error::corrupt(format!("reading what a sealed slot is: {error}")))?;
+        let begun = begun_in(&arena.slot(key.slot))?;
         let id = SaveId { job, step: found.step, generation: found.generation };
         let part = Part {
             session: found.session,
             slot: Some((key, found.fill)),
             stage: Stage::Sealed { bytes: found.data_bytes },
             begun: begun.clone(),
+            is_told: true,
         };
         self.metrics.slots_adopted.inc();
         tracing::info!(job = %id.job, rank = found.rank.0, step = id.step.0, "adopted a sealed step");

@@ -27,7 +27,11 @@ impl State {
             evidence: evidence.to_owned(),
             incarnation: incarnation.clone(),
         };
+        let closed = session.closed;
         self.scan_dead(id, rank);
+        for entry in self.arenas.by_id.values_mut().filter(|entry| closed && entry.writer == Some(id)) {
+            entry.fate = super::Fate::Going;
+        }
         if was_member && !incarnation.is_empty() {
             tracing::warn!(job = %session_job(&report), rank = rank.0, "trainer died ({evidence})");
             self.line.report(Report::Died(report.clone()));

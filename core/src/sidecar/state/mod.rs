@@ -33,7 +33,7 @@ pub(super) use session::{EVENTS, Events, Session};
 use super::records;
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
-use crate::ids::{ClusterId, JobName, SessionId};
+use crate::ids::{ClusterId, Generation, JobName, SessionId};
 use crate::proto::v1::{self, node_report::Report};
 use crate::telemetry::Metrics;
 
@@ -64,6 +64,8 @@ pub(super) enum Todo {
     Sum(SlotKey, u64),
     Publish(v1::WriteCommit),
     Remove(v1::RemoveStep),
+    /// A generation has ended: ranks that were copying may still seal, and can't tell.
+    AwaitSeals(JobName, Generation),
     /// A generation over several nodes has opened: do they see one store?
     CheckShared(JobName),
     Sweep,
@@ -157,6 +159,11 @@ impl State {
             Some(error) => Err(error.clone()),
             None => Ok(session),
         }
+    }
+
+    pub fn count_sessions(&self) {
+        let connected = self.sessions.values().filter(|session| session.events.is_some()).count();
+        self.metrics.sessions.set(connected as i64);
     }
 
     /// Writes down what a restarted sidecar must know of a session.

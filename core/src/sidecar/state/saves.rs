@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use prost::Message;
+
 use super::{Outcome, SlotKey, State, Todo, Use};
 use crate::checkpoint::Durable;
 use crate::error::{Error, Kind, Result};
-use crate::handoff::SlotState;
+use crate::handoff::{Slot, SlotState};
 use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, Step};
 use crate::proto::v1::{self, node_report::Report, session_event::Event};
 
@@ -46,6 +48,8 @@ pub(in super::super) struct Save {
 /// One rank's part.
 pub(in super::super) struct Part {
     pub begun: v1::SaveBegun,
+    /// False for a filling that was adopted: what it is stands in its index once it is sealed.
+    pub is_told: bool,
     pub session: SessionId,
     pub slot: Option<(SlotKey, u64)>,
     pub stage: Stage,
@@ -96,6 +100,11 @@ impl Save {
             && self.parts.values().all(sealed)
     }
 
+    /// Its end is still to be waited for: a trainer that is copying seals in a moment.
+    pub fn is_held(&self) -> bool {
+        self.is_only_in_memory() || self.parts.values().any(|part| matches!(part.stage, Stage::Filling))
+    }
+
     /// Lost if this process and its memory went now.
     pub fn is_only_in_memory(&self) -> bool {
         self.parts.values().any(|part| matches!(part.stage, Stage::Sealed { .. } | Stage::Durable(_)))
@@ -128,10 +137,48 @@ impl State {
         if snapshot.fill != fill || snapshot.state != SlotState::Sealed {
             return Ok(false);
         }
+        let told = match part.is_told {
+            true => None,
+            false => Some(begun_in(&entry.slot)?),
+        };
         entry.used = Use::Sealed;
+        if let Some(begun) = told {
+            self.is_told(id, rank, begun);
+        }
         self.sealed(id, rank, snapshot.data_bytes);
         self.todo.push(Todo::Sum(key, fill));
         Ok(true)
+    }
+
+    /// Seals whose telling is still on its way.
+    pub fn note_all_sealed(&mut self) {
+        let parts: Vec<(SaveId, Rank)> = self
+            .saves
+            .iter()
+            .flat_map(|(id, save)| save.parts.keys().map(move |rank| (id.clone(), *rank)))
+            .collect();
+        for (id, rank) in parts {
+            if let Err(error) = self.note_sealed(&id, rank) {
+                tracing::error!("looking for a seal: {error}");
+            }
+        }
+    }
+
+    /// Whether the header of a part's slot says Sealed; changes nothing.
+    pub fn is_sealed(&self, id: &SaveId, rank: Rank) -> bool {
+        let part = self.saves.get(id).and_then(|save| save.parts.get(&rank));
+        let slot = part.and_then(|part| part.slot).and_then(|(key, _)| self.arenas.get(key));
+        let snapshot = slot.and_then(|entry| entry.slot.snapshot().ok());
+        snapshot.is_some_and(|snapshot| snapshot.state == SlotState::Sealed)
+    }
+
+    fn is_told(&mut self, id: &SaveId, rank: Rank, begun: v1::SaveBegun) {
+        let here = self.jobs.get(&id.job).and_then(|job| job.here(&self.node, id.generation, &begun.ranks));
+        let Some(save) = self.saves.get_mut(id) else { return };
+        save.here = here;
+        if let Some(part) = save.parts.get_mut(&rank) {
+            (part.begun, part.is_told) = (begun, true);
+        }
     }
 
     fn sealed(&mut self, id: &SaveId, rank: Rank, bytes: u64) {
@@ -216,6 +263,12 @@ impl State {
             session.push(Event::Warning(v1::Warning { message: message.to_owned() }));
         }
     }
+}
+
+/// What a sealed slot's index says about its save.
+pub(super) fn begun_in(slot: &Slot) -> Result<v1::SaveBegun> {
+    v1::SaveBegun::decode(slot.index()?.begun.as_slice())
+        .map_err(|error| Error::corrupt(format!("reading what {slot} holds: {error}")))
 }
 
 pub(super) fn sealed_report(part: &Part, bytes: u64) -> v1::SealedReport {
