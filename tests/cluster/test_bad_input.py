@@ -425,7 +425,7 @@ def test_worker_of_another_user_is_denied(node: Node, python: Path, site: Path) 
 
 def test_worker_with_another_world_is_refused(node: Node, make_trainers: Trainers) -> None:
     [first, _] = make_trainers(node, world=2)
-    first.send("connect", timeout=10.0)
+    first.do("connect")
     [_, _, third] = make_trainers(node, world=3)
     with fails("Conflict", "ConflictError") as caught:
         third.do("connect", timeout=5.0)

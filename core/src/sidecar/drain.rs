@@ -34,7 +34,7 @@ pub(super) async fn deserted(node: &Arc<Node>, first: Duration) {
     node.wait(|state| {
         let gone =
             !state.sessions.values().any(|session| session.is_vouched_for() || session.events.is_some());
-        (gone && nothing_held(state)).then_some(())
+        (gone && state.leaving == 0 && nothing_held(state)).then_some(())
     })
     .await;
 }

@@ -20,18 +20,24 @@ pub(super) async fn leave(node: &Arc<Node>, session: SessionId) {
         state.sessions.get(&session).map(|known| (known.caller(), known.record.incarnation.clone()))
     });
     let Some((caller, incarnation)) = asked else { return };
-    node.change(|state| state.left(session));
+    node.change(|state| {
+        state.left(session);
+        // A private sidecar must not end before: its coordinator would find the rank alive at its next start.
+        state.leaving += usize::from(!incarnation.is_empty());
+    });
     if incarnation.is_empty() {
         return;
     }
     let request = v1::RemoveWorkerRequest { caller: Some(caller), incarnation };
     // The first try is waited for, so that a trainer that closes and joins again finds its number free.
-    if !told(node, &request, NOTED).await {
-        let node_later = node.clone();
-        node.spawn(async move {
-            told(&node_later, &request, LATER).await;
-        });
+    if told(node, &request, NOTED).await {
+        return node.change(|state| state.leaving -= 1);
     }
+    let node_later = node.clone();
+    node.spawn(async move {
+        told(&node_later, &request, LATER).await;
+        node_later.change(|state| state.leaving -= 1);
+    });
 }
 
 /// A registration that came to nothing here.

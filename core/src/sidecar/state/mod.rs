@@ -51,6 +51,8 @@ pub(super) struct State {
     pub barriers: Barriers,
     pub line: Line,
     pub draining: bool,
+    /// Goodbyes that the coordinator has not taken note of yet.
+    pub leaving: usize,
     pub todo: Vec<Todo>,
     deaths: Vec<deaths::Death>,
     next_lease: u64,
@@ -122,6 +124,7 @@ impl State {
             barriers: Barriers::default(),
             line: Line::default(),
             draining: false,
+            leaving: 0,
             todo: Vec::new(),
             deaths: Vec::new(),
             next_lease: 1,
