@@ -20,10 +20,16 @@ def wheel(directory: Path, as_json: bool) -> None:
     pip install --no-index --find-links wheels strata-runtime
     """
     from strata._embedded import wheels
+    from strata.errors import NotFoundError
 
+    carried = wheels()
+    if not carried:
+        raise NotFoundError(
+            "writing the wheels: this executable was built without them", hint="build it with `make build`"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, content in wheels():
+    for name, content in carried:
         path = directory / name
         unfinished = path.with_name(f".{name}.part")
         unfinished.write_bytes(content)
