@@ -6,7 +6,6 @@ The makefile says where things are: STRATA_EXE, STRATA_TEST_PYTHON (numpy, torch
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -19,20 +18,6 @@ from harness.s3 import S3Server
 from harness.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rounds", type=int, default=56, help="crash rounds (tests/test_crash.py)")
-    parser.addoption("--seed", type=int, default=None, help="replays a randomised test; printed by the run that failed")
-
-
-@pytest.fixture
-def seed(request: pytest.FixtureRequest) -> int:
-    """The one seed of a randomised test, printed so that a failure can be replayed with --seed."""
-    given: int | None = request.config.getoption("--seed")
-    chosen = random.SystemRandom().randrange(2**32) if given is None else given
-    print(f"seed: {chosen} (replay with --seed {chosen})")
-    return chosen
 
 
 @pytest.fixture(scope="session")
