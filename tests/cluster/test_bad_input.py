@@ -85,7 +85,7 @@ def test_taken_port_is_named(make_node: Nodes) -> None:
 
 def test_listening_beyond_loopback_wants_tls_or_insecure(make_node: Nodes) -> None:
     """P11."""
-    said = refused(make_node(), "coordinator", "--listen", "0.0.0.0:0", "--http-port", "0", code=2)
+    said = refused(make_node(), "coordinator", "--listen", "0.0.0.0:0", "--http-port", "0", code=8)
     assert "--insecure" in said and "--tls-cert" in said
 
 
@@ -326,8 +326,11 @@ def fresh_process_restores(node: Node, make_trainers: Trainers, **options: objec
     node.arenas.mkdir(mode=0o700)
     node.restart("up")
     [trainer] = make_trainers(node)
-    trainer.do("connect")
-    return trainer.do("restore", **options)
+    try:
+        trainer.do("connect")
+        return trainer.do("restore", **options)
+    finally:
+        trainer.do("close")
 
 
 def flip(path: Path, at: int) -> None:
@@ -343,7 +346,7 @@ def two_steps(node: Node, make_trainers: Trainers) -> None:
     trainer.do("connect")
     commit([trainer], 1)
     commit([trainer], 2)
-    trainer.kill()
+    trainer.do("close")
 
 
 def newest(node: Node, pattern: str) -> Path:

@@ -44,7 +44,7 @@ pub struct AdminServer {
     pub addr: SocketAddr,
 }
 
-/// Starts to serve. Fails with Conflict when the port is taken, naming it, and with Invalid for an address beyond
+/// Starts to serve. Fails with Conflict when the port is taken, naming it, and with Denied for an address beyond
 /// loopback without `insecure`.
 pub async fn serve(
     settings: &AdminSettings,
@@ -54,7 +54,7 @@ pub async fn serve(
 ) -> Result<AdminServer> {
     let wanted = settings.listen;
     if !wanted.ip().is_loopback() && !settings.insecure {
-        return Err(Error::invalid(format!(
+        return Err(Error::denied(format!(
             "serving HTTP: {wanted} is reachable from other machines, and HTTP is open"
         ))
         .hint("listen on 127.0.0.1 and forward the port, or say --insecure"));

@@ -84,6 +84,6 @@ async fn taken_port_is_named_and_open_address_refused() {
     let error = start(addr, false).await.err().unwrap();
     assert!(error.kind == Kind::Conflict && error.message.contains(&addr.port().to_string()), "{error}");
     let open = "0.0.0.0:0".parse().unwrap();
-    assert_eq!(start(open, false).await.err().unwrap().kind, Kind::Invalid);
+    assert_eq!(start(open, false).await.err().unwrap().kind, Kind::Denied);
     assert!(start(open, true).await.is_ok());
 }

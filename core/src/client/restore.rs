@@ -82,7 +82,7 @@ impl Session {
         if !again {
             inner.restore_rounds.store(round + 1, Ordering::Relaxed);
         }
-        let reply = outcome?;
+        let reply = outcome.map_err(with_a_way_out)?;
         let Some(step) = reply.step else { return Ok(None) };
         let opened = inner.arenas.use_file(Path::new(&reply.arena)).and_then(|view| {
             let reader = view.reader(reply.slot)?;
@@ -98,6 +98,16 @@ impl Session {
                 Err(error.while_doing(format!("restoring step {step}")))
             }
         }
+    }
+}
+
+/// What found the damage can't know what its caller may do about it.
+fn with_a_way_out(error: Error) -> Error {
+    match error.kind {
+        Kind::Corrupt if error.hint.is_none() => error.hint(
+            "on_damage=\"previous\" falls back to the step before; \"strata checkpoints verify\" reads them all",
+        ),
+        _ => error,
     }
 }
 
