@@ -286,7 +286,8 @@ pub(super) fn abandon(state: &mut State, session: SessionId, request: &v1::Aband
     let rank = state.sessions[&session].record.rank;
     let ours = state.saves.get(&id).and_then(|save| save.parts.get(&rank));
     if ours.is_some_and(|part| part.session == session && matches!(part.stage, Stage::Filling)) {
-        let error = Error::cancelled(request.reason.clone());
+        // Nobody has cancelled anything on the other ranks: their next step may well succeed.
+        let error = Error::unavailable(request.reason.clone());
         state.fail_part(&id, rank, error, false);
     }
     state.arenas.let_go(session);

@@ -60,7 +60,8 @@ impl State {
                     self.fail_part(
                         &save,
                         rank,
-                        Error::cancelled("its trainer died before it was sealed"),
+                        // For the other ranks: their generation ends with it.
+                        Error::fenced("its trainer died before it was sealed"),
                         false,
                     );
                 }

@@ -225,7 +225,7 @@ impl State {
             .collect();
         for (id, rank) in earlier {
             if !self.note_sealed(&id, rank).unwrap_or(false) {
-                let error = Error::cancelled("its trainer went on without sealing it");
+                let error = Error::unavailable("its trainer went on without sealing it");
                 self.fail_part(&id, rank, error, false);
             }
         }
