@@ -22,7 +22,8 @@ pub struct StoreOptions {
     pub request_timeout: Duration,
     /// All tries of one operation together.
     pub retry_budget: Duration,
-    /// Requests (or local IO threads) in flight for one large object.
+    /// Requests, or blocked disk writers, in flight at once. Eight keep a local disk as busy as it gets while other work
+    /// wants the cores (1.1 GB on two busy cores: 0.60–0.69 s with eight, 0.65–0.96 s with four).
     pub concurrency: usize,
     /// S3: bytes of one part of a large object.
     pub part_bytes: u64,
@@ -41,7 +42,7 @@ impl Default for StoreOptions {
             allow_http: false,
             request_timeout: Duration::from_secs(30),
             retry_budget: Duration::from_secs(60),
-            concurrency: 4,
+            concurrency: 8,
             part_bytes: 16 << 20,
             buffers: BufferBudget::default(),
         }

@@ -8,8 +8,11 @@ use parking_lot::Mutex;
 /// The chunks met so far.
 #[derive(Default)]
 pub struct Originals {
-    by_sum: Mutex<HashMap<(u32, usize), Vec<(usize, Bytes)>>>,
+    by_sum: Mutex<HashMap<(u32, usize), Vec<Original>>>,
 }
+
+/// A chunk's number and bytes.
+type Original = (usize, Bytes);
 
 pub enum Met {
     First,

@@ -19,45 +19,46 @@ pub struct Layout {
 
 /// `found`: of the first manifest's tensors, those wanted; `whole`: that is all of them.
 pub fn lay_out(manifests: &[Manifest], found: &[Found], whole: bool) -> Layout {
+    if whole && found.iter().all(|found| found.manifest == 0) {
+        return keep_places(&manifests[0], found);
+    }
     let mut tensors = manifests[0].tensors.clone();
     for tensor in &mut tensors {
         (tensor.staged, tensor.offset) = (false, 0);
     }
-    let keeps_places = whole && found.iter().all(|found| found.manifest == 0);
     let places = Places::of(manifests, found);
     for found in found {
         let there = &manifests[found.manifest].tensors[found.there];
         let tensor = &mut tensors[found.tensor];
         tensor.staged = true;
-        if found.chunks.is_empty() {
-            continue;
+        if !found.chunks.is_empty() {
+            tensor.offset = places.target(manifests, found.manifest, found.chunks.start, there.offset);
         }
-        tensor.offset = match keeps_places {
-            true => there.offset,
-            false => places.target(manifests, found.manifest, found.chunks.start, there.offset),
-        };
-    }
-    if keeps_places {
-        let reads = manifests[0].chunks.iter().enumerate().map(|(at, _)| read(&manifests[0], at, None));
-        return Layout { tensors, slot_bytes: manifests[0].slot_bytes, reads: reads.collect() };
     }
     let mut reads: Vec<Read> = places
         .targets
         .iter()
-        .map(|(&(manifest, chunk), &target)| read(&manifests[manifest], chunk, Some(target)))
+        .map(|(&(manifest, chunk), &target)| read(&manifests[manifest], chunk, target))
         .collect();
     reads.sort_by_key(|read| read.target);
     Layout { tensors, slot_bytes: places.end, reads }
 }
 
-fn read(manifest: &Manifest, number: usize, target: Option<u64>) -> Read {
+fn keep_places(manifest: &Manifest, found: &[Found]) -> Layout {
+    let mut tensors = manifest.tensors.clone();
+    found.iter().for_each(|found| tensors[found.tensor].staged = true);
+    let reads = (0..manifest.chunks.len()).map(|at| read(manifest, at, manifest.chunks[at].slot_offset));
+    Layout { tensors, slot_bytes: manifest.slot_bytes, reads: reads.collect() }
+}
+
+fn read(manifest: &Manifest, number: usize, target: u64) -> Read {
     let chunk = &manifest.chunks[number];
     Read {
         pack: manifest.packs[chunk.pack as usize].clone(),
         pack_offset: chunk.pack_offset,
         bytes: chunk.bytes,
         crc32c: chunk.crc32c,
-        target: target.unwrap_or(chunk.slot_offset),
+        target,
     }
 }
 

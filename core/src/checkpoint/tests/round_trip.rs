@@ -99,6 +99,20 @@ fn a_glob_reads_what_it_names_and_no_more() {
     assert!(error.hint.unwrap().contains("model.embedding"));
 }
 
+/// So that a restored slot serves as the base of the next INCREMENTAL save without a byte read back.
+#[test]
+fn a_whole_state_is_restored_to_the_places_it_was_saved_from() {
+    let job = local();
+    let saved = slot(0, 1, 1, &mixed(1), true);
+    save(&job.store, job.uuid, 1, 1, one_node(1, 1, &mixed(1)));
+    let restore = open_step(&job.store, 1, 0, 1, "").unwrap();
+    assert_eq!(restore.index().tensors, saved.index.tensors);
+    assert_eq!(restore.slot_bytes(), saved.data.len() as u64);
+    let mut slot = vec![0xa5; saved.data.len()];
+    restore.read_into(&mut slot).unwrap();
+    assert!(slot == saved.data, "gaps are zero again");
+}
+
 #[test]
 fn a_missing_step_is_not_found() {
     let job = local();

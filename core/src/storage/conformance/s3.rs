@@ -76,3 +76,24 @@ fn a_plain_endpoint_wants_to_be_allowed() {
     assert_eq!(error.kind, Kind::Invalid);
     assert!(error.hint.unwrap().contains("allow_http"));
 }
+
+/// It takes the connection and says nothing.
+#[test]
+fn a_server_that_never_answers_is_unavailable_within_the_budget() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = StoreOptions {
+        endpoint: Some(format!("http://{}", listener.local_addr().unwrap())),
+        allow_http: true,
+        access_key_id: Some("a".into()),
+        secret_access_key: Some("b".into()),
+        request_timeout: std::time::Duration::from_millis(100),
+        retry_budget: std::time::Duration::from_millis(200),
+        ..StoreOptions::default()
+    };
+    let store = open(&"s3://bucket/p".parse().unwrap(), &options, "job").unwrap();
+    for error in [store.read("OWNER").unwrap_err(), store.create("x", "y".into()).unwrap_err()] {
+        assert_eq!(error.kind, Kind::Unavailable, "{error}");
+        assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("store.timeout")), "{error}");
+    }
+    drop(listener);
+}

@@ -66,9 +66,7 @@ impl S3Store {
     fn put(&self, path: &str, content: Bytes, mode: PutMode) -> Result<object_store::Result<()>> {
         let location = self.path(path)?;
         let options = PutOptions { mode, ..PutOptions::default() };
-        Ok(wait(async {
-            self.objects.put_opts(&location, PutPayload::from(content), options).await.map(drop)
-        })?)
+        wait(async { self.objects.put_opts(&location, PutPayload::from(content), options).await.map(drop) })
     }
 
     fn failed(&self, doing: &str, path: &str, error: &object_store::Error) -> Error {
