@@ -137,12 +137,20 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
 
 fn check_coordinator(node: &Node, hello: &Hello) -> Result<()> {
     let (theirs, ours) = (hello.coordinator.trim_end_matches('/'), node.uplink.url());
-    let bare = |url: &str| url.split_once("://").map_or(url, |(_, rest)| rest).to_owned();
-    if theirs.is_empty() || bare(theirs) == bare(ours) {
+    if theirs.is_empty() || is_same_address(theirs, ours) {
         return Ok(());
     }
     Err(Error::conflict(format!("this node's sidecar belongs to the coordinator at {ours}, not to {theirs}"))
         .hint("unset STRATA_COORDINATOR for the trainer, or start a sidecar for that coordinator on another STRATA_SOCKET"))
+}
+
+/// Users write `localhost` where `strata up` announces 127.0.0.1.
+fn is_same_address(one: &str, other: &str) -> bool {
+    let bare = |url: &str| {
+        let address = url.split_once("://").map_or(url, |(_, rest)| rest);
+        address.strip_prefix("localhost:").map_or(address.to_owned(), |port| format!("127.0.0.1:{port}"))
+    };
+    bare(one) == bare(other)
 }
 
 /// Before anything is claimed in the wrong place. Over nodes the coordinator sees to it.
@@ -289,4 +297,17 @@ pub(super) fn watch(node: &Arc<Node>, session: SessionId, pidfd: Arc<std::os::fd
             Err(error) => tracing::error!("{error}"),
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_same_address;
+
+    #[test]
+    fn localhost_is_the_loopback_address_and_another_port_is_another_coordinator() {
+        assert!(is_same_address("http://localhost:50051", "http://127.0.0.1:50051"));
+        assert!(is_same_address("127.0.0.1:50051", "https://localhost:50051"));
+        assert!(!is_same_address("http://localhost:50051", "http://127.0.0.1:50052"));
+        assert!(!is_same_address("http://localhost.example:50051", "http://127.0.0.1:50051"));
+    }
 }

@@ -23,11 +23,9 @@ def find_world(rank: int | None, world_size: int | None, env: Mapping[str, str])
         InvalidError: a rank outside of its world, or a variable that is no number; names where it came from.
     """
     source, found = "no launcher", (0, 1)
-    for rank_name, size_name, marker in _LAUNCHERS:
-        if env.get(rank_name) and env.get(size_name) and (marker is None or env.get(marker)):
-            source = f"{rank_name} and {size_name}"
-            found = _number(rank_name, env), _number(size_name, env)
-            break
+    launched = launched_by(env)
+    if launched is not None:
+        source, found = launched[0], launched[1:]
     if rank is not None or world_size is not None:
         source = "the arguments" if None not in (rank, world_size) else f"an argument and {source}"
     chosen = (found[0] if rank is None else rank, found[1] if world_size is None else world_size)
@@ -37,6 +35,18 @@ def find_world(rank: int | None, world_size: int | None, env: Mapping[str, str])
             hint="ranks count from 0; give rank= and world_size= together",
         )
     return chosen
+
+
+def launched_by(env: Mapping[str, str]) -> tuple[str, int, int] | None:
+    """The variables of the launcher that started this process, with the rank and the world size they hold.
+
+    Raises:
+        InvalidError: one of them is no number.
+    """
+    for rank_name, size_name, marker in _LAUNCHERS:
+        if env.get(rank_name) and env.get(size_name) and (marker is None or env.get(marker)):
+            return f"{rank_name} and {size_name}", _number(rank_name, env), _number(size_name, env)
+    return None
 
 
 def _number(name: str, env: Mapping[str, str]) -> int:
