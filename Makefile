@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON ?= python3
 TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 
-.PHONY: help build demo check fix test stubs
+.PHONY: help build demo check fix test bench bench-peers stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,13 @@ fix: ## what check can mend by itself
 
 test: ## everything; says first what it needs (PYTEST='-k crash' passes words on to pytest)
 	@$(PYTHON) scripts/test.py
+
+bench: ## coordinator, checkpoint and data figures (criterion), next to what the machine allows
+	cargo bench
+
+bench-peers: build ## Strata and what a user would pick instead save and restore the same 1 GB (BENCH='--turns 5')
+	@$(PYTHON) scripts/debian.py benches/peers/debian.txt
+	@$(PYTHON) benches/peers/run.py --python $$($(PYTHON) scripts/environment.py scripts/torch.txt) $(BENCH)
 
 stubs: ## the Python stubs of the gRPC services, after a change in proto/
 	@$(PYTHON) scripts/stubs.py
