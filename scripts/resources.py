@@ -22,6 +22,8 @@ SCRIPTS = Path(__file__).resolve().parent
 ROOT = SCRIPTS.parent
 OURS = ("strata", "dtruntime")
 PURE = ("--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none")
+# Of pygments' 250 languages (7 MB) a traceback needs one, and messages a few.
+LEXERS = {"__init__", "_mapping", "configs", "data", "python", "shell", "special"}
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,9 @@ def content_key(digest: str, dependencies: Path) -> str:
 
 def stage(dependencies: Path, packages: Path) -> Path:
     shutil.copytree(dependencies, packages, ignore=shutil.ignore_patterns("bin", "__pycache__"))
+    for file in (packages / "pygments/lexers").glob("*.py"):
+        if file.stem not in LEXERS:
+            file.unlink()
     for path in sources():
         (packages / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / "pylib/python" / path, packages / path)
