@@ -30,7 +30,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     arguments.add_argument("--dev", action="store_true", help="unoptimised, into dist/strata-dev")
     arguments.add_argument("--without-wheel", action="store_true", help="leave out what `strata wheel` hands out")
+    arguments.add_argument("--lint", action="store_true", help="only clippy over embed/")
     options = arguments.parse_args()
+    if options.lint:
+        lint(resources())
+        return
     announce(options.dev)
     check_system()
     started = time.monotonic()
@@ -76,7 +80,8 @@ def target_folder() -> Path:
     return Path(os.environ.get("STRATA_EMBED_TARGET") or cache_folder() / "target-embed")
 
 
-def compile_executable(packed: Resources, wheels: Path | None, *, dev: bool) -> Path:
+def settings(packed: Resources) -> dict[str, str]:
+    """What embed/build.rs and pyo3 read."""
     variables = {
         **os.environ,
         "CARGO_TARGET_DIR": str(target_folder()),
@@ -84,6 +89,17 @@ def compile_executable(packed: Resources, wheels: Path | None, *, dev: bool) -> 
         "STRATA_RESOURCES": str(packed.packed),
     }
     variables.pop("STRATA_WHEELS", None)
+    return variables
+
+
+def lint(packed: Resources) -> None:
+    """Clippy over embed/, which the workspace's run leaves out: it needs what the build packs."""
+    command = ["cargo", "clippy", "--package", "strata-embed", "--no-deps", "--locked", "--", "-D", "warnings"]
+    subprocess.run(command, cwd=ROOT, env=settings(packed), check=True)
+
+
+def compile_executable(packed: Resources, wheels: Path | None, *, dev: bool) -> Path:
+    variables = settings(packed)
     if wheels is not None:
         variables["STRATA_WHEELS"] = str(wheels)
     if not dev:
