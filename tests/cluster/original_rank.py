@@ -17,7 +17,7 @@ from harness.states import digest, make_state
 from strata.errors import FencedError
 
 WHAT, URL, FOLDER, BACKEND, CHECKPOINTS = sys.argv[1:]
-RANK, WORLD = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def say(*words: object) -> None:
@@ -110,5 +110,73 @@ async def lost() -> None:
     say("restored")
 
 
+async def alone() -> None:
+    """Neither orchestrator nor launcher nor anything started: one rank of one."""
+    checkpoints = manager()
+    state = {"weights": np.arange(1000, dtype=np.float32), "nested": {"step": 3}}
+    await (await checkpoints.save_async(state, step=3)).wait_committed()
+    assert digest(checkpoints.load()) == digest(state)
+    try:
+        checkpoints.load(step=4)
+    except FileNotFoundError as error:
+        say("no such step:", error)
+    say("alone")
+
+
+def datasets() -> None:
+    """Without an event loop, without a membership."""
+    registry = DatasetRegistry(URL)
+    path = Path(FOLDER) / "tokens.bin"
+    np.arange(100, dtype=np.uint16).tofile(path)
+    options: Any = {"path": path, "format": "tokens", "shard_size": 4, "dtype": "uint16", "sample_len": 10}
+    try:
+        registry.register("tokens", total_samples=11, **options)
+    except ValueError as error:
+        say("wrong count:", error)
+    registry.register("tokens", total_samples=10, **options)
+    try:
+        registry.get_shard("tokens", worker_rank=0, epoch=0)
+    except ValueError as error:
+        say("unknown world:", error)
+    os.environ |= {"RANK": "1", "WORLD_SIZE": "2"}
+    both = [registry.get_shard("tokens", worker_rank=rank, epoch=0) for rank in (0, 1)]
+    read: list[int] = []
+    for shard in both[0] + both[1]:
+        [(file, first, last)] = shard.files
+        assert os.fspath(shard) == file == str(path) and len(shard) == last - first
+        read += np.fromfile(shard, dtype=np.uint16).reshape(-1, 10)[first:last, 0].tolist()
+    say("read", sorted(read))
+
+
+async def barrier_alone() -> None:
+    own = orchestrator()
+    await own.register_worker(ip="127.0.0.1", port=6000 + RANK)
+    say("waits")
+    await own.wait_barrier("never")
+
+
+async def load_alone() -> None:
+    await orchestrator().register_worker(ip="127.0.0.1", port=6000 + RANK)
+    say("waits")
+    manager().load()
+
+
+async def failing() -> None:
+    """A rank that ends by an exception has not left in good order."""
+    own = orchestrator()
+    await own.register_worker(ip="127.0.0.1", port=6000 + RANK)
+    manager().load()
+    if RANK == 1:
+        raise RuntimeError("loss is NaN")
+    try:
+        await own.wait_barrier("end")
+    except FencedError as error:
+        say("fenced", str(error).replace("\n", " "))
+
+
 if __name__ == "__main__":
-    asyncio.run({"check": check, "barrier": barrier, "orders": orders, "lost": lost}[WHAT]())
+    chosen = globals()[WHAT]
+    if asyncio.iscoroutinefunction(chosen):
+        asyncio.run(chosen())
+    else:
+        chosen()

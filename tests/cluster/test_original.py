@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,7 +29,9 @@ def start_ranks(python: Path, site: Path, tmp_path: Path) -> Iterator[Ranks]:
         paths = os.pathsep.join(map(str, (site, HERE, EXAMPLES)))
         ranks = []
         for rank in only if only is not None else range(world):
-            env = node.env | {"PYTHONPATH": paths, "RANK": str(rank), "WORLD_SIZE": str(world)}
+            env = node.env | {"PYTHONPATH": paths}
+            if world > 1:
+                env |= {"RANK": str(rank), "WORLD_SIZE": str(world)}
             log = tmp_path / f"rank-{rank}-{len(started)}.log"
             ranks.append(Process([python, *command], env, log))
             started.append(ranks[-1])
@@ -129,6 +132,50 @@ def test_without_a_sidecar_a_private_one_serves_the_node_and_the_log_says_so(
     assert any("starting a private one for job default" in text for text in texts)
     listed = node.cli("checkpoints", "ls", "--json", "--store", tmp_path / "checkpoints").stdout
     assert [step["step"] for step in json.loads(listed)["steps"]] == [7]
+
+
+def test_one_process_alone_needs_nothing_started(
+    make_node: Callable[..., Node], start_ranks: Ranks, tmp_path: Path
+) -> None:
+    what = [HERE / "original_rank.py", "alone", "none", tmp_path, "local", str(tmp_path / "checkpoints")]
+    [text] = finish(start_ranks(make_node(), *what, world=1))
+    assert "no such step:" in text and "rank 0: alone" in text
+    assert "starting a private one for job default, with a coordinator of its own" in text
+
+
+def test_files_are_scanned_and_shards_name_them_with_their_rows(
+    make_node: Callable[..., Node], start_ranks: Ranks, tmp_path: Path
+) -> None:
+    node = make_node().coordinator()
+    what = [HERE / "original_rank.py", "datasets", coordinator(node), tmp_path, "local", "unused"]
+    [text] = finish(start_ranks(node, *what, world=1))
+    assert "wrong count:" in text and "11 samples declared, its files hold 10" in text
+    assert "unknown world:" in text and "nobody has joined" in text
+    assert f"read {[10 * sample for sample in range(10)]}" in text
+
+
+@pytest.mark.parametrize("call", ["barrier_alone", "load_alone"])
+def test_ctrl_c_ends_a_call_that_waits_for_a_missing_rank(
+    call: str, make_node: Callable[..., Node], start_ranks: Ranks, tmp_path: Path
+) -> None:
+    node = make_node().up()
+    what = [HERE / "original_rank.py", call, coordinator(node), tmp_path, "local", str(tmp_path / "checkpoints")]
+    ranks = start_ranks(node, *what, world=2, only=[0])
+    all_say(ranks, "waits")
+    ranks[0].popen.send_signal(signal.SIGINT)
+    assert ranks[0].popen.wait(PATIENCE) == -signal.SIGINT
+    assert "KeyboardInterrupt" in ranks[0].text()
+
+
+def test_rank_that_ends_by_an_exception_is_lost_to_the_others(
+    make_node: Callable[..., Node], start_ranks: Ranks, tmp_path: Path
+) -> None:
+    node = make_node().up()
+    what = ["failing", coordinator(node), tmp_path, "local", str(tmp_path / "checkpoints")]
+    ranks = start_ranks(node, HERE / "original_rank.py", *what, world=2)
+    assert ranks[1].popen.wait(PATIENCE) == 1
+    [text] = finish(ranks[:1])
+    assert "fenced" in text and "rank 1" in text
 
 
 def test_killed_rank_is_named_to_the_others_who_go_on_with_its_successor(

@@ -9,7 +9,6 @@ learn that this rank is lost.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
 import logging
 import os
@@ -31,7 +30,10 @@ T = TypeVar("T")
 _log = logging.getLogger("dtruntime")
 
 TIMEOUT = 30.0  # seconds for a coordinator or sidecar to answer
-_GOODBYE = 5.0  # seconds, at the end of the process, to tell the coordinator
+_GOODBYE = 5.0  # seconds to tell a coordinator that may be gone
+# Seconds that the end of the process waits for commits. What was saved is the sidecar's to finish, but nobody else
+# hears of a failure.
+_FAREWELL = 30.0
 _POLL = 0.05  # seconds between looks at a sidecar that has not reached its coordinator yet
 _HANDOVER = "dtruntime: on to the sidecars"
 
@@ -123,7 +125,7 @@ class Membership:
         if through_sidecar is not None:
             through_sidecar.close(timeout)
         if direct is not None:
-            direct.leave(_GOODBYE if timeout is None else timeout)
+            direct.leave(_GOODBYE)
 
     # -- moving
 
@@ -286,6 +288,8 @@ def _leave() -> None:
     """At the process's end. After an exception nothing is said: the others shall know that this rank is lost."""
     if getattr(sys, "last_value", None) is not None or os.getpid() != _pid:
         return
-    with contextlib.ExitStack() as each:
-        for membership in _memberships.values():
-            each.callback(membership.close)
+    for membership in _memberships.values():
+        try:
+            membership.close(_FAREWELL)
+        except StrataError as error:
+            _log.error("leaving job %s as rank %d: %s", membership.job, membership.rank, error)

@@ -10,6 +10,7 @@ from strata import _core, aio
 from strata.errors import InvalidError
 
 from . import _membership
+from ._calls import blocking
 
 __all__ = ["CheckpointManager"]
 
@@ -72,7 +73,7 @@ class CheckpointManager:
             CorruptCheckpointError: stored bytes are damaged, naming the object.
             FencedError, UnavailableError, StrataTimeoutError: as `save_async`.
         """
-        restored = self._job().restore(step)
+        restored = blocking(lambda: self._job().restore(step))
         return None if restored is None else restored.state
 
     def _job(self) -> strata.Job:

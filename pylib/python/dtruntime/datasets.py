@@ -8,6 +8,7 @@ from typing import NamedTuple
 from strata import _core
 
 from . import _membership
+from ._calls import blocking
 
 __all__ = ["DatasetRegistry", "Shard", "ShardFile"]
 
@@ -97,16 +98,18 @@ class DatasetRegistry:
             ConflictError: another dataset has this id.
             UnavailableError: no coordinator answers for 30 s.
         """
-        self._paths[dataset_id] = self._datasets.register(
-            dataset_id,
-            path=os.fspath(path),
-            format=format,
-            total_samples=total_samples,
-            shard_size=shard_size,
-            shuffle=shuffle,
-            seed=seed,
-            dtype=dtype or "",
-            sample_len=sample_len or 0,
+        self._paths[dataset_id] = blocking(
+            lambda: self._datasets.register(
+                dataset_id,
+                path=os.fspath(path),
+                format=format,
+                total_samples=total_samples,
+                shard_size=shard_size,
+                shuffle=shuffle,
+                seed=seed,
+                dtype=dtype or "",
+                sample_len=sample_len or 0,
+            )
         )
 
     def get_shard(self, dataset_id: str, worker_rank: int, epoch: int) -> list[Shard]:
@@ -121,15 +124,17 @@ class DatasetRegistry:
             FencedError: this process's membership as `worker_rank` has ended (P6).
             InvalidError: `worker_rank` is outside of the world, or nobody has joined and the world is not known.
         """
-        shards = self._datasets.shards(
-            dataset_id,
-            rank=worker_rank,
-            epoch=epoch,
-            world_size=_membership.world_of_this_process(),
-            generation=_membership.generation_of(worker_rank),
+        shards = blocking(
+            lambda: self._datasets.shards(
+                dataset_id,
+                rank=worker_rank,
+                epoch=epoch,
+                world_size=_membership.world_of_this_process(),
+                generation=_membership.generation_of(worker_rank),
+            )
         )
         if dataset_id not in self._paths:
-            self._paths[dataset_id] = self._datasets.path(dataset_id)
+            self._paths[dataset_id] = blocking(lambda: self._datasets.path(dataset_id))
         path = self._paths[dataset_id]
         return [
             Shard(id, start, stop, tuple(ShardFile(os.fspath(file), first, last) for file, first, last in files), path)
