@@ -10,6 +10,8 @@ use super::node::Node;
 use super::state::{Save, State};
 use crate::proto::v1::{self, node_report::Report};
 
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 pub(super) async fn drain(node: &Arc<Node>, limit: Duration) -> Vec<String> {
     node.change(|state| {
         state.draining = true;
@@ -31,12 +33,13 @@ pub(super) async fn deserted(node: &Arc<Node>, first: Duration) {
     if timeout(first, came).await.is_err() {
         tracing::info!("no trainer came within {first:?}");
     }
-    node.wait(|state| {
+    let empty = |state: &mut State| {
         let gone =
             !state.sessions.values().any(|session| session.is_vouched_for() || session.events.is_some());
-        (gone && state.leaving == 0 && nothing_held(state)).then_some(())
-    })
-    .await;
+        (gone && state.leaving == 0 && state.recent_deaths().is_empty() && nothing_held(state)).then_some(())
+    };
+    // A death that the coordinator never answers is forgotten by time alone, which wakes nobody.
+    while timeout(LOOK_AGAIN, node.wait(empty)).await.is_err() {}
 }
 
 fn nothing_held(state: &mut State) -> bool {

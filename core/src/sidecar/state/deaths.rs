@@ -131,7 +131,17 @@ impl State {
         }
     }
 
-    pub(super) fn recent_deaths(&mut self) -> Vec<v1::RankDied> {
+    /// The coordinator has ended their generation: nothing is left to tell it.
+    pub(super) fn deaths_are_known(&mut self, ended: &v1::GenerationEnded) {
+        self.deaths.retain(|death| {
+            let caller = death.report.caller.as_ref();
+            caller.is_none_or(|who| who.job != ended.job || who.generation > ended.generation)
+        });
+    }
+
+    /// What the coordinator may not have heard: a private sidecar that ended with one of these would leave a log in
+    /// which the rank lives.
+    pub(in super::super) fn recent_deaths(&mut self) -> Vec<v1::RankDied> {
         let now = self.now();
         self.deaths.retain(|death| now.saturating_sub(death.at) < TOLD_FOR);
         self.deaths.iter().map(|death| death.report.clone()).collect()

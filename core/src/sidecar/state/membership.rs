@@ -71,6 +71,7 @@ impl State {
             session.fence(ended.generation, ended.lost.clone(), ended.reason.clone());
         }
         self.barriers.forget_before(&job, Generation(ended.generation + 1));
+        self.deaths_are_known(&ended);
         self.todo.push(Todo::AwaitSeals(job, Generation(ended.generation)));
         self.forget_idle_sessions();
     }
