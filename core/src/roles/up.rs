@@ -168,3 +168,108 @@ impl AdminSource for Source {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{ConnectOptions, Session, Uninterrupted};
+    use crate::config::{Environment, Flag};
+    use crate::ids::{Rank, WorldSize};
+    use crate::roles::wait_ready;
+
+    struct Places {
+        home: tempfile::TempDir,
+        memory: tempfile::TempDir,
+    }
+
+    impl Places {
+        fn new() -> Places {
+            Places { home: tempfile::tempdir().unwrap(), memory: tempfile::tempdir_in("/dev/shm").unwrap() }
+        }
+
+        fn options(&self) -> (RoleOptions, Loaded) {
+            let (home, memory) = (self.home.path().display(), self.memory.path().display());
+            let (home, arenas, run) = (format!("{home}"), format!("{memory}/arenas"), format!("{home}/run"));
+            let env = Environment::of([
+                ("STRATA_HOME", home.as_str()),
+                ("XDG_CONFIG_HOME", home.as_str()),
+                ("XDG_RUNTIME_DIR", run.as_str()),
+                ("STRATA_ARENA_DIR", arenas.as_str()),
+            ]);
+            let flags = vec![
+                Flag::new("--port", "coordinator.listen", ":0"),
+                Flag::new("--http-port", "coordinator.http", ":0"),
+            ];
+            let loaded = Loaded::load(&env, None, &flags).unwrap();
+            (RoleOptions { env, config: None, flags, hooks_runner: vec![] }, loaded)
+        }
+    }
+
+    fn connect(socket: PathBuf, job: &str) -> Session {
+        let options = ConnectOptions {
+            job: job.parse().unwrap(),
+            rank: Rank(0),
+            world_size: WorldSize(1),
+            store: None,
+            sockets: vec![socket],
+            coordinator: None,
+            token: None,
+            timeout: Duration::from_secs(30),
+            version: None,
+        };
+        Session::connect(options, &Uninterrupted).unwrap()
+    }
+
+    #[test]
+    fn up_announces_its_addresses_is_waited_for_and_takes_them_back_at_the_end() {
+        let places = Places::new();
+        let (options, loaded) = places.options();
+        let runtime = runtime().unwrap();
+        let both = runtime.block_on(Both::start(&loaded, &options, None)).unwrap();
+        let found = Endpoint::read(places.home.path()).unwrap().unwrap();
+        assert_eq!((found.role.as_str(), found.pid), ("up", std::process::id()));
+        let socket = wait_ready(&options, Duration::from_secs(30)).unwrap();
+        assert_eq!(found.socket.as_deref(), Some(socket.as_path()));
+        let session = connect(socket, "j");
+        assert_eq!(session.store().unwrap(), places.home.path().join("store").display().to_string());
+        session.close(None, &Uninterrupted).unwrap();
+        assert_eq!(runtime.block_on(both.end(Duration::from_secs(5))).unwrap(), 0);
+        assert_eq!(Endpoint::read(places.home.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn private_one_shares_the_cluster_of_its_home_and_ends_with_its_last_trainer() {
+        let places = Places::new();
+        let (options, loaded) = places.options();
+        let (runtime, job) = (runtime().unwrap(), "mine".parse::<JobName>().unwrap());
+        let public = runtime.block_on(Both::start(&loaded, &options, None)).unwrap();
+        let own = runtime.block_on(Both::start(&loaded, &options, Some(&job))).unwrap();
+        assert_eq!(own.coordinator.cluster(), public.coordinator.cluster());
+        assert_ne!(own.sidecar.socket(), public.sidecar.socket());
+        let session = connect(own.sidecar.socket().to_owned(), "mine");
+        let (sidecar, stays) = (own.sidecar.clone(), Duration::from_secs(30));
+        let deserted = runtime.spawn(async move { sidecar.deserted(stays).await });
+        session.close(None, &Uninterrupted).unwrap();
+        runtime.block_on(deserted).unwrap();
+        for both in [own, public] {
+            assert_eq!(runtime.block_on(both.end(Duration::from_secs(5))).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn taken_port_is_named_and_everything_else_given_back() {
+        let places = Places::new();
+        let (mut options, _) = places.options();
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = holder.local_addr().unwrap().port();
+        options.flags[1] = Flag::new("--http-port", "coordinator.http", format!(":{port}"));
+        let taken = Loaded::load(&options.env, None, &options.flags).unwrap();
+        let runtime = runtime().unwrap();
+        let error = runtime.block_on(Both::start(&taken, &options, None)).err().unwrap();
+        assert_eq!(error.kind, crate::error::Kind::Conflict);
+        assert!(error.message.contains(&port.to_string()), "{error}");
+        let (options, loaded) = places.options();
+        let both = runtime.block_on(Both::start(&loaded, &options, None)).unwrap();
+        runtime.block_on(both.end(Duration::ZERO)).unwrap();
+    }
+}
