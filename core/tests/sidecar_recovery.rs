@@ -314,3 +314,18 @@ fn store_that_the_nodes_do_not_share_is_conflict() {
     options.sockets = vec![there.socket.clone()];
     assert_eq!(Trainer::connect(options).err().unwrap().kind, Kind::Conflict);
 }
+
+#[test]
+fn session_that_was_taken_up_again_closes_in_good_order() {
+    let mut cluster = Cluster::start();
+    let trainer = Trainer::world(&cluster, "j", 1).pop().unwrap();
+    cluster.stop_sidecar();
+    cluster.start_sidecar();
+    committed(&trainer.save(1, &State::of(0, 1, false)).unwrap()).unwrap();
+    let restored = trainer.restore(RestoreOptions::default()).unwrap().unwrap();
+    drop(restored);
+    trainer.close();
+    eventually("the closed job's arena and session are gone", || {
+        cluster.arena_files().is_empty() && files(&cluster.arenas(), "session").is_empty()
+    });
+}

@@ -8,6 +8,7 @@ mod directories;
 mod drain;
 mod join;
 mod joined;
+mod learn;
 mod leave;
 mod line;
 mod node;

@@ -14,7 +14,7 @@ use super::settings::SidecarSettings;
 use super::state::{State, Todo};
 use super::stores::Stores;
 use super::uplink::Uplink;
-use super::{persist, publish, seals, sharing, sweep};
+use super::{learn, persist, publish, seals, sharing, sweep};
 use crate::error::{Error, Result};
 use crate::telemetry::Metrics;
 
@@ -117,7 +117,8 @@ impl Node {
         });
     }
 
-    /// Runs `work` to its end also when the caller gives up meanwhile. Unavailable when the sidecar stops.
+    /// Runs `work` to its end also when the caller gives up meanwhile. When the sidecar stops first there is no answer:
+    /// the caller's connection breaks, and it asks the next sidecar.
     pub async fn finish<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl Future<Output = Result<T>> + Send + 'static,
@@ -126,12 +127,15 @@ impl Node {
         let task = self.tasks.spawn(async move {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => Err(Error::unavailable("calling the sidecar: it is stopping")),
-                outcome = work => outcome,
+                () = stop.cancelled() => None,
+                outcome = work => Some(outcome),
             }
         });
-        task.await
-            .unwrap_or_else(|error| Err(Error::internal(format!("a task of the sidecar ended: {error}"))))
+        match task.await {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => std::future::pending().await,
+            Err(error) => Err(Error::internal(format!("a task of the sidecar ended: {error}"))),
+        }
     }
 
     fn start(self: &Arc<Self>, work: Todo) {
@@ -142,6 +146,7 @@ impl Node {
             Todo::Publish(order) => self.spawn(publish::commit(node, order)),
             Todo::Remove(order) => self.spawn(publish::remove(node, order)),
             Todo::AwaitSeals(job, generation) => self.spawn(seals::await_seals(node, job, generation)),
+            Todo::LearnSteps(job) => self.spawn(learn::steps(node, job)),
             Todo::CheckShared(job) => self.spawn(sharing::check(node, job)),
             Todo::Sweep => self.spawn(async move { sweep::once(&node) }),
         }

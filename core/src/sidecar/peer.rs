@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 /// After a failed accept (too many open files): long enough not to spin, short against a client's patience.
@@ -74,25 +75,28 @@ fn peer_pidfd(stream: &UnixStream) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A connection that knows its peer.
+/// A connection that knows its peer, and is broken when the sidecar has stopped: session streams and waiting calls
+/// would hold it open, and its trainer would not ask the next sidecar.
 pub(super) struct PeerStream {
     stream: UnixStream,
     peer: Peer,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// Every connection made to `listener`, for ever: a failed accept is tried again.
 pub(super) fn connections(
     listener: UnixListener,
     proof: DeathProof,
+    cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<PeerStream>> {
-    futures::stream::unfold(listener, move |listener| async move {
+    futures::stream::unfold((listener, cut), move |(listener, cut)| async move {
         loop {
             let accepted = listener.accept().await.and_then(|(stream, _)| {
                 let peer = Peer::of(&stream, proof)?;
-                Ok(PeerStream { stream, peer })
+                Ok(PeerStream { stream, peer, cut: Box::pin(cut.clone().cancelled_owned()) })
             });
             match accepted {
-                Ok(stream) => return Some((Ok(stream), listener)),
+                Ok(stream) => return Some((Ok(stream), (listener, cut))),
                 Err(error) => {
                     tracing::warn!("accepting a trainer's connection: {error}");
                     tokio::time::sleep(ACCEPT_AGAIN).await;
@@ -116,6 +120,9 @@ impl AsyncRead for PeerStream {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, out)
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::ProcessId;
 use crate::error::{Doing, Error, Result};
-use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, Step, WorldSize};
+use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, WorldSize};
 
 const SESSION: &str = "session";
 const JOB: &str = "job";
@@ -53,8 +53,6 @@ pub(super) struct JobRecord {
     pub generation: Generation,
     /// By node, its ranks: decides which node stores which replicated tensor.
     pub nodes: BTreeMap<String, Vec<Rank>>,
-    /// The newest committed whole step.
-    pub latest: Option<Step>,
 }
 
 pub(super) fn save_session(folder: &Path, record: &SessionRecord) -> Result<()> {
@@ -165,7 +163,6 @@ mod tests {
             store: "/data".into(),
             generation: Generation(2),
             nodes: BTreeMap::from([("n".into(), vec![Rank(3)])]),
-            latest: Some(Step(9)),
         };
         save_session(folder.path(), &session).unwrap();
         save_job(folder.path(), &job).unwrap();

@@ -17,6 +17,9 @@ use crate::proto::v1::{self, node_report::Report};
 /// A skipped save may be tried again with the next step.
 const SOON: Duration = Duration::from_secs(1);
 
+/// Between two questions about a step whose commit nobody has told.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
 /// Grants a slot, waiting up to `save_wait`; then the step is skipped on all ranks. See sidecar.proto for the errors.
 pub(super) async fn begin(
     node: &Arc<Node>,
@@ -311,28 +314,33 @@ pub(super) async fn wait_committed(
         Outcome::Committed(info) => Some(Ok((**info).clone())),
         Outcome::Abandoned { error, .. } => Some(Err(error.clone())),
     });
-    // It may have been decided before this sidecar was started.
-    let asked = async {
-        let request = v1::GetStepRequest { job: id.job.to_string(), step: step.0 };
-        let answer = node.uplink.call("looking the step up", deadline, || {
-            let (mut checkpoint, request) = (node.uplink.checkpoint(), request.clone());
-            async move { checkpoint.get_step(request).await }
-        });
-        match answer.await {
-            // The same number in another attempt is not this save.
-            Ok(info) if info.generation == id.generation.0 => info,
-            _ => std::future::pending().await,
-        }
-    };
+    let outcome_elsewhere = ask(node, &id);
     let outcome = timeout_at(deadline, async {
         tokio::select! {
             biased;
             heard = heard => heard,
-            info = asked => Ok(info),
+            info = outcome_elsewhere => Ok(info),
         }
     });
     match outcome.await {
         Ok(outcome) => outcome,
         Err(_) => Err(node.read(|state| persist::still_pending(state, &id, waited))),
+    }
+}
+
+/// A step that was committed before this sidecar was started, or while its line was down: the coordinator knows. Returns
+/// only with that.
+async fn ask(node: &Arc<Node>, id: &SaveId) -> v1::StepInfo {
+    loop {
+        let request = v1::GetStepRequest { job: id.job.to_string(), step: id.step.0 };
+        let answer = node.uplink.call("looking the step up", Instant::now() + ASK_AGAIN, || {
+            let (mut checkpoint, request) = (node.uplink.checkpoint(), request.clone());
+            async move { checkpoint.get_step(request).await }
+        });
+        match answer.await {
+            // The same number in another attempt is not this save.
+            Ok(info) if info.generation == id.generation.0 => return info,
+            _ => tokio::time::sleep(ASK_AGAIN).await,
+        }
     }
 }

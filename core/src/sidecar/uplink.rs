@@ -19,6 +19,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
+/// How long a coordinator's own "unavailable" is not yet its last word.
+const REFUSED: Duration = Duration::from_secs(5);
 /// Registrations and listings carry thousands of steps.
 const MESSAGE_LIMIT: usize = 64 << 20;
 
@@ -89,11 +91,18 @@ impl Uplink {
             .with_jitter()
             .build();
         let mut last = None;
+        let mut refused_until = None;
         loop {
             match timeout_at(deadline, make()).await {
                 Ok(Ok(reply)) => return Ok(reply.into_inner()),
-                Ok(Err(status)) if !is_transport(&status) => return Err(status.into()),
-                Ok(Err(status)) => last = Some(status),
+                Ok(Err(status)) if is_transport(&status) => last = Some(status),
+                // It is stopping, or waits for a sidecar that is being restarted.
+                Ok(Err(status)) if status.code() == Code::Unavailable => {
+                    if Instant::now() >= *refused_until.get_or_insert(Instant::now() + REFUSED) {
+                        return Err(status.into());
+                    }
+                }
+                Ok(Err(status)) => return Err(status.into()),
                 Err(_) => return Err(self.unreachable(doing, last.as_ref())),
             }
             let wait = waits.next().unwrap_or(LAST_RETRY);

@@ -41,6 +41,8 @@ fn welcomed(node: &Arc<Node>, welcome: &v1::NodeWelcome) -> Result<()> {
         }
         state.line.cluster = Some(cluster);
         state.line.attached = true;
+        let jobs: Vec<JobName> = state.jobs.keys().cloned().collect();
+        state.todo.extend(jobs.into_iter().map(Todo::LearnSteps));
     });
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -33,7 +34,8 @@ pub(in super::super) async fn serve(node: Arc<Node>, listener: UnixListener) -> 
     };
     let bad = |error| Error::internal(format!("serving reflection: {error}"));
     let services = Services { node: node.clone() };
-    let stop = node.stop.clone();
+    let (stop, cut) = (node.stop.clone(), CancellationToken::new());
+    let _cut = cut.clone().drop_guard();
     let dataset = v1::dataset_server::DatasetServer::new(services.clone());
     let sidecar = v1::sidecar_server::SidecarServer::new(services.clone());
     let serving = Server::builder()
@@ -45,7 +47,7 @@ pub(in super::super) async fn serve(node: Arc<Node>, listener: UnixListener) -> 
         .add_service(dataset.max_decoding_message_size(MESSAGE_LIMIT))
         .add_service(v1::admin_server::AdminServer::new(services))
         .serve_with_incoming_shutdown(
-            connections(listener, node.settings.death_proof),
+            connections(listener, node.settings.death_proof, cut.clone()),
             stop.clone().cancelled_owned(),
         );
     let patience = async {

@@ -121,7 +121,6 @@ impl Job {
             store: self.store.clone()?,
             generation: self.latest,
             nodes: self.nodes.clone(),
-            latest: self.committed.keys().next_back().copied(),
         })
     }
 }

@@ -68,6 +68,8 @@ pub(super) enum Todo {
     Remove(v1::RemoveStep),
     /// A generation has ended: ranks that were copying may still seal, and can't tell.
     AwaitSeals(JobName, Generation),
+    /// What is committed, after a restart of this sidecar.
+    LearnSteps(JobName),
     /// A generation over several nodes has opened: do they see one store?
     CheckShared(JobName),
     Sweep,

@@ -17,7 +17,6 @@ impl State {
             Decided::Committed => {
                 let info = told.info.unwrap_or_default();
                 self.job(&id.job).note_committed(&info);
-                self.note_job(&id.job);
                 self.settle(&id, Outcome::Committed(Box::new(info)));
             }
             Decided::Abandoned => {
