@@ -57,7 +57,7 @@ fn options(
         store,
         sockets: locate::socket_candidates(env, socket.as_deref()),
         coordinator,
-        token: env.text("STRATA_JOB_TOKEN"),
+        token: env.text("STRATA_TOKEN"),
         timeout,
         version: env.text("STRATA_TEST_CLIENT_VERSION"),
     })

@@ -75,7 +75,7 @@ impl CoordinatorLine {
 
 /// As `strata.connect` finds it.
 fn token() -> Option<String> {
-    Environment::process().text("STRATA_JOB_TOKEN")
+    Environment::process().text("STRATA_TOKEN")
 }
 
 /// One rank's membership; its lease is kept by a thread of the core.

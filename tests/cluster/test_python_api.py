@@ -178,6 +178,62 @@ def test_job_may_be_joined_again_after_an_error(node: Node, script: Start) -> No
     )
 
 
+def test_world_may_be_joined_again_after_errors_of_its_ranks(node: Node, script: Start) -> None:
+    code = """
+        try:
+            with strata.connect() as job:
+                job.save(1, {"rank": job.rank}).wait_committed()
+                job.barrier("saved")
+                raise RuntimeError("the user's own")
+        except RuntimeError:
+            pass
+        with strata.connect() as job:
+            assert job.restore().state == {"rank": job.rank}
+            job.barrier("restored")
+        """
+    finish(*[script(code, node.env, rank, 2) for rank in range(2)])
+
+
+def test_script_that_ends_without_close_leaves_in_good_order(node: Node, script: Start) -> None:
+    """Its last save is committed, and the other rank is not told that it was lost."""
+    short = script("job = strata.connect()\njob.save(1, {'a': np.zeros(10**6)})", node.env, 0, 2)
+    long = script(
+        """
+        job = strata.connect()
+        handle = job.save(1, {"a": np.zeros(10**6)})
+        sys.stdin.read()
+        handle.wait_committed()
+        assert job.latest_step() == 1 and not job.reached_preemption(2)
+        job.close()
+        """,
+        node.env,
+        1,
+        2,
+    )
+    finish(short)
+    long.close_stdin()
+    finish(long)
+
+
+def test_script_that_ends_with_an_error_is_a_lost_rank(node: Node, script: Start) -> None:
+    failed = script("job = strata.connect()\njob.barrier('up')\nraise RuntimeError('of the user')", node.env, 0, 2)
+    other = script(
+        """
+        job = strata.connect()
+        job.barrier("up")
+        try:
+            job.barrier("never")
+        except strata.FencedError as error:
+            print("fenced:", error)
+        """,
+        node.env,
+        1,
+        2,
+    )
+    assert "rank 0" in finish(other)[0]
+    assert failed.popen.wait(PATIENCE) == 1
+
+
 # -- what comes back
 
 
@@ -238,6 +294,39 @@ with strata.connect() as job:
 print("seen", len(seen))
 assert sorted(seen) == sorted(list(range(101)) * 2), "a sample was lost or doubled"
 """
+
+
+def test_background_failure_warns_on_the_next_call_and_is_raised_at_the_end(node: Node, script: Start) -> None:
+    """P5: the store's place is taken by a file; training goes on."""
+    said = finish(
+        script(
+            """
+            import shutil, warnings
+            warnings.simplefilter("always")
+            job = strata.connect()
+            job.save(1, {"a": 1}).wait_committed()
+            place = f"{job.store}/{job.name}/data"
+            shutil.rmtree(place)
+            open(place, "w").close()
+            handle = job.save(2, {"a": 2})
+            with warnings.catch_warnings(record=True) as caught:
+                for _ in range(600):
+                    assert job.latest_step() == 1
+                    if caught:
+                        break
+                    time.sleep(0.1)
+            [warning] = caught
+            assert issubclass(warning.category, strata.StrataWarning) and "step 2" in str(warning.message), caught
+            assert warning.filename == "<string>", warning.filename
+            try:
+                job.close()
+            except strata.StrataError as error:
+                print("raised:", error)
+            """,
+            node.env,
+        )
+    )
+    assert "raised:" in said[0] and "step 2" in said[0]
 
 
 def test_dataset_goes_on_where_the_restored_step_stood(node: Node, script: Start, tmp_path: Path) -> None:

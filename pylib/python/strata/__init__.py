@@ -13,7 +13,14 @@ Names are imported when they are first used: `import strata` costs next to nothi
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+if "t" in getattr(sys, "abiflags", ""):
+    raise ImportError(
+        "strata does not run on free-threaded Python: its compiled module uses the stable ABI, which that lacks; "
+        "hint: use the ordinary build of this Python version"
+    )
 
 from strata._core import version as _version
 

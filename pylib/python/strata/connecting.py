@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import time
-import weakref
 from pathlib import Path
 
 from . import _core
 from ._private import private_socket
 from ._world import find_world
 from .errors import InvalidError, UnavailableError
-from .job import Job
+from .job import Job, abandoned
 
 __all__ = ["connect"]
 
 _log = logging.getLogger("strata")
 
 _POLL = 0.1  # seconds between looks for a sidecar that is not there yet
-_joined: weakref.WeakSet[Job] = weakref.WeakSet()
 
 
 def connect(
@@ -80,7 +78,6 @@ def connect(
     joined = Job(session)
     if signals:
         joined._watch_sigterm()
-    _joined.add(joined)
     return joined
 
 
@@ -103,7 +100,7 @@ def _find(name: str, socket: str | os.PathLike[str] | None, alone: bool, deadlin
 
 
 def _leave_abandoned(name: str, rank: int) -> None:
-    """A `with job:` that an exception ended stays a member until its process ends; here the process goes on."""
-    for earlier in list(_joined):
+    """A rank whose `with job:` an error ended stays a member until its process ends; here the process goes on."""
+    for earlier in list(abandoned):
         if earlier.name == name and earlier.rank == rank:
-            earlier._leave_if_abandoned()
+            earlier._leave(None)

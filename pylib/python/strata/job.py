@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -11,7 +13,7 @@ from typing import Any, Literal
 
 from . import _background, _core, _signals
 from ._state import decode, encode, restore_into
-from ._state.rules import glob, replicated_glob, select
+from ._state.rules import replicated_glob, select
 from .data import Dataset, Positions, Tail, check_batch_size
 from .errors import InvalidError, StrataError
 from .handle import SaveHandle
@@ -22,6 +24,18 @@ from .restored import Restored
 __all__ = ["Job"]
 
 _MODES = ("auto", "copy")
+
+open_jobs: set[Job] = set()
+"""Joined and not left: until then a rank is a member, whatever becomes of the object."""
+abandoned: set[Job] = set()
+"""Those of them whose `with job:` an error has ended."""
+
+
+@atexit.register
+def _leave_at_exit() -> None:
+    if getattr(sys, "last_exc", None) is None and getattr(sys, "last_value", None) is None:
+        for job in list(open_jobs):
+            job._close_at_exit()
 
 
 class Job:
@@ -37,8 +51,9 @@ class Job:
         self._positions = Positions()
         self._unsettled: dict[int, SaveHandle] = {}
         self._closed = False
-        self._abandoned = False
         self._watch: _signals.Watch | None = None
+        self._pid = os.getpid()
+        open_jobs.add(self)
 
     def _watch_sigterm(self) -> None:
         self._watch = _signals.watch(self._session.notify_preemption)
@@ -125,7 +140,7 @@ class Job:
             kind,
             plan.tree,
             tensors,
-            ranks=[] if ranks is None else sorted(set(ranks)),
+            ranks=self._ranks(step, ranks),
             data=self._positions.all(),
             metrics=_json("metrics", metrics),
             meta=_json("meta", meta),
@@ -150,6 +165,18 @@ class Job:
                     first.add_note(f"and: {error}")
         if first is not None:
             raise first
+
+    def _ranks(self, step: int, ranks: Sequence[int] | None) -> list[int]:
+        """Empty for all."""
+        if ranks is None:
+            return []
+        chosen = sorted({int(rank) for rank in ranks})
+        if not chosen or chosen[0] < 0 or chosen[-1] >= self.world_size:
+            raise InvalidError(
+                f"saving step {step}: ranks={list(ranks)!r} in a world of {self.world_size}",
+                hint="name at least one rank from 0 up, or leave it out for all",
+            )
+        return chosen
 
     def _track(self, handle: SaveHandle) -> SaveHandle:
         for step, older in list(self._unsettled.items()):
@@ -194,8 +221,6 @@ class Job:
             StrataTimeoutError: ranks are missing, with their numbers.
         """
         self._tell()
-        if only is not None:
-            glob(only)
         number = None if step is None else _step(step)
         found = self._session.restore(number, only=only, source=source, on_damage=on_damage, timeout=timeout)
         if found is None:
@@ -340,6 +365,8 @@ class Job:
 
     def _leave(self, timeout: float | None) -> None:
         self._closed = True
+        open_jobs.discard(self)
+        abandoned.discard(self)
         if self._watch is not None:
             _signals.forget(self._watch)
         self._session.close(timeout)
@@ -361,7 +388,7 @@ class Job:
         else:
             # With several ranks the membership ends with this process: the others learn at once whom they have lost,
             # where a clean leave would let them wait for us.
-            self._abandoned = True
+            abandoned.add(self)
 
     def _leave_quietly(self, error: BaseException) -> None:
         try:
@@ -369,10 +396,10 @@ class Job:
         except StrataError as trouble:
             error.add_note(f"leaving the job {self.name!r} failed too: {trouble}")
 
-    def _leave_if_abandoned(self) -> None:
-        """This process goes on after an error ended its `with job:`, and joins again."""
-        if self._abandoned and not self._closed:
-            self._leave(None)
+    def _close_at_exit(self) -> None:
+        """A script that ends well without `close` must not look like a rank that was lost."""
+        if self not in abandoned and not self._closed and self._pid == os.getpid():
+            self.close()
 
     def __repr__(self) -> str:
         return f"<Job {self.name!r}, rank {self.rank} of {self.world_size}>"

@@ -19,7 +19,14 @@ class Process:
         self.env = dict(env)
         self.log = log
         with log.open("ab") as out:
-            self.popen = subprocess.Popen(self.command, env=self.env, stdout=out, stderr=out, start_new_session=True)
+            self.popen = subprocess.Popen(
+                self.command,
+                env=self.env,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
 
     @property
     def pid(self) -> int:
@@ -27,6 +34,11 @@ class Process:
 
     def alive(self) -> bool:
         return self.popen.poll() is None
+
+    def close_stdin(self) -> None:
+        """The process reads an end of file, as it does once this object is killed or stopped."""
+        assert self.popen.stdin is not None
+        self.popen.stdin.close()
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
