@@ -2,9 +2,35 @@
 
 mod coordinator;
 
+use std::time::Duration;
+
 use coordinator::{Cluster, Sidecar, caller, register};
+use strata_core::coordinator::Timings;
 use strata_core::error::{Error, Kind};
 use strata_core::proto::v1::{self, node_command::Command as Push, node_report::Report, step_outcome};
+
+#[tokio::test]
+async fn number_of_a_silent_rank_is_refused_until_its_lease_runs_out_and_the_refusal_says_so() {
+    let timings = Timings {
+        lease: Duration::from_secs(4),
+        suspect_after: Duration::from_millis(200),
+        ..Timings::default()
+    };
+    let cluster = Cluster::with(timings).await;
+    let mut client = cluster.coordinator().await;
+    client.register_worker(register("j", 0, 1)).await.unwrap();
+    let again = v1::RegisterWorkerRequest { idempotency_key: "another".into(), ..register("j", 0, 1) };
+    let error = Error::from(client.register_worker(again.clone()).await.unwrap_err());
+    let after = error.retry_after.expect("the holder has not been heard of since it registered");
+    assert_eq!(error.kind, Kind::Conflict);
+    assert!(after <= Duration::from_secs(4), "{after:?}");
+    loop {
+        match client.register_worker(again.clone()).await.map_err(Error::from) {
+            Ok(reply) => return assert_eq!(reply.into_inner().joining, 2),
+            Err(error) => assert!(error.retry_after.is_some(), "{error}"),
+        }
+    }
+}
 
 #[tokio::test]
 async fn workers_join_beat_meet_and_leave() {

@@ -198,7 +198,8 @@ def test_unreachable_store_is_unavailable_naming_it(make_node: Nodes, make_train
 
 
 class Proxy:
-    """Forwards TCP to the S3 server, badly: holds every byte back (`stall`), or strips If-None-Match."""
+    """Forwards TCP to the S3 server, badly: holds every byte back (`stall`), or says that a refused create-only write
+    was done."""
 
     def __init__(self, port: int, *, stall: threading.Event | None = None, ignore_create_only: bool = False) -> None:
         self.target, self.stall, self.ignore_create_only = port, stall, ignore_create_only
@@ -221,8 +222,8 @@ class Proxy:
             while data := source.recv(65536):
                 if self.stall is not None and self.stall.is_set():
                     wait_until(lambda: self.stall is not None and not self.stall.is_set(), "the stall to end", 300.0)
-                if up and self.ignore_create_only:
-                    data = data.replace(b"if-none-match", b"x-none-match-").replace(b"If-None-Match", b"X-None-Match-")
+                if not up and self.ignore_create_only:
+                    data = data.replace(b"HTTP/1.1 412 Precondition Failed\r\n", b'HTTP/1.1 200 OK\r\nETag: "0"\r\n')
                 sink.sendall(data)
         except OSError:
             pass  # either side hung up: so does the other

@@ -50,6 +50,7 @@ pub(super) async fn open(
         pid: std::process::id(),
         host: host(),
         resume,
+        timeout_ms: options.timeout.as_millis() as u64,
     };
     let (requests, outgoing) = mpsc::channel(4);
     let first = SessionRequest { request: Some(Request::Hello(hello)) };

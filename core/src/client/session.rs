@@ -5,7 +5,7 @@ use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -21,9 +21,13 @@ use super::options::ConnectOptions;
 use super::runtime;
 use super::socket;
 use super::state::{Link, State};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::ids::{Generation, JobName, Rank, Step, WorldSize};
 use crate::proto::v1::{self, RankPhase};
+
+/// Between tries to join.
+const SOON: Duration = Duration::from_millis(50);
+const LATER: Duration = Duration::from_millis(500);
 
 /// A rank's membership in a job, from `connect` to `close`. Cheap to clone. All calls block the calling thread, take a
 /// time-out (None: the job's budget) and ask the interrupt every 50 ms. Once the generation has ended every call is
@@ -62,7 +66,7 @@ impl Session {
             let path = socket::find(&options.sockets).await?;
             let channel = socket::channel(&path);
             let shown = path.display().to_string();
-            let (stream, welcome) = link::open(&channel, &options, &shown, 0).await?;
+            let (stream, welcome) = join(&channel, &options, &shown).await?;
             let arena = welcome.arena.clone();
             let generation = AtomicU64::new(welcome.generation);
             let state = watch::Sender::new(State::new(welcome));
@@ -290,6 +294,28 @@ impl Drop for Session {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.dropped.cancel();
+    }
+}
+
+/// Says Hello until it is answered for good: the number of a rank that was lost without a proof of its death comes free
+/// when its lease runs out.
+async fn join(
+    channel: &Channel,
+    options: &ConnectOptions,
+    socket: &str,
+) -> Result<(link::Stream, v1::Welcome)> {
+    let deadline = Instant::now() + options.timeout;
+    loop {
+        let error = match link::open(channel, options, socket, 0).await {
+            Err(error) if error.kind == Kind::Conflict => error,
+            answer => return answer,
+        };
+        match error.retry_after {
+            Some(after) if Instant::now() + after < deadline => {
+                tokio::time::sleep(after.clamp(SOON, LATER)).await;
+            }
+            _ => return Err(error),
+        }
     }
 }
 

@@ -19,6 +19,8 @@ use crate::version;
 
 /// A coordinator that is being restarted is back within this; a trainer waits 30 s in all.
 const COORDINATOR: Duration = Duration::from_secs(5);
+/// Of a trainer that does not say how long it waits.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const REGISTER: Duration = Duration::from_secs(8);
 
 /// The session, and whether it was taken up again.
@@ -88,7 +90,12 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
     let directory = node.directories.of(peer.uid)?;
     node.change(|state| state.folders.insert(peer.uid, directory.path().to_owned()));
     let cluster = cluster(node).await?;
-    let attached = node.stores.attach(&url, &job, cluster).await.inspect_err(|error| {
+    // Before the trainer gives up: an unreachable store must be its answer.
+    let patience = match hello.timeout_ms {
+        0 => LONGEST_WAIT,
+        timeout => Duration::from_millis(timeout),
+    };
+    let attached = node.stores.attach(&url, &job, cluster, patience * 2 / 3).await.inspect_err(|error| {
         node.metrics.store_failed("attach", error.kind);
         node.metrics.store_reachable.set(0);
     })?;

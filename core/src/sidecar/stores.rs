@@ -15,7 +15,7 @@ use crate::ids::{ClusterId, JobName, JobUuid};
 use crate::proto::v1;
 use crate::storage::{BufferBudget, StoreOptions, StoreUrl};
 
-/// A trainer's `connect` waits 30 s unless told otherwise: an unreachable store must be its answer before that.
+/// For all tries of a claim.
 const ATTACH: Duration = Duration::from_secs(20);
 
 type Place = (JobName, String);
@@ -84,8 +84,15 @@ impl Stores {
         Ok(store)
     }
 
-    /// Claims the prefix for the cluster and lists what it holds. Unavailable when the store does not answer in time.
-    pub async fn attach(&self, url: &StoreUrl, job: &JobName, cluster: ClusterId) -> Result<Arc<Attached>> {
+    /// Claims the prefix for the cluster and lists what it holds. Unavailable when the store does not answer within
+    /// `patience`; the claim goes on for others then.
+    pub async fn attach(
+        &self,
+        url: &StoreUrl,
+        job: &JobName,
+        cluster: ClusterId,
+        patience: Duration,
+    ) -> Result<Arc<Attached>> {
         let store = self.open(url, job)?;
         let place = (job.clone(), url.to_string());
         let claim = {
@@ -97,7 +104,10 @@ impl Stores {
                 None => known.claim.insert(claim(store, cluster, self.takeover)).clone(),
             }
         };
-        let attached = claim.await?;
+        let attached = match tokio::time::timeout(patience, claim).await {
+            Ok(attached) => attached?,
+            Err(_) => return Err(silent(url, patience)),
+        };
         if let Some(known) = self.known.lock().get_mut(&place) {
             known.claimed = Some(attached.job_uuid);
         }
@@ -135,15 +145,16 @@ impl Stores {
     }
 }
 
+fn silent(store: &StoreUrl, patience: Duration) -> Error {
+    Error::unavailable(format!("attaching to the store {store}: no answer for {patience:?}"))
+        .hint("is it reachable from this node? training can't start without its store")
+}
+
 fn claim(store: JobStore, cluster: ClusterId, takeover: Takeover) -> Claim {
     let work = async move {
         match tokio::time::timeout(ATTACH, store.attach(cluster, takeover)).await {
             Ok(attached) => attached.map(Arc::new),
-            Err(_) => Err(Error::unavailable(format!(
-                "attaching to the store {}: no answer for {ATTACH:?}",
-                store.url()
-            ))
-            .hint("is it reachable from this node? training can't start without its store")),
+            Err(_) => Err(silent(store.url(), ATTACH)),
         }
     };
     // A task of its own: a caller that gives up must not stop it for the others.

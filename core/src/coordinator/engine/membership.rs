@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::super::state::{Command, Registration};
 use super::{Engine, Reply, convert};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, WorldSize};
 use crate::proto::v1::{self, worker_command::Command as Told};
 
@@ -52,7 +52,9 @@ impl Engine {
             if let Some(node) = node.as_ref().and_then(|name| self.nodes.by_name.get_mut(name)) {
                 node.jobs.insert(job.clone());
             }
-            self.submit(Command::Register(Box::new(registration)))?;
+            if let Err(error) = self.submit(Command::Register(Box::new(registration))) {
+                return Err(self.until_the_holder_is_lost(error, &job, rank));
+            }
             if let Some(node) = node.as_ref().and_then(|name| self.nodes.by_name.get_mut(name)) {
                 node.sessions.insert((job.clone(), rank));
             }
@@ -62,6 +64,20 @@ impl Engine {
         }
         let incarnation = self.state.job(&job)?.by_key(rank, &key).map(|member| member.incarnation.clone());
         self.registered(&job, rank, &incarnation.unwrap_or_default())
+    }
+
+    /// A refused number may come free soon: its holder is silent, perhaps lost together with the proof of its death (a
+    /// machine that was restarted). Says when its lease runs out.
+    fn until_the_holder_is_lost(&self, error: Error, job: &JobName, rank: Rank) -> Error {
+        let open = self.state.job(job).ok().and_then(|known| known.open.as_ref());
+        let holder = open.and_then(|open| open.members.get(&rank)).filter(|member| !member.left);
+        let Some(lease) = holder.and_then(|holder| self.lease_of(&holder.incarnation)) else { return error };
+        let now = self.now();
+        let silent = lease.suspect || now.saturating_sub(lease.heard) >= self.settings.timings.suspect_after;
+        match silent && error.kind == Kind::Conflict {
+            true => error.retry_after(lease.until.saturating_sub(now)),
+            false => error,
+        }
     }
 
     fn registered(&self, job: &JobName, rank: Rank, incarnation: &str) -> Result<v1::RegisterWorkerReply> {
