@@ -65,6 +65,13 @@ def check_system() -> None:
         raise SystemExit("building strata: this system is older than Debian 12\nhint: build in a Debian 12 container")
     if shutil.which("cargo") is None:
         raise SystemExit("building strata: cargo is missing\nhint: install Rust 1.95 with rustup")
+    if "STRATA_PYTHON_DISTRIBUTION" in os.environ:
+        return
+    if shutil.which("apt-get") is None:
+        raise SystemExit(
+            "building strata: the Python inside is made from Debian's packages, and there is no apt here\n"
+            "hint: build in a Debian 12 container, or set STRATA_PYTHON_DISTRIBUTION (see scripts/distribution)"
+        )
     if not debian.install(debian.wanted(PACKAGES)):
         sys.exit(debian.NOT_INSTALLED)
 
@@ -123,3 +130,5 @@ if __name__ == "__main__":
     except subprocess.CalledProcessError as error:
         # What it said stands above.
         sys.exit(f"building strata: {error.cmd[0]} failed with exit code {error.returncode}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -3,6 +3,7 @@
 //! Here: which program runs (a command, or the interpreter), and how the interpreter starts. May call `strata-py` alone; holds no
 //! logic of the product, and reads nothing from the disk.
 
+mod certificates;
 mod embedded;
 mod finder;
 mod frozen;
@@ -18,6 +19,9 @@ fn main() {
     report::install_panic_hook();
     let outcome = std::panic::catch_unwind(|| {
         let (program, arguments) = choose(std::env::args_os().collect());
+        if let Program::Interpreter = program {
+            certificates::locate();
+        }
         interpreter::run(program, arguments)
     });
     std::process::exit(outcome.unwrap_or(report::INTERNAL));

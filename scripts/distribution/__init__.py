@@ -2,7 +2,8 @@
 
 `sources` fetches packages and source through an apt state of its own, `modules` compiles what the library lacks,
 `archive` lays it out as PyOxidizer expects, and this file keeps the result in the cache. No system list or package is
-changed. Elsewhere than on Debian 12 STRATA_PYTHON_DISTRIBUTION names a python-build-standalone archive (format 7).
+changed. Elsewhere than on Debian 12 STRATA_PYTHON_DISTRIBUTION names a python-build-standalone archive of format 7
+(untried).
 """
 
 from __future__ import annotations
