@@ -183,6 +183,7 @@ def link_interpreter(found: Sources, compiled: Compiled, python: Path, core: lis
     asked: list[str | Path] = [
         program,
         "-I",
+        "-B",  # bytecode files would hold the time
         "-c",
         "import ssl, sqlite3, ctypes, decimal, asyncio, lzma, bz2, uuid; print('ok')",
     ]
