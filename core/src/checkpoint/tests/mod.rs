@@ -1,5 +1,5 @@
-//! The engine over real stores: a directory, and S3 over object_store's memory; over a real S3 server too where the
-//! environment names one (see `storage::conformance`).
+//! The engine over real stores: a directory, S3 over object_store's memory, and a real S3 server where STRATA_VERSITYGW
+//! names one.
 
 mod attach;
 mod damage;

@@ -1,11 +1,11 @@
-//! What every store promises, checked on each kind: a directory, S3 over object_store's own memory, and a real S3
-//! server where STRATA_TEST_S3_ENDPOINT names one (scripts/ starts it; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are
-//! its credentials, STRATA_TEST_S3_BUCKET a bucket of it).
+//! What every store promises, checked on each kind: a directory on disk and in memory, S3 over object_store's own memory,
+//! and a real S3 server where STRATA_VERSITYGW names one.
 
 mod local;
 mod s3;
+mod server;
 
-pub use s3::test_server;
+pub use server::TestServer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
