@@ -11,7 +11,6 @@ use crate::checkpoint::JobStore;
 use crate::error::{Error, Kind, Result};
 use crate::format::{StepKind, paths};
 use crate::ids::{JobUuid, Step};
-use crate::proto::v1;
 use crate::storage::{
     Created, Listed, Piece, Reader, Store, StoreOptions, StoreUrl, Writer, open as open_store,
 };
@@ -219,13 +218,7 @@ fn a_removal_that_fails_anywhere_harms_nothing_and_succeeds_again() {
         uuid
     };
     at_every_call(prepare, |store, root, _, fails| {
-        let order = v1::RemoveStep {
-            job: JOB.into(),
-            step: 1,
-            generation: 1,
-            committed: true,
-            remaining: vec![2, 3],
-        };
+        let order = removal(1, 1, true, &[2, 3]);
         let first = run(store.remove(&order));
         assert!(fails || first.is_ok());
         let plain = open(root);

@@ -255,6 +255,12 @@ pub fn check(store: &JobStore, step: u64, rank: u32, world: u32, from: u32, spec
     }
 }
 
+/// The coordinator's order, as far as the engine reads it.
+pub fn removal(step: u64, generation: u64, committed: bool, remaining: &[u64]) -> v1::RemoveStep {
+    let remaining = remaining.to_vec();
+    v1::RemoveStep { step, generation, committed, remaining, ..v1::RemoveStep::default() }
+}
+
 /// Restores all ranks of a step and verifies it; the first error.
 pub fn restore_all(store: &JobStore, step: u64, world: u32) -> Result<()> {
     for rank in 0..world {

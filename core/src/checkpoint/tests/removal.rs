@@ -6,14 +6,9 @@ use super::fixture::*;
 use crate::error::{Error, Kind, Result};
 use crate::format::paths;
 use crate::ids::{Generation, JobUuid, Step};
-use crate::proto::v1;
-
-fn order(step: u64, generation: u64, committed: bool, remaining: &[u64]) -> v1::RemoveStep {
-    v1::RemoveStep { job: JOB.into(), step, generation, committed, remaining: remaining.to_vec() }
-}
 
 fn remove(job: &LocalJob, step: u64, remaining: &[u64]) -> Result<u64> {
-    run(job.store.remove(&order(step, 1, true, remaining)))
+    run(job.store.remove(&removal(step, 1, true, remaining)))
 }
 
 fn used(job: &LocalJob) -> u64 {
@@ -72,11 +67,11 @@ fn an_abandoned_attempt_goes_and_its_rival_stays() {
             publish(&job.store, &record(attempt, 1, Default::default(), &durable)).unwrap();
         }
     }
-    let error = run(job.store.remove(&order(5, 2, false, &[5]))).unwrap_err();
+    let error = run(job.store.remove(&removal(5, 2, false, &[5]))).unwrap_err();
     assert_eq!(error.kind, Kind::Conflict, "a committed attempt is not abandoned: {error}");
-    assert!(run(job.store.remove(&order(5, 1, false, &[5]))).unwrap() > 7 << 20);
+    assert!(run(job.store.remove(&removal(5, 1, false, &[5]))).unwrap() > 7 << 20);
     check(&job.store, 5, 0, 1, 0, &state(2));
-    let error = run(job.store.remove(&order(5, 1, true, &[]))).unwrap_err();
+    let error = run(job.store.remove(&removal(5, 1, true, &[]))).unwrap_err();
     assert_eq!(error.kind, Kind::Conflict, "the number is another attempt's: {error}");
     check(&job.store, 5, 0, 1, 0, &state(2));
 }
@@ -88,7 +83,7 @@ fn leftovers_of_a_killed_writer_go_with_the_attempt() {
     let stray = job.folder.path().join(JOB).join(paths::attempt_folder(attempt.step, attempt.generation));
     fs::create_dir_all(&stray).unwrap();
     fs::write(stray.join(".writing-node-0.pack-00ff"), vec![1; 5000]).unwrap();
-    assert_eq!(run(job.store.remove(&order(5, 1, false, &[]))).unwrap(), 5000);
+    assert_eq!(run(job.store.remove(&removal(5, 1, false, &[]))).unwrap(), 5000);
     assert!(!stray.exists());
 }
 

@@ -8,7 +8,6 @@ use super::fixture::*;
 use crate::checkpoint::{JobStore, RankSlot, Takeover};
 use crate::error::Kind;
 use crate::ids::{ClusterId, JobUuid, Step};
-use crate::proto::v1;
 use crate::storage::conformance::TestServer;
 use crate::storage::{BufferBudget, StoreOptions, StoreUrl, open as open_store, over_object_store};
 
@@ -50,13 +49,7 @@ fn every_rank_gets_its_state_back_from_a_real_s3_server() {
     let store = JobStore::open(&server.url, &server.options, &job()).unwrap();
     round_trip(&store);
     let steps = run(store.steps()).unwrap();
-    let order = v1::RemoveStep {
-        job: JOB.into(),
-        step: 7,
-        generation: steps[0].commit.as_ref().unwrap().record.generation.0,
-        committed: true,
-        remaining: Vec::new(),
-    };
+    let order = removal(7, steps[0].commit.as_ref().unwrap().record.generation.0, true, &[]);
     assert!(run(store.remove(&order)).unwrap() > 30 << 20);
     let attached = run(store.attach(ClusterId::new(), Takeover::No)).unwrap();
     assert!(attached.steps.is_empty() && attached.highest_generation.0 == 0, "nothing is left");
