@@ -229,3 +229,35 @@ async fn data_positions_that_differ_abandon_the_step() {
     assert_eq!((outcome.state(), outcome.kind.as_str()), (step_outcome::State::Abandoned, "Invalid"));
     assert!(outcome.reason.contains("rank 1"), "{}", outcome.reason);
 }
+
+#[tokio::test]
+async fn step_that_a_rank_has_not_saved_when_it_leaves_is_abandoned_at_once() {
+    let cluster = Cluster::start().await;
+    let mut sidecar = Sidecar::attach(&cluster, "node-a").await;
+    sidecar.announce().await;
+    let uuid = uuid::Uuid::new_v4().to_string();
+    sidecar.join(&cluster, "j", 0, 2, &uuid).await;
+    sidecar.join(&cluster, "j", 1, 2, &uuid).await;
+    let generation = sidecar.opened().await.generation;
+    sidecar.sealed("j", generation, 1, 10).await;
+    for step in [10, 20] {
+        sidecar.durable("j", generation, 0, step).await;
+    }
+    sidecar.send(Report::Left(v1::RankLeft { caller: caller("j", generation, 1) })).await;
+    let outcome = sidecar.outcome().await;
+    assert_eq!((outcome.state(), outcome.step), (step_outcome::State::Abandoned, 20));
+    assert!(outcome.reason.contains("rank 1 has left"), "{}", outcome.reason);
+    // So is one that is begun afterwards; what the rank had sealed before is still committed.
+    sidecar.durable("j", generation, 0, 30).await;
+    let outcome = sidecar.outcome().await;
+    assert_eq!((outcome.state(), outcome.step), (step_outcome::State::Abandoned, 30));
+    sidecar.durable("j", generation, 1, 10).await;
+    let order = sidecar.write_commit().await;
+    assert_eq!(order.step, 10);
+    sidecar.committed(&order).await;
+    let of_ten = |push| match push {
+        Push::Step(outcome) if outcome.step == 10 => Some(outcome),
+        _ => None,
+    };
+    assert_eq!(sidecar.wait(of_ten).await.state(), step_outcome::State::Committed);
+}

@@ -1,6 +1,5 @@
 //! What an operator's commands ask, over real sockets.
 
-#[allow(dead_code, reason = "shared with the tests of the services, which use the rest")]
 mod coordinator;
 
 use std::path::PathBuf;

@@ -161,6 +161,16 @@ async def load_alone() -> None:
     manager().load()
 
 
+async def unequal() -> None:
+    """Shares of an epoch differ, so a rank may save once more than the others."""
+    own, checkpoints = orchestrator(), manager()
+    await own.register_worker(ip="127.0.0.1", port=6000 + RANK)
+    for step in range(1, 4 if RANK == 0 else 3):
+        await checkpoints.save_async(make_state(0, step, RANK), step=step)
+    await own.wait_barrier("end")
+    say("ends")
+
+
 async def failing() -> None:
     """A rank that ends by an exception has not left in good order."""
     own = orchestrator()

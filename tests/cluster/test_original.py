@@ -167,6 +167,17 @@ def test_ctrl_c_ends_a_call_that_waits_for_a_missing_rank(
     assert "KeyboardInterrupt" in ranks[0].text()
 
 
+def test_step_that_not_all_ranks_saved_is_given_up_when_they_leave(
+    make_node: Callable[..., Node], start_ranks: Ranks, tmp_path: Path
+) -> None:
+    node = make_node().up()
+    what = [HERE / "original_rank.py", "unequal", coordinator(node), tmp_path, "local", str(tmp_path / "checkpoints")]
+    texts = finish(start_ranks(node, *what, world=3))
+    assert "saving step 3: " in texts[0] and "has left the job without saving it" in texts[0]
+    job = next(job for job in node.status()["jobs"] if job["job"] == "default")
+    assert (job["latest_step"], job["committed_steps"], job["pending"]) == (2, 2, [])
+
+
 def test_rank_that_ends_by_an_exception_is_lost_to_the_others(
     make_node: Callable[..., Node], start_ranks: Ranks, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ impl Engine {
             self.push_job(job, Push::GenerationOpened(convert::generation(job, known, open)));
         }
         self.generation_opened(job);
+        self.forget_left(job);
         self.answer_stale_reports(job);
         self.restores_changed(job);
     }

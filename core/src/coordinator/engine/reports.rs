@@ -21,6 +21,7 @@ impl Engine {
             Some(Report::Failed(failed)) => self.save_failed(node, failed),
             Some(Report::Commit(outcome)) => self.commit_reported(node, outcome),
             Some(Report::Died(died)) => self.rank_died(node, died),
+            Some(Report::Left(left)) => self.rank_left(left),
             Some(Report::Suspect(suspect)) => self.rank_suspect(node, suspect),
             Some(Report::Arrival(arrival)) => self.arrived(node, arrival),
             Some(Report::Preempt(notice)) => self.preempt_notice(notice),

@@ -15,6 +15,8 @@ use crate::proto::v1::{self, node_command::Command as Push, step_outcome::State 
 pub struct Saves {
     pub(super) by_id: HashMap<AttemptId, Progress>,
     pub(super) writes: HashMap<AttemptId, super::commits::Write>,
+    /// Ranks that have left a generation, and everything they had saved has been reported.
+    left: HashMap<(JobName, Generation), BTreeSet<Rank>>,
 }
 
 pub struct Progress {
@@ -45,11 +47,56 @@ impl Engine {
         if let Err(error) = self.ensure_attempt(&id, begun, alive) {
             self.abandon(&id, &error);
         }
+        self.abandon_without_the_left(&id, Rank(caller.rank));
         if let Some(outcome) = self.final_outcome(&id) {
             self.push_node(node, Push::Step(outcome));
             return None;
         }
         Some(id)
+    }
+
+    /// Steps that this rank has not begun can't become whole any more: told at once, so that nobody waits for them.
+    pub(super) fn rank_left(&mut self, left: v1::RankLeft) {
+        let caller = left.caller.unwrap_or_default();
+        let Ok(job) = caller.job.parse::<JobName>() else { return };
+        let (generation, rank) = (Generation(caller.generation), Rank(caller.rank));
+        let Ok(known) = self.state.job(&job) else { return };
+        let pending = known.attempts.iter().filter(|attempt| attempt.generation == generation);
+        let pending: Vec<Step> = pending.map(|attempt| attempt.step).collect();
+        self.saves.left.entry((job.clone(), generation)).or_default().insert(rank);
+        for step in pending {
+            let id = AttemptId { job: job.clone(), step, generation };
+            let began = self.saves.by_id.get(&id).is_some_and(|progress| progress.begun.contains_key(&rank));
+            if !began {
+                self.abandon_without(&id, rank);
+            }
+        }
+    }
+
+    /// A save that `reporter` tells of, and that waits for a rank that is gone.
+    fn abandon_without_the_left(&mut self, id: &AttemptId, reporter: Rank) {
+        let Some(left) = self.saves.left.get(&(id.job.clone(), id.generation)) else { return };
+        let begun = self.saves.by_id.get(id).map(|progress| &progress.begun);
+        let is_missing =
+            |rank: &&Rank| **rank != reporter && begun.is_none_or(|begun| !begun.contains_key(rank));
+        if let Some(rank) = left.iter().find(is_missing).copied() {
+            self.abandon_without(id, rank);
+        }
+    }
+
+    fn abandon_without(&mut self, id: &AttemptId, rank: Rank) {
+        let Ok(known) = self.state.job(&id.job) else { return };
+        if !known.attempt(id).is_some_and(|attempt| attempt.ranks.contains(&rank)) {
+            return;
+        }
+        let error = Error::invalid(format!("rank {rank} has left the job without saving it"))
+            .hint("save is collective: every rank saves the same steps before it leaves");
+        self.abandon(id, &error);
+    }
+
+    /// No report of an earlier generation counts once the next one has opened.
+    pub(super) fn forget_left(&mut self, job: &JobName) {
+        self.saves.left.retain(|(name, _), _| name != job);
     }
 
     fn ensure_attempt(&mut self, id: &AttemptId, begun: &v1::SaveBegun, alive: bool) -> Result<()> {

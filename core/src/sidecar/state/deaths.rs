@@ -75,8 +75,9 @@ impl State {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.closed = true;
         session.events = None;
-        let rank = session.record.rank;
+        let (rank, caller) = (session.record.rank, session.caller());
         self.scan_dead(id, rank);
+        self.line.report(Report::Left(v1::RankLeft { caller: Some(caller) }));
         let reads = self.sessions.get(&id).is_some_and(|session| !session.record.leases.is_empty());
         if reads {
             // Its process may still look at restored views: kept until that is dead.

@@ -1,4 +1,4 @@
-"""The gRPC services as Python stubs, for tests and operators' scripts; needs the extra `grpc` of the wheel.
+"""The gRPC services as Python stubs, for tests and operators' scripts; needs the wheel's extra `grpc`.
 
     from strata.proto.strata.v1 import coordinator_pb2, coordinator_pb2_grpc
 

@@ -210,7 +210,7 @@ class GenerationEnded(_message.Message):
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., lost: _Optional[_Iterable[_Union[_common_pb2.Member, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("hello", "frame", "slots", "begun", "sealed", "durable", "failed", "commit", "died", "suspect", "arrival", "preempt", "preempt_ack", "removal", "draining")
+    __slots__ = ("hello", "frame", "slots", "begun", "sealed", "durable", "failed", "commit", "died", "suspect", "arrival", "preempt", "preempt_ack", "removal", "draining", "left")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
@@ -226,6 +226,7 @@ class NodeReport(_message.Message):
     PREEMPT_ACK_FIELD_NUMBER: _ClassVar[int]
     REMOVAL_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
     hello: NodeHello
     frame: Frame
     slots: SlotsAnnounced
@@ -241,7 +242,8 @@ class NodeReport(_message.Message):
     preempt_ack: PreemptAck
     removal: RemovalDone
     draining: Draining
-    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., slots: _Optional[_Union[SlotsAnnounced, _Mapping]] = ..., begun: _Optional[_Union[SaveBegun, _Mapping]] = ..., sealed: _Optional[_Union[SealedReport, _Mapping]] = ..., durable: _Optional[_Union[DurableReport, _Mapping]] = ..., failed: _Optional[_Union[SaveFailed, _Mapping]] = ..., commit: _Optional[_Union[CommitOutcome, _Mapping]] = ..., died: _Optional[_Union[RankDied, _Mapping]] = ..., suspect: _Optional[_Union[RankSuspect, _Mapping]] = ..., arrival: _Optional[_Union[BarrierArrival, _Mapping]] = ..., preempt: _Optional[_Union[PreemptNotice, _Mapping]] = ..., preempt_ack: _Optional[_Union[PreemptAck, _Mapping]] = ..., removal: _Optional[_Union[RemovalDone, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ...) -> None: ...
+    left: RankLeft
+    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., slots: _Optional[_Union[SlotsAnnounced, _Mapping]] = ..., begun: _Optional[_Union[SaveBegun, _Mapping]] = ..., sealed: _Optional[_Union[SealedReport, _Mapping]] = ..., durable: _Optional[_Union[DurableReport, _Mapping]] = ..., failed: _Optional[_Union[SaveFailed, _Mapping]] = ..., commit: _Optional[_Union[CommitOutcome, _Mapping]] = ..., died: _Optional[_Union[RankDied, _Mapping]] = ..., suspect: _Optional[_Union[RankSuspect, _Mapping]] = ..., arrival: _Optional[_Union[BarrierArrival, _Mapping]] = ..., preempt: _Optional[_Union[PreemptNotice, _Mapping]] = ..., preempt_ack: _Optional[_Union[PreemptAck, _Mapping]] = ..., removal: _Optional[_Union[RemovalDone, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., left: _Optional[_Union[RankLeft, _Mapping]] = ...) -> None: ...
 
 class NodeHello(_message.Message):
     __slots__ = ("node", "incarnation", "host", "version", "sessions")
@@ -390,6 +392,12 @@ class RankDied(_message.Message):
     evidence: str
     incarnation: str
     def __init__(self, caller: _Optional[_Union[_common_pb2.Caller, _Mapping]] = ..., session: _Optional[int] = ..., evidence: _Optional[str] = ..., incarnation: _Optional[str] = ...) -> None: ...
+
+class RankLeft(_message.Message):
+    __slots__ = ("caller",)
+    CALLER_FIELD_NUMBER: _ClassVar[int]
+    caller: _common_pb2.Caller
+    def __init__(self, caller: _Optional[_Union[_common_pb2.Caller, _Mapping]] = ...) -> None: ...
 
 class RankSuspect(_message.Message):
     __slots__ = ("caller", "session")
