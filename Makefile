@@ -22,6 +22,7 @@ demo: ## a training job loses a process and ends as if it hadn't (PYTHON=… has
 
 check: ## format, lints, types, and the tests that need only the toolchains
 	cargo fmt --all --check
+	@$(PYTHON) scripts/cargo_target.py
 	cargo clippy --workspace --exclude strata-embed --all-targets -- -D warnings
 	@if [ -e dist/strata ] || [ -n "$${CI:-}" ]; then $(PYTHON) scripts/build.py --lint; else echo 'embed/: left out until make build has run'; fi
 	python=$(TEST_PYTHON); $$python -m ruff check .; $$python -m ruff format --check .; $$python -m mypy
@@ -37,6 +38,7 @@ test: ## everything; says first what it needs (PYTEST='-k crash' passes words on
 	@$(PYTHON) scripts/test.py
 
 bench: ## coordinator, checkpoint and data figures (criterion), next to what the machine allows
+	@$(PYTHON) scripts/cargo_target.py
 	cargo bench
 
 bench-peers: build ## Strata and what a user would pick instead save and restore the same 1 GB (BENCH='--turns 5')

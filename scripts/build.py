@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import debian
+from cargo_target import ours
 from environment import cache_folder
 from resources import Resources, resources
 from wheel import remapped
@@ -42,9 +43,7 @@ def main() -> None:
     wheels = None
     if not options.without_wheel:
         wheels = build_wheels(dev=options.dev)
-    executable = compile_executable(packed, wheels, dev=options.dev)
-    target = ROOT / "dist" / ("strata-dev" if options.dev else "strata")
-    place(executable, target)
+    target = compile_executable(packed, wheels, dev=options.dev)
     size = target.stat().st_size / 1e6
     print(f"{target.relative_to(ROOT)}: {size:.1f} MB, {time.monotonic() - started:.0f} s")
 
@@ -102,7 +101,8 @@ def settings(packed: Resources) -> dict[str, str]:
 def lint(packed: Resources) -> None:
     """Clippy over embed/, which the workspace's run leaves out: it needs what the build packs."""
     command = ["cargo", "clippy", "--package", "strata-embed", "--no-deps", "--locked", "--", "-D", "warnings"]
-    subprocess.run(command, cwd=ROOT, env=settings(packed), check=True)
+    with ours(target_folder()):
+        subprocess.run(command, cwd=ROOT, env=settings(packed), check=True)
 
 
 def compile_executable(packed: Resources, wheels: Path | None, *, dev: bool) -> Path:
@@ -112,8 +112,11 @@ def compile_executable(packed: Resources, wheels: Path | None, *, dev: bool) -> 
     if not dev:
         variables["RUSTFLAGS"] = remapped()
     command = ["cargo", "build", "--package", "strata-embed", "--locked"]
-    subprocess.run(command if dev else [*command, "--release"], cwd=ROOT, env=variables, check=True)
-    return target_folder() / ("debug" if dev else "release") / "strata"
+    target = ROOT / "dist" / ("strata-dev" if dev else "strata")
+    with ours(target_folder()):
+        subprocess.run(command if dev else [*command, "--release"], cwd=ROOT, env=variables, check=True)
+        place(target_folder() / ("debug" if dev else "release") / "strata", target)
+    return target
 
 
 def place(executable: Path, target: Path) -> None:

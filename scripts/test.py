@@ -15,6 +15,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import cargo_target
 import debian
 import gotool
 import needs
@@ -39,6 +40,7 @@ def main() -> int:
     with ThreadPoolExecutor() as pool:
         python = pool.submit(environment, SCRIPTS / "torch.txt")
         s3 = pool.submit(gotool.tool, "versitygw")
+        cargo_target.claim(needs.target_folder())
         step("Rust tests", ["cargo", "test", *(["--locked"] if STRICT else [])])
         exe = executable()
     real_s3(s3)

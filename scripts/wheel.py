@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cargo_target import ours
 from environment import alone, cache_folder, environment
 from resources import PURE
 
@@ -81,7 +82,8 @@ def build(folder: Path, *, dev: bool) -> Path:
     print("building the client wheel", flush=True)
     command: list[str | Path] = [tools / "maturin", "build", "--locked", "--out", folder]
     command += ["--profile", "dev"] if dev else ["--release", "--zig", "--compatibility", PLATFORM]
-    subprocess.run(command, cwd=ROOT, env=settings, check=True, stdout=sys.stderr)
+    with ours(target):
+        subprocess.run(command, cwd=ROOT, env=settings, check=True, stdout=sys.stderr)
     return next(folder.glob("strata_runtime-*.whl"))
 
 
