@@ -296,6 +296,103 @@ assert sorted(seen) == sorted(list(range(101)) * 2), "a sample was lost or doubl
 """
 
 
+def test_tensors_that_share_memory_are_found_by_each_name_and_share_it_again(node: Node, script: Start) -> None:
+    finish(
+        script(
+            """
+            shared = np.arange(1000.0)
+            state = {"embed": {"weight": shared}, "head": {"weight": shared[:500]}, "other": np.zeros(3)}
+            with strata.connect() as job:
+                job.save(1, state).wait_committed()
+            with strata.connect() as job:
+                part = job.restore(only="head.*").state
+                assert list(part) == ["head"] and (part["head"]["weight"] == shared[:500]).all()
+                whole = job.restore().state
+                whole["embed"]["weight"][0] = 7.0
+                assert whole["head"]["weight"][0] == 7.0
+            """,
+            node.env,
+        )
+    )
+
+
+def test_save_after_prepare_touches_no_page_first(node: Node, script: Start) -> None:
+    finish(
+        script(
+            """
+            state = {"a": np.zeros(2_000_000), "b": [np.zeros(10)] * 3}
+            with strata.connect() as job:
+                job.prepare(state)
+                for step in range(1, 100):
+                    handle = job.save(step, state)  # the first ones may still be quicker than the preparing
+                    handle.wait_committed()
+                    if not handle.cold:
+                        break
+                    time.sleep(0.05)
+                assert not handle.cold and handle.mode == "copy" and handle.stats.bytes >= 16_000_000
+            """,
+            node.env,
+        )
+    )
+
+
+def test_real_training_state_comes_back_bit_for_bit(node: Node, script: Start) -> None:
+    """AdamW, a scheduler, GradScaler and the generators of torch, NumPy and Python."""
+    finish(
+        script(
+            """
+            try:
+                import torch
+            except ImportError:
+                sys.exit(0)  # the environment without torch; `make test` has it
+            import random
+
+            torch.manual_seed(3)
+            model = torch.nn.Sequential(torch.nn.Linear(30, 50), torch.nn.LayerNorm(50), torch.nn.Linear(50, 2))
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=20)
+            scaler = torch.amp.GradScaler("cpu")
+
+            def step():
+                loss = model(torch.randn(8, 30)).square().mean() * (1 + random.random()) * np.random.rand()
+                optimizer.zero_grad()
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                schedule.step()
+                return loss.item()
+
+            def state():
+                return {
+                    "model": model.state_dict(), "optimizer": optimizer.state_dict(),
+                    "schedule": schedule.state_dict(), "scaler": scaler.state_dict(),
+                    "rng": (torch.get_rng_state(), np.random.get_state(), random.getstate()),
+                }
+
+            for _ in range(5):
+                step()
+            with strata.connect() as job:
+                job.save(5, state()).wait_committed()
+                expected = [step() for _ in range(5)]
+                found = job.restore().state
+                model.load_state_dict(found["model"])
+                optimizer.load_state_dict(found["optimizer"])
+                schedule.load_state_dict(found["schedule"])
+                scaler.load_state_dict(found["scaler"])
+                torch.set_rng_state(found["rng"][0])
+                np.random.set_state(found["rng"][1])
+                random.setstate(found["rng"][2])
+                assert [step() for _ in range(5)] == expected
+                target = state()
+                weight = target["model"]["0.weight"]
+                job.restore(into=target)
+                assert target["model"]["0.weight"] is weight and torch.equal(weight, found["model"]["0.weight"])
+            """,
+            node.env,
+        )
+    )
+
+
 def test_background_failure_warns_on_the_next_call_and_is_raised_at_the_end(node: Node, script: Start) -> None:
     """P5: the store's place is taken by a file; training goes on."""
     said = finish(

@@ -29,9 +29,7 @@ def test_program_in_the_readme_is_killed_and_goes_on_where_it_was(python: Path, 
         }
 
         def run() -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                [python, program], env=env, capture_output=True, text=True, timeout=120, check=False
-            )
+            return subprocess.run([python, program], env=env, capture_output=True, text=True, timeout=120, check=False)
 
         killed, resumed = run(), run()
         assert killed.returncode == -signal.SIGKILL, killed.stderr

@@ -1,6 +1,14 @@
 //! Globs over tensor names, as Python's `fnmatch` reads them: `*` any run (dots included), `?` one character, `[a-z]`
 //! and `[!a-z]` one of a set; a `[` that nothing closes is itself.
 
+/// Between the names of tensors that share their memory and so are stored as one (tied weights, views of one buffer).
+const TOGETHER: &str = " | ";
+
+/// Whether one of the names that a stored tensor goes by matches.
+pub fn matches_any(pattern: &str, names: &str) -> bool {
+    names.split(TOGETHER).any(|name| matches(pattern, name))
+}
+
 /// Whether all of `name` matches.
 pub fn matches(pattern: &str, name: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
@@ -63,7 +71,14 @@ fn contains(set: &[char], c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{matches, matches_any};
+
+    #[test]
+    fn tensor_that_is_stored_with_others_is_found_by_each_of_their_names() {
+        let tied = "model.embed.weight | model.head.weight";
+        assert!(matches_any("model.head.*", tied) && matches_any("model.embed.weight", tied));
+        assert!(!matches_any("head.*", tied) && !matches_any("model.head", tied));
+    }
 
     #[test]
     fn globs_match_as_fnmatch_does() {

@@ -8,6 +8,39 @@ from typing import Any, Literal, final
 
 from .errors import StrataError
 
+__all__ = [
+    "Batches",
+    "Buffer",
+    "CancelToken",
+    "CoordinatorLine",
+    "Datasets",
+    "DirectWorker",
+    "Operator",
+    "Restore",
+    "SaveHandle",
+    "Session",
+    "StoredJob",
+    "compatibility",
+    "config_check",
+    "config_default",
+    "config_example",
+    "config_show",
+    "configured_stores",
+    "connect",
+    "coordinator",
+    "find_sidecar",
+    "has_coordinator",
+    "inspect",
+    "job_name",
+    "launch",
+    "private_places",
+    "running_sidecar",
+    "sidecar",
+    "up",
+    "version",
+    "wait_ready",
+]
+
 _Tensor = tuple[str, str, list[int], int, int, bool]  # (name, dtype, shape, address, bytes, replicated)
 _Position = tuple[str, int, int, int, int, int]  # (dataset, epoch, step, batch size, start, version)
 _Path = str | os.PathLike[str]

@@ -51,7 +51,7 @@ pub fn open(
     let mut sources = Sources::open(place, &commit.record, from.rank)?;
     let own = sources.primary();
     let selected: Vec<usize> = (0..own.tensors.len())
-        .filter(|&number| only.is_empty() || glob::matches(only, &own.tensors[number].name))
+        .filter(|&number| only.is_empty() || glob::matches_any(only, &own.tensors[number].name))
         .collect();
     if selected.is_empty() && !only.is_empty() {
         return Err(nothing_matches(only, own));

@@ -12,6 +12,7 @@ from typing import Any
 
 Held = tuple[int, Any]  # host address of some bytes, and the object that keeps them there
 
+_TOGETHER = " | "  # between the names of views that share a buffer: the core matches `only=` against each
 _ALIGNMENT = 64  # views closer than this lie in one buffer: flattened parameters are padded to it at most
 
 
@@ -112,8 +113,9 @@ def _clusters(group: list[View]) -> list[_Cluster]:
 
 def _buffer(cluster: _Cluster, number: int, names: dict[str, int]) -> Buffer:
     first = cluster.views[0]
-    count = names[first.name] = names.get(first.name, 0) + 1
-    name = first.name if count == 1 else f"{first.name}~{count}"
+    shown = _TOGETHER.join(view.name for view in cluster.views)
+    count = names[shown] = names.get(shown, 0) + 1
+    name = shown if count == 1 else f"{shown}~{count}"
     if len(cluster.views) == 1:
         return _single(cluster, first, name, number)
     # The origin is aligned for every type, so an offset from a 16-byte step of it is a whole number of elements.
