@@ -3,8 +3,8 @@
     python3 scripts/cargo_target.py        before cargo is called for this checkout by hand or by make
 
 cargo names a workspace's own crates by their path below its root, and takes a file for unchanged by its time. Two
-checkouts that build in turn would be handed each other's code. So our crates are built anew when the checkout is not the
-last one; the dependencies, which take the time, stay.
+checkouts that build in turn would be handed each other's code. So our crates are built anew when the checkout is not
+the last one; the dependencies, which take the time, stay.
 """
 
 from __future__ import annotations
