@@ -9,6 +9,7 @@ use coordinator::{Cluster, Sidecar};
 use strata_core::client::{ClientTls, Operator, Place, Uninterrupted};
 use strata_core::error::{Kind, Result};
 use strata_core::ids::{JobName, Step};
+use strata_core::proto::v1::{self, node_report::Report};
 
 async fn ask<T: Send + 'static>(
     places: Vec<Place>,
@@ -75,4 +76,34 @@ async fn dry_run_says_what_a_removal_would_do_and_removes_nothing() {
     .await
     .unwrap();
     assert_eq!((stored, refused.kind, left), (1000, Kind::Conflict, vec![10, 20]));
+}
+
+#[tokio::test]
+async fn removal_is_done_by_any_sidecar_when_none_has_a_rank_of_the_job() {
+    let mut cluster = Cluster::start().await;
+    let uuid = uuid::Uuid::new_v4().to_string();
+    let mut sidecar = Sidecar::attach(&cluster, "node-a").await;
+    sidecar.announce().await;
+    sidecar.join(&cluster, "j", 0, 1, &uuid).await;
+    let open = sidecar.opened().await;
+    for step in [10, 20] {
+        sidecar.sealed("j", open.generation, 0, step).await;
+        sidecar.durable("j", open.generation, 0, step).await;
+        let order = sidecar.write_commit().await;
+        sidecar.committed(&order).await;
+        sidecar.outcome().await;
+    }
+    drop(sidecar);
+    cluster.restart().await;
+    let mut other = Sidecar::attach(&cluster, "node-b").await;
+    other.announce().await;
+    let url = cluster.url();
+    let removal = tokio::spawn(ask(vec![Place::Coordinator(url)], |operator| {
+        operator.delete(&"j".parse()?, Step(10), false, false, &Uninterrupted)
+    }));
+    let order = other.remove_step().await;
+    assert_eq!((order.step, order.store.as_str(), order.job_uuid), (10, "file:///store", uuid));
+    let done = v1::RemovalDone { job: "j".into(), step: 10, freed_bytes: 7, ..Default::default() };
+    other.send(Report::Removal(done)).await;
+    assert_eq!(removal.await.unwrap().unwrap(), 7);
 }

@@ -165,7 +165,7 @@ def test_status_shows_ranks_and_steps(node: Node, make_trainers: Trainers) -> No
     assert (job["job"], job["latest_step"], job["ranks"][0]["state"]) == ("seen", 7, "live")
     for width in ("80", "120"):
         text = node.cli("status", COLUMNS=width).stdout
-        assert "job seen" in text and "newest whole step 7" in text and "live" in text
+        assert "job seen" in text and "newest whole one 7" in text and "live" in text
         assert max(map(len, text.splitlines())) <= int(width)
 
     def trains() -> bool:
@@ -257,6 +257,14 @@ def test_pinned_and_newest_steps_are_refused(job: Node) -> None:
     job.cli("checkpoints", "rm", "1", "--yes", "--job", "t")
     job.cli("checkpoints", "rm", "3", "--yes", "--force", "--job", "t")
     assert steps(job) == [2]
+
+
+def test_steps_of_a_job_that_no_longer_runs_can_be_removed(job: Node) -> None:
+    job.parts["up"].stop()
+    job.restart("up")
+    assert "not running, 3 steps committed" in job.cli("status").stdout
+    job.cli("checkpoints", "rm", "1", "--yes", "--job", "t")
+    assert steps(job) == [2, 3] == steps(job, "--store", job.store)
 
 
 # -- roles

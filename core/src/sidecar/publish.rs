@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::node::Node;
 use crate::checkpoint::JobStore;
 use crate::error::{Doing, Error, Kind, Result};
-use crate::ids::JobName;
+use crate::ids::{JobName, JobUuid};
 use crate::proto::v1::{self, node_report::Report};
 
 pub(super) async fn commit(node: Arc<Node>, order: v1::WriteCommit) {
     let outcome = async {
-        let store = job_store(&node, &order.job).await?;
+        let store = job_store(&node, &order.job, None).await?;
         store.publish(&order.path, order.content.clone()).await
     };
     let outcome = outcome.await.doing(|| format!("publishing the COMMIT of step {}", order.step));
@@ -32,7 +32,10 @@ pub(super) async fn commit(node: Arc<Node>, order: v1::WriteCommit) {
 }
 
 pub(super) async fn remove(node: Arc<Node>, order: v1::RemoveStep) {
-    let outcome = async { job_store(&node, &order.job).await?.remove(&order).await };
+    let outcome = async {
+        let told = (!order.store.is_empty()).then(|| (order.store.clone(), order.job_uuid.clone()));
+        job_store(&node, &order.job, told).await?.remove(&order).await
+    };
     let outcome = outcome.await.doing(|| format!("removing step {}", order.step));
     if let Err(error) = &outcome {
         node.metrics.store_failed("remove", error.kind);
@@ -48,22 +51,25 @@ pub(super) async fn remove(node: Arc<Node>, order: v1::RemoveStep) {
     node.change(|state| {
         if order.committed
             && let Ok(job) = order.job.parse::<JobName>()
+            && let Some(known) = state.jobs.get_mut(&job)
         {
-            state.job(&job).committed.remove(&order.step.into());
+            known.committed.remove(&order.step.into());
         }
         state.line.report(Report::Removal(told));
     });
 }
 
-/// The place of a job that this node takes, or has taken, part in.
-async fn job_store(node: &Arc<Node>, job: &str) -> Result<JobStore> {
+/// The place of a job that this node takes, or has taken, part in; else the one that the coordinator tells, by URL and
+/// the job's uuid.
+async fn job_store(node: &Arc<Node>, job: &str, told: Option<(String, String)>) -> Result<JobStore> {
     let job: JobName = job.parse()?;
-    let (url, uuid, cluster) = node.read(|state| {
+    let (known, cluster) = node.read(|state| {
         let known = state.jobs.get(&job);
-        (known.and_then(|known| known.store.clone()), known.and_then(|known| known.uuid), state.line.cluster)
+        (known.and_then(|known| known.store.clone().zip(known.uuid)), state.line.cluster)
     });
-    match (url, uuid) {
-        (Some(url), Some(uuid)) => node.stores.confirmed(&url, &job, cluster, uuid).await,
-        _ => Err(Error::unavailable(format!("this node does not know the store of job {job}"))),
-    }
+    let told = told.map(|(url, uuid)| Ok::<_, Error>((url, uuid.parse::<JobUuid>()?))).transpose()?;
+    let Some((url, uuid)) = known.or(told) else {
+        return Err(Error::unavailable(format!("this node does not know the store of job {job}")));
+    };
+    node.stores.confirmed(&url, &job, cluster, uuid).await
 }

@@ -210,6 +210,14 @@ impl Sidecar {
         .await
     }
 
+    pub async fn remove_step(&mut self) -> v1::RemoveStep {
+        self.wait(|push| match push {
+            Push::RemoveStep(order) => Some(order),
+            _ => None,
+        })
+        .await
+    }
+
     pub async fn write_commit(&mut self) -> v1::WriteCommit {
         self.wait(|push| match push {
             Push::WriteCommit(order) => Some(order),

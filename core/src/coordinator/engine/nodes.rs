@@ -136,6 +136,12 @@ impl Engine {
         attached.filter(|(_, node)| node.jobs.contains(job)).map(|(name, _)| name.clone()).collect()
     }
 
+    /// Ascending by name.
+    pub fn attached_nodes(&self) -> Vec<String> {
+        let attached = self.nodes.by_name.iter().filter(|(_, node)| node.line.is_some());
+        attached.map(|(name, _)| name.clone()).collect()
+    }
+
     pub fn push_job(&mut self, job: &JobName, push: Push) {
         for name in self.nodes_of(job) {
             self.push_node(&name, push.clone());

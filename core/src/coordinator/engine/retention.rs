@@ -111,13 +111,21 @@ impl Engine {
             ))
             .hint("try again when the restore is done"));
         }
-        if self.nodes_of(&job).is_empty() {
+        if self.remover(&job).is_none() {
             return Err(Error::unavailable(format!(
-                "removing step {step} of job {job}: no sidecar that has its store is attached"
+                "removing step {step} of job {job}: no sidecar is attached that could do it"
             ))
-            .hint("start a sidecar with a rank of this job"));
+            .hint("start one that reaches the job's store: `strata sidecar`"));
         }
         Ok(known.steps.get(&step).map_or(0, |record| record.stored_bytes))
+    }
+
+    /// A node with ranks of the job has its store; any other one looks whether the store that it is told is the job's.
+    fn remover(&self, job: &JobName) -> Option<String> {
+        let known = self.state.job(job).ok()?;
+        let told = known.store.is_some() && known.uuid.is_some();
+        let others = || self.attached_nodes().into_iter().next().filter(|_| told);
+        self.nodes_of(job).into_iter().next().or_else(others)
     }
 
     /// Starts the next removal of every job that has none under way.
@@ -143,13 +151,16 @@ impl Engine {
         let Ok(known) = self.state.job(&job) else { return };
         let id = AttemptId { job: job.clone(), step: removal.step, generation: removal.generation };
         let remaining = known.steps.keys().map(|step| step.0).collect();
-        let Some(node) = self.nodes_of(&job).into_iter().next() else { return };
+        let (store, job_uuid) = (known.store.clone(), known.uuid.map(|uuid| uuid.to_string()));
+        let Some(node) = self.remover(&job) else { return };
         let order = v1::RemoveStep {
             job: job.to_string(),
             step: removal.step.0,
             generation: removal.generation.0,
             committed: removal.committed,
             remaining,
+            store: store.unwrap_or_default(),
+            job_uuid: job_uuid.unwrap_or_default(),
         };
         let at = self.now() + ANSWER;
         self.retention.under_way.insert(job, UnderWay { id, node: Some(node.clone()), at });

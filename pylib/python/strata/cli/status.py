@@ -58,13 +58,7 @@ def node_row(node: Document) -> tuple[str, ...]:
 
 
 def job_page(job: Document) -> Iterator[Any]:
-    latest = job["latest_step"]
-    steps = (
-        f"newest whole step {latest} of {job['committed_steps']} committed"
-        if latest is not None
-        else "nothing committed"
-    )
-    yield f"[bold]job {job['job']}[/bold]  {generation(job)}, {steps}"
+    yield f"[bold]job {job['job']}[/bold]  {generation(job)}, {steps(job)}"
     if job["store"]:
         yield f"  store    {terminal.plain(job['store'])}"
     for pending in job["pending"]:
@@ -77,9 +71,17 @@ def job_page(job: Document) -> Iterator[Any]:
 
 def generation(job: Document) -> str:
     if job["generation"]:
-        return f"generation {job['generation']}, {job['world_size']} ranks"
-    missing = terminal.ranks(job["missing_ranks"])
-    return f"no generation open, waiting for rank {missing} of {job['world_size']}" if missing else "no rank there"
+        return f"generation {job['generation']}, {terminal.counted(job['world_size'], 'rank')}"
+    if any(rank["state"] == "joining" for rank in job["ranks"]):
+        return f"waiting for rank {terminal.ranks(job['missing_ranks'])} of {job['world_size']}"
+    return "not running"
+
+
+def steps(job: Document) -> str:
+    if not job["committed_steps"]:
+        return "no step committed"
+    newest = "none whole" if job["latest_step"] is None else f"newest whole one {job['latest_step']}"
+    return f"{terminal.counted(job['committed_steps'], 'step')} committed, {newest}"
 
 
 def rank_row(rank: Document) -> tuple[str, ...]:

@@ -584,18 +584,22 @@ class PreemptAt(_message.Message):
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
 
 class RemoveStep(_message.Message):
-    __slots__ = ("job", "step", "generation", "committed", "remaining")
+    __slots__ = ("job", "step", "generation", "committed", "remaining", "store", "job_uuid")
     JOB_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     REMAINING_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    JOB_UUID_FIELD_NUMBER: _ClassVar[int]
     job: str
     step: int
     generation: int
     committed: bool
     remaining: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., generation: _Optional[int] = ..., committed: _Optional[bool] = ..., remaining: _Optional[_Iterable[int]] = ...) -> None: ...
+    store: str
+    job_uuid: str
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., generation: _Optional[int] = ..., committed: _Optional[bool] = ..., remaining: _Optional[_Iterable[int]] = ..., store: _Optional[str] = ..., job_uuid: _Optional[str] = ...) -> None: ...
 
 class WorkerConfigChanged(_message.Message):
     __slots__ = ("job", "config")

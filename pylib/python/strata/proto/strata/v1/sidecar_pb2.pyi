@@ -17,7 +17,7 @@ class SessionRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version", "job", "rank", "world_size", "store", "token", "coordinator", "pid", "host", "resume")
+    __slots__ = ("version", "job", "rank", "world_size", "store", "token", "coordinator", "pid", "host", "resume", "timeout_ms")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,7 @@ class Hello(_message.Message):
     PID_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     version: _common_pb2.Version
     job: str
     rank: int
@@ -38,7 +39,8 @@ class Hello(_message.Message):
     pid: int
     host: str
     resume: int
-    def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., job: _Optional[str] = ..., rank: _Optional[int] = ..., world_size: _Optional[int] = ..., store: _Optional[str] = ..., token: _Optional[str] = ..., coordinator: _Optional[str] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., resume: _Optional[int] = ...) -> None: ...
+    timeout_ms: int
+    def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., job: _Optional[str] = ..., rank: _Optional[int] = ..., world_size: _Optional[int] = ..., store: _Optional[str] = ..., token: _Optional[str] = ..., coordinator: _Optional[str] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., resume: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class Goodbye(_message.Message):
     __slots__ = ()
