@@ -157,7 +157,7 @@ class Membership:
         try:
             joined._session.wait_world()
         except BaseException:
-            joined._session.close(_GOODBYE)
+            joined._leave(_GOODBYE)
             raise
         return joined
 
