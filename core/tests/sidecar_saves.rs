@@ -78,6 +78,33 @@ fn replicated_tensors_are_staged_once_a_node_stored_once_and_restored_to_all() {
 }
 
 #[test]
+fn ranks_that_staged_only_their_own_are_restored_from_memory_too() {
+    let cluster = Cluster::start();
+    let ranks = Trainer::world(&cluster, "j", 3);
+    let states: Vec<State> = (0..3).map(|rank| State::of(rank, 7, true)).collect();
+    let handles: Vec<_> =
+        ranks.iter().zip(&states).map(|(rank, state)| rank.save(7, state).unwrap()).collect();
+    for handle in &handles {
+        committed(handle).unwrap();
+    }
+    for _ in 0..2 {
+        for (rank, state) in ranks.iter().zip(&states) {
+            let restored = rank.restore(RestoreOptions::default()).unwrap().unwrap();
+            assert_eq!((restored.source(), &contents(&restored)), ("arena", state));
+        }
+    }
+    let next: Vec<State> = (0..3).map(|rank| State::of(rank, 8, true)).collect();
+    for (rank, state) in ranks.iter().zip(&next) {
+        rank.save(8, state).unwrap();
+    }
+    for (rank, state) in ranks.iter().zip(&next) {
+        let staged = RestoreOptions { source: RestoreSource::Staged, ..RestoreOptions::default() };
+        let restored = rank.restore(staged).unwrap().unwrap();
+        assert!(restored.step() == Step(7) || contents(&restored) == *state, "step {}", restored.step());
+    }
+}
+
+#[test]
 fn save_of_some_ranks_needs_no_others_and_gives_all_the_same_commit() {
     let cluster = Cluster::start();
     let ranks = Trainer::world(&cluster, "j", 2);

@@ -3,72 +3,85 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::node::Node;
 use super::super::state::{SlotKey, Use};
 use super::super::sums::Sums;
 use super::{Fetched, Resolved, Restore};
 use crate::error::{Error, Kind, Result};
 use crate::handoff::Slot;
+use crate::ids::Rank;
 use crate::telemetry::RestoreFrom;
 
 /// Checksums of the largest slot take less; without them the store is asked.
 const SUMMED: Duration = Duration::from_secs(10);
 
-/// A slot that is held while it is looked at.
-struct Held {
-    key: SlotKey,
-    slot: Slot,
+/// A slot that is neither filled nor freed while this lives.
+pub(super) struct Held {
+    node: Arc<Node>,
+    pub key: SlotKey,
+    pub slot: Slot,
     fill: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.node.change(|state| state.let_off(self.key));
+    }
 }
 
 impl Restore {
     /// None when no slot holds the rank's whole part, or it can't be proved whole: the store is asked then. A damaged
     /// slot is not used again.
     pub(super) async fn in_arena(&self, resolved: &Resolved) -> Result<Option<Fetched>> {
-        let Some(held) = self.hold(resolved) else { return Ok(None) };
-        let sums = self.sums_of(&held).await;
-        let outcome = match (sums, self.fits(&held.slot)) {
-            (Some(sums), true) => check(sums, held.slot.clone()).await,
-            _ => Err(Error::not_found("there is no proof for it")),
-        };
-        let lease = self.node.change(|state| {
-            state.let_off(held.key);
-            match &outcome {
-                Ok(()) => state.lease(self.session, held.key).map(Some),
-                Err(error) => {
-                    if error.kind == Kind::Corrupt {
-                        tracing::error!(job = %self.record.job, "{error}");
-                        state.metrics.restores_damaged.inc();
-                        let leased = state.arenas.get(held.key).is_some_and(|slot| slot.leases > 0);
-                        let clean = state.arenas.get(held.key).is_some_and(|slot| slot.used == Use::Clean);
-                        if clean && !leased {
-                            state.arenas.free(held.key, held.fill);
-                        }
-                    }
-                    Ok(None)
-                }
-            }
-        })?;
-        Ok(lease.map(|lease| Fetched { key: held.key, lease, from: RestoreFrom::arena }))
+        let whole = |rank: Rank, slot: &Slot| rank == self.record.rank && self.fits(slot);
+        let Some(held) = self.hold(resolved, whole) else { return Ok(None) };
+        let Some(sums) = self.sums_of(&held).await else { return Ok(None) };
+        if let Err(error) = check(sums, held.slot.clone()).await {
+            self.found_damaged(&held, &error);
+            return Ok(None);
+        }
+        let lease = self.node.change(|state| state.lease(self.session, held.key))?;
+        Ok(Some(Fetched { key: held.key, lease, from: RestoreFrom::arena }))
     }
 
-    fn hold(&self, resolved: &Resolved) -> Option<Held> {
+    /// A slot that is not what was sealed is not used again. Anything but Corrupt says nothing about it.
+    pub(super) fn found_damaged(&self, held: &Held, error: &Error) {
+        if error.kind != Kind::Corrupt {
+            return;
+        }
+        tracing::error!(job = %self.record.job, "{error}");
+        self.node.change(|state| {
+            state.metrics.restores_damaged.inc();
+            // Held by us alone.
+            let free =
+                state.arenas.get(held.key).is_some_and(|slot| slot.used == Use::Clean && slot.leases == 1);
+            if free {
+                state.arenas.free(held.key, held.fill);
+            }
+        });
+    }
+
+    /// A slot of the step, of a rank of this node and user, that `pick` takes.
+    pub(super) fn hold(&self, resolved: &Resolved, pick: impl Fn(Rank, &Slot) -> bool) -> Option<Held> {
         let record = &self.record;
         self.node.change(|state| {
             let keys = state.arenas.keys(|entry, slot| {
-                entry.is_of(&record.job, record.job_uuid, record.rank)
+                let rank = entry.arena.identity().rank;
+                entry.is_of(&record.job, record.job_uuid, rank)
                     && entry.uid == record.uid
                     && matches!(slot.used, Use::Sealed | Use::Persisting | Use::Clean)
                     && (slot.step, slot.generation) == (resolved.step, resolved.generation)
+                    && pick(rank, &slot.slot)
             });
             let key = *keys.first()?;
             state.hold(key);
             let entry = state.arenas.get(key)?;
-            Some(Held { key, slot: entry.slot.clone(), fill: entry.fill })
+            Some(Held { node: self.node.clone(), key, slot: entry.slot.clone(), fill: entry.fill })
         })
     }
 
     /// They are taken right after the seal: a step that was just sealed has them in a moment.
-    async fn sums_of(&self, held: &Held) -> Option<Arc<Sums>> {
+    pub(super) async fn sums_of(&self, held: &Held) -> Option<Arc<Sums>> {
         let summed = self.node.wait(|state| {
             let entry = state.arenas.get(held.key)?;
             let never = entry.used == Use::Clean;
@@ -86,7 +99,7 @@ impl Restore {
     }
 }
 
-async fn check(sums: Arc<Sums>, slot: Slot) -> Result<()> {
+pub(super) async fn check(sums: Arc<Sums>, slot: Slot) -> Result<()> {
     let checked = tokio::task::spawn_blocking(move || sums.check(&slot));
     checked.await.map_err(|error| Error::internal(format!("checking a slot: {error}")))?
 }

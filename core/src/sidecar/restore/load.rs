@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use prost::Message;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::arena;
 use super::super::node::Node;
@@ -21,6 +21,14 @@ use crate::telemetry::RestoreFrom;
 /// the saves that follow.
 const SAVE_ADDS: u64 = 4096;
 
+/// What a slot to load into must hold, and for which attempt.
+pub(super) struct Room {
+    pub data_bytes: u64,
+    pub index_bytes: u64,
+    pub attempt: (Step, Generation),
+    pub deadline: Instant,
+}
+
 impl Restore {
     pub(super) async fn out_of_store(&self, resolved: &Resolved) -> Result<Fetched> {
         let doing = || format!("restoring step {} of job {}", resolved.step, self.record.job);
@@ -37,8 +45,15 @@ impl Restore {
             Ok(plan) => plan.doing(doing)?,
             Err(_) => return Err(self.too_slow(resolved)),
         };
-        let (key, load) = self.slot_for(&plan, resolved).await.doing(doing)?;
-        let (session, attempt) = (self.session, (resolved.step, plan.commit().record.generation));
+        let attempt = (resolved.step, plan.commit().record.generation);
+        let room = Room {
+            data_bytes: plan.slot_bytes(),
+            index_bytes: plan.index().encoded_len() as u64,
+            attempt,
+            deadline: self.deadline,
+        };
+        let (key, load) = self.slot_for(&room).await.doing(doing)?;
+        let session = self.session;
         // Goes on when the trainer gives up: the slot is being written to.
         let task = load_all(&self.node, key, load, plan, session, attempt);
         match timeout_at(self.deadline, task).await {
@@ -56,16 +71,15 @@ impl Restore {
     }
 
     /// A slot to load into, its arena made or replaced where it must be.
-    async fn slot_for(&self, plan: &RankRestore, resolved: &Resolved) -> Result<(SlotKey, SlotLoad)> {
-        let index_bytes = plan.index().encoded_len() as u64;
-        let least = plan.slot_bytes().next_multiple_of(64) + index_bytes;
-        let layout = SlotLayout { offsets: Vec::new(), data_bytes: plan.slot_bytes() };
+    pub(super) async fn slot_for(&self, room: &Room) -> Result<(SlotKey, SlotLoad)> {
+        let least = room.data_bytes.next_multiple_of(64) + room.index_bytes;
+        let layout = SlotLayout { offsets: Vec::new(), data_bytes: room.data_bytes };
         loop {
-            let next = self.node.wait(|state| self.try_slot(state, least, plan, resolved));
-            match timeout_at(self.deadline, next).await {
+            let next = self.node.wait(|state| self.try_slot(state, least, room.attempt));
+            match timeout_at(room.deadline, next).await {
                 Ok(Some(begun)) => return begun,
                 Ok(None) => {
-                    let comfortable = layout.slot_bytes(index_bytes + SAVE_ADDS).max(least);
+                    let comfortable = layout.slot_bytes(room.index_bytes + SAVE_ADDS).max(least);
                     let slots = self.node.settings.slots;
                     arena::make(&self.node, self.session, comfortable, slots).await?;
                 }
@@ -85,8 +99,7 @@ impl Restore {
         &self,
         state: &mut State,
         least: u64,
-        plan: &RankRestore,
-        resolved: &Resolved,
+        (step, generation): (Step, Generation),
     ) -> Option<Option<Result<(SlotKey, SlotLoad)>>> {
         if !state.sessions.contains_key(&self.session) {
             return Some(Some(Err(Error::fenced("the session has ended"))));
@@ -95,8 +108,7 @@ impl Restore {
             Grant::Wait => None,
             Grant::NeedArena(_) => Some(None),
             Grant::Slot(key) => {
-                let generation = plan.commit().record.generation;
-                Some(Some(state.arenas.begin_load(key, resolved.step, generation).map(|load| (key, load))))
+                Some(Some(state.arenas.begin_load(key, step, generation).map(|load| (key, load))))
             }
         }
     }
@@ -133,7 +145,7 @@ fn load_into(mut load: SlotLoad, plan: &RankRestore) -> Result<(Slot, u64, Optio
     Ok((slot, fill, sums))
 }
 
-fn note_loaded(
+pub(super) fn note_loaded(
     state: &mut State,
     session: SessionId,
     key: SlotKey,

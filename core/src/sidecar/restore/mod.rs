@@ -2,6 +2,7 @@
 //! a slot, every byte is verified, and the trainer gets a lease.
 //! Called by the service. Never chooses a step itself.
 
+mod compose;
 mod held;
 mod load;
 mod together;
@@ -132,7 +133,7 @@ impl Restore {
 
     async fn fetch(&self, resolved: &Resolved) -> Result<Fetched> {
         loop {
-            if let Some(fetched) = self.in_arena(resolved).await? {
+            if let Some(fetched) = self.in_memory(resolved).await? {
                 return Ok(fetched);
             }
             let outcome = self.out_of_store(resolved).await;
@@ -142,6 +143,14 @@ impl Restore {
                 return outcome;
             }
             sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// From this node's arenas: the rank's own slot, or that and the slot of the rank that staged for both.
+    async fn in_memory(&self, resolved: &Resolved) -> Result<Option<Fetched>> {
+        match self.in_arena(resolved).await? {
+            None if self.request.only.is_empty() => self.from_neighbour(resolved).await,
+            outcome => Ok(outcome),
         }
     }
 
