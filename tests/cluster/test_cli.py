@@ -64,12 +64,14 @@ def test_help_lists_what_works_and_every_command_explains_itself(idle: Node) -> 
         assert text.startswith(f"Usage: strata {' '.join(path)}"), text
         assert len(text.split("\n\n")[1].strip()) > 20, f"{path} says nothing of itself"
         assert max(map(len, text.splitlines())) <= 80, text
+        assert "..." not in text.partition("\nCommands:\n")[2], f"a summary is cut short: {text}"
         waiting += [[*path, name] for name in listed(text)]
 
 
 def test_mistyped_words_get_a_suggestion(idle: Node) -> None:
     assert "strata status" in fails(idle, "stauts", code=2)
     assert "--port" in fails(idle, "coordinator", "--prot", "1", code=2)
+    assert "--private" not in fails(idle, "up", "--privat", "x", code=2)  # not for people
     fails(idle, "checkpoints", "show", "eleven", code=2)
     fails(idle, "checkpoints", "sohw", code=2)
 

@@ -24,7 +24,7 @@ def show(config: str | None, as_json: bool) -> None:
     click.echo(_core.config_show(config, as_json), nl=as_json)
 
 
-@config.command()
+@config.command(short_help="Say everything that is wrong with the configuration.")
 @flags.CONFIG
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def check(config: str | None, as_json: bool) -> int:

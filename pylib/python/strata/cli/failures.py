@@ -86,12 +86,18 @@ def from_click(error: click.ClickException) -> StrataError:
     hint = f'"{path} --help" shows what it takes'
     if isinstance(error, click.NoSuchOption):
         message = f"no such option: {error.option_name}"
-        if error.possibilities:
-            hint = f"did you mean {' or '.join(sorted(error.possibilities))}?"
+        shown = {name for option in _options(context) if not option.hidden for name in option.opts}
+        if near := [name for name in error.possibilities or () if name in shown][:2]:
+            hint = f"did you mean {' or '.join(near)}?"
     else:
         message = error.format_message().removesuffix(".")
         message = message[:1].lower() + message[1:]
     return InvalidError(message, hint=hint)
+
+
+def _options(context: click.Context | None) -> list[click.Option]:
+    params = context.command.params if context else []
+    return [param for param in params if isinstance(param, click.Option)]
 
 
 def from_system(error: OSError) -> StrataError:

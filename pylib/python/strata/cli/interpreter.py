@@ -9,7 +9,10 @@ import sys
 import click
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    short_help="Run the Python interpreter that is inside.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def python(arguments: tuple[str, ...]) -> None:
     """Run Python as `python3` would: a FILE, -c CODE, -m MODULE, or a prompt.

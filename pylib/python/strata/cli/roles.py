@@ -24,7 +24,7 @@ def leave_signals_to_the_core() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@click.command()
+@click.command(short_help="Run coordinator and sidecar of this machine.")
 @flags.CONFIG
 @flags.COORDINATOR
 @flags.SIDECAR
@@ -60,7 +60,7 @@ def coordinator(config: str | None) -> int:
 @flags.SIDECAR_ALONE
 @flags.LOG
 @click.option("--wait-ready", is_flag=True, help="Start nothing: return when this node's sidecar is usable.")
-@click.option("--timeout", metavar="TIME", default="60s", help="For --wait-ready.  [default: 60s]")
+@click.option("--timeout", metavar="TIME", default="60s", show_default=True, help="For --wait-ready.")
 @PRIVATE
 def sidecar(config: str | None, wait_ready: bool, timeout: str, private: str | None) -> int:
     """Run the sidecar of this node in the foreground.

@@ -12,18 +12,26 @@ from strata.cli.build import this_command
 from strata.cli.roles import leave_signals_to_the_core
 
 EPILOG = """\b
-Each rank gets RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, STRATA_JOB and STRATA_SOCKET.
-Exit code: that of the first rank that failed, 128 + n for signal n; 0 when all ended well."""
+Each rank gets RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR,
+MASTER_PORT, STRATA_JOB and STRATA_SOCKET.
+
+\b
+Exit code: that of the first rank that failed, 128 + n for signal n;
+0 when all ended well; 75 when steps are left that only memory holds."""
+SHORT = "Run the ranks of a job, and restart them when one is lost."
 
 
-@click.command(epilog=EPILOG, context_settings={"allow_interspersed_args": False})
-@click.option("--nproc-per-node", "ranks", metavar="N", type=click.IntRange(1), default=1, help="Ranks.  [default: 1]")
+@click.command(epilog=EPILOG, short_help=SHORT, context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--nproc-per-node", "ranks", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Ranks."
+)
 @click.option(
     "--max-restarts",
     metavar="N",
     type=click.IntRange(0),
     default=3,
-    help="How often all ranks are started again after one was lost.  [default: 3]",
+    show_default=True,
+    help="How often all ranks are started again after one was lost.",
 )
 @click.option(
     "--log-dir",
@@ -35,13 +43,14 @@ Exit code: that of the first rank that failed, 128 + n for signal n; 0 when all 
     "--grace",
     metavar="TIME",
     default="30s",
-    help="After SIGTERM or Ctrl-C: how long ranks may take to save and end.  [default: 30s]",
+    show_default=True,
+    help="After SIGTERM or Ctrl-C: how long ranks may take to save and end.",
 )
 @click.option("--job", metavar="JOB", help="The job's name.  [default: STRATA_JOB, or default]")
 @click.option("--coordinator", metavar="URL", help="For the sidecar that is started where none answers.")
 @click.option("--socket", metavar="PATH", help="The sidecar's Unix socket.")
 @flags.CONFIG
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.argument("command", metavar="-- COMMAND...", nargs=-1, type=click.UNPROCESSED)
 def run(
     ranks: int,
     max_restarts: int,

@@ -94,6 +94,9 @@ def rank_row(rank: Document) -> tuple[str, ...]:
 
 
 def pending_text(pending: Document, world: int) -> str:
-    durable = f"{len(pending['durable'])} of {world} ranks durable"
-    text = f"step {pending['step']}: {len(pending['sealed'])} of {world} ranks sealed, {durable}"
-    return text + (f"; missing: rank {terminal.ranks(pending['missing'])}" if pending["missing"] else "")
+    sealed, durable = set(pending["sealed"]), set(pending["durable"])
+    text = f"step {pending['step']}: {len(sealed | durable)} of {world} ranks sealed, {len(durable)} durable"
+    unsealed = set(pending["missing"]) - sealed - durable
+    waits = unsealed or set(pending["missing"])
+    what = "to be sealed" if unsealed else "to be durable"
+    return f"{text}; waits for rank {terminal.ranks(waits)} {what}" if waits else text

@@ -9,7 +9,7 @@ import click
 from strata.cli import terminal
 
 
-@click.command()
+@click.command(short_help="Write the package that trainers import.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path())
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def wheel(directory: Path, as_json: bool) -> None:

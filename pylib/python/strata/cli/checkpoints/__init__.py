@@ -13,7 +13,7 @@ from strata.cli.checkpoints.verify import verify
 __all__ = ["checkpoints"]
 
 
-@click.group()
+@click.group(short_help="List, inspect, verify, pin and remove committed steps.")
 def checkpoints() -> None:
     """List, inspect, verify, pin and remove a job's committed steps."""
 
