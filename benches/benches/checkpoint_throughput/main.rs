@@ -8,6 +8,7 @@
 //! against a versitygw that the bench starts (STRATA_VERSITYGW or in PATH), or is left out.
 
 mod limits;
+mod node;
 mod rank;
 mod s3;
 
@@ -17,6 +18,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_grou
 use strata_core::storage::{StoreOptions, StoreUrl};
 use tokio::runtime::{Builder, Runtime};
 
+use node::Node;
 use rank::Rank;
 
 /// As users count: 10^6 bytes.
@@ -61,6 +63,28 @@ fn local(criterion: &mut Criterion) {
     }
 }
 
+/// What a training loop sees: through session, sidecar and coordinator.
+fn through_a_node(criterion: &mut Criterion) {
+    let store = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = Node::start(store.path());
+    let mut group = criterion.benchmark_group("node");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(4));
+    for size in SIZES {
+        let name = |what| BenchmarkId::new(what, format!("{size} MB"));
+        group.throughput(Throughput::Bytes((size * MB) as u64));
+        let mut trainer = node.join(size * MB);
+        group.bench_function(name("save blocks"), |bencher| {
+            bencher.iter_custom(|times| (0..times).map(|_| trainer.save().0).sum());
+        });
+        group.bench_function(name("save until committed"), |bencher| {
+            bencher.iter_custom(|times| (0..times).map(|_| trainer.save().1).sum());
+        });
+        group.bench_function(name("restore from the arena, verified"), |bencher| {
+            bencher.iter_custom(|times| (0..times).map(|_| trainer.restore()).sum());
+        });
+    }
+}
+
 fn on_s3(criterion: &mut Criterion) {
     let Some(server) = s3::Server::find() else {
         println!(
@@ -93,5 +117,5 @@ fn on_s3(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, local, on_s3);
+criterion_group!(benches, local, through_a_node, on_s3);
 criterion_main!(benches);

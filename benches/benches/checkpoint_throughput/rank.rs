@@ -17,7 +17,7 @@ use strata_core::proto::v1;
 use strata_core::storage::{StoreOptions, StoreUrl};
 
 /// Tensors as large as a layer of a mid-sized model.
-const TENSOR: usize = 16 << 20;
+pub const TENSOR: usize = 16 << 20;
 const RANK: strata_core::ids::Rank = strata_core::ids::Rank(0);
 const GENERATION: Generation = Generation(1);
 const WORLD: WorldSize = WorldSize(1);
