@@ -47,7 +47,7 @@ enum From {
 impl Restore {
     /// None when this node does not hold both slots whole, or has no slot free for the two together: the store is asked
     /// then.
-    pub(super) async fn from_neighbour(&self, resolved: &Resolved) -> Result<Option<Fetched>> {
+    pub(super) async fn with_neighbour(&self, resolved: &Resolved) -> Result<Option<Fetched>> {
         let Some(own) = self.hold(resolved, |rank, _| rank == self.record.rank) else { return Ok(None) };
         let staged_all = |slot: &Slot| slot.index().is_ok_and(|index| index.tensors.iter().all(|t| t.staged));
         let neighbour = self.hold(resolved, |rank, slot| rank != self.record.rank && staged_all(slot));

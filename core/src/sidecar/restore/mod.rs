@@ -149,7 +149,7 @@ impl Restore {
     /// From this node's arenas: the rank's own slot, or that and the slot of the rank that staged for both.
     async fn in_memory(&self, resolved: &Resolved) -> Result<Option<Fetched>> {
         match self.in_arena(resolved).await? {
-            None if self.request.only.is_empty() => self.from_neighbour(resolved).await,
+            None if self.request.only.is_empty() => self.with_neighbour(resolved).await,
             outcome => Ok(outcome),
         }
     }
