@@ -68,9 +68,17 @@ class Memory:
         self.wanted.setdefault(number, []).append((tag, node))
 
     def is_whole(self, number: int) -> bool:
-        """Whether the buffer is one contiguous tensor and nothing else."""
+        """Whether the buffer is one contiguous tensor and nothing else: also none that `only` has left out."""
         users = self.wanted[number]
-        return len(users) == 1 and not users[0][1].keys() & {"stride", "offset"}
+        tag, node = users[0]
+        if tag == "bytes.long" or len(users) > 1 or node.keys() & {"stride", "offset"}:
+            return False
+        needed, size = module_of(tag).dense_bytes(node), self.sizes[number]
+        if needed > size:
+            raise CorruptCheckpointError(
+                f"reading a stored state: buffer {number} has {size} bytes, its tree says {needed}"
+            )
+        return bool(needed == size)
 
     def give(self, number: int, target: Any) -> None:
         """Lets a whole buffer's bytes go straight into `target`."""
@@ -83,7 +91,7 @@ class Memory:
             module, size = module_of(tag), self.sizes[number]
             if number in self.given:
                 memory = self.given[number]
-            elif tag != "bytes.long" and self.is_whole(number):
+            elif self.is_whole(number):
                 memory = module.allocate_for(node)
             else:
                 memory = module.allocate(size)
@@ -99,7 +107,7 @@ class Memory:
     def view(self, tag: str, node: dict[str, Any]) -> Any:
         number = node["buffer"]
         module = module_of(tag)
-        if tag != "bytes.long" and self.is_whole(number):
+        if self.is_whole(number):
             return self.held[number]
         return module.build(node, self.held[number])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from typing import Any
 
@@ -118,6 +119,11 @@ def _root(array: np.ndarray[Any, Any]) -> Any:
 def is_generator_state(array: np.ndarray[Any, Any]) -> bool:
     """Whether it may be the state of a bit generator (MT19937's key, Philox's counters): these differ by rank."""
     return array.ndim == 1 and array.dtype.kind == "u" and array.nbytes <= GENERATOR_STATE_BYTES
+
+
+def dense_bytes(node: dict[str, Any]) -> int:
+    """Of the array that `node` describes, without gaps."""
+    return int(math.prod(node["shape"]) * decode_dtype(node["dtype"]).itemsize)
 
 
 def address(array: np.ndarray[Any, Any]) -> int:

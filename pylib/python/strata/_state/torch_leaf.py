@@ -107,6 +107,11 @@ def is_generator_state(tensor: torch.Tensor) -> bool:
     return bool(tensor.ndim == 1 and tensor.dtype == torch.uint8 and tensor.numel() <= GENERATOR_STATE_BYTES)
 
 
+def dense_bytes(node: dict[str, Any]) -> int:
+    """Of the tensor that `node` describes, without gaps."""
+    return int(math.prod(node["shape"]) * decode_dtype(node["dtype"]).itemsize)
+
+
 def address(tensor: torch.Tensor) -> int:
     return int(tensor.data_ptr())
 
