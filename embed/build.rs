@@ -8,7 +8,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use miniz_oxide::deflate::compress_to_vec_zlib;
 use python_packed_resources::load_resources;
+
+/// zlib's usual level: 13 MB of source become 3.5.
+const COMPRESSION: u8 = 6;
 
 fn main() {
     println!("cargo:rerun-if-env-changed=STRATA_RESOURCES");
@@ -53,21 +57,18 @@ impl Layout {
             let entry = entry.unwrap_or_else(|e| panic!("parsing {}: {e}", file.display()));
             let name = entry.name.to_string();
             if entry.is_python_module && entry.in_memory_bytecode.is_some() {
-                let source = entry.in_memory_source.as_deref().map(|bytes| self.push(bytes));
+                // Source is read for a traceback now and then, and would be a third of what is carried.
+                let source = entry.in_memory_source.as_deref();
+                let source = source.map(|bytes| self.push(&compress_to_vec_zlib(bytes, COMPRESSION)));
                 let bytecode = entry.in_memory_bytecode.as_deref().map(|bytes| self.push(bytes));
                 self.modules
                     .insert(name.clone(), Module { package: entry.is_python_package, source, bytecode });
             }
-            // Hash maps, hence sorted: the same input gives the same executable.
-            for (kind, map) in [
-                ("", entry.in_memory_package_resources),
-                (".dist-info/", entry.in_memory_distribution_resources),
-            ] {
-                let sorted: BTreeMap<_, _> = map.into_iter().flatten().collect();
-                for (file, bytes) in sorted {
-                    let span = self.push(&bytes);
-                    self.files.insert((name.clone(), format!("{kind}{file}")), span);
-                }
+            // A hash map, hence sorted: the same input gives the same executable.
+            let files: BTreeMap<_, _> = entry.in_memory_package_resources.into_iter().flatten().collect();
+            for (file, bytes) in files {
+                let span = self.push(&bytes);
+                self.files.insert((name.clone(), file.to_string()), span);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Serves the carried modules to Python: a finder and loader for `sys.meta_path`, with source for tracebacks, data files for
-//! `importlib.resources` and metadata for `importlib.metadata`.
+//! Serves the carried modules to Python: a finder and loader for `sys.meta_path`, with source for tracebacks and data files
+//! for `importlib.resources`. `importlib.metadata` finds nothing here: our own version is the core's.
 //!
 //! A module's `__file__` is the executable's path with the module's below it, as zipimport has it: no file, but unique,
 //! and `get_data` takes it back.
@@ -82,9 +82,8 @@ impl Finder {
     }
 
     fn get_source<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some(source) = self.known(name)?.source() else { return Ok(None) };
-        let external = py.import("_frozen_importlib_external")?;
-        external.call_method1("decode_source", (PyBytes::new(py, source),)).map(Some)
+        let Some(source) = source(py, self.known(name)?)? else { return Ok(None) };
+        py.import("_frozen_importlib_external")?.call_method1("decode_source", (source,)).map(Some)
     }
 
     fn is_package(&self, name: &str) -> PyResult<bool> {
@@ -96,18 +95,18 @@ impl Finder {
     }
 
     /// A module's source or a package's data file, by its path below the executable's.
-    fn get_data<'py>(&self, py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyBytes>> {
+    fn get_data<'py>(&self, py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyAny>> {
         let absent = || PyOSError::new_err(format!("reading {path}: the executable carries no such file"));
         let inside =
             path.strip_prefix(&self.root).and_then(|rest| rest.strip_prefix('/')).ok_or_else(absent)?;
         let found = match inside.strip_suffix(".py") {
             Some(stem) => {
                 let name = stem.strip_suffix("/__init__").unwrap_or(stem).replace('/', ".");
-                resources::module(&name).and_then(Module::source)
+                resources::module(&name).map(|module| source(py, module)).transpose()?.flatten()
             }
-            None => data_file(inside),
+            None => data_file(inside).map(|bytes| PyBytes::new(py, bytes).into_any()),
         };
-        found.map(|bytes| PyBytes::new(py, bytes)).ok_or_else(absent)
+        found.ok_or_else(absent)
     }
 
     fn get_resource_reader(&self, name: &str) -> Option<ResourceReader> {
@@ -134,6 +133,12 @@ impl Finder {
         let end = if module.package { "/__init__.py" } else { ".py" };
         self.folder(module.name) + end
     }
+}
+
+/// A module's text, as bytes.
+fn source<'py>(py: Python<'py>, module: &Module) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let Some(compressed) = module.compressed_source() else { return Ok(None) };
+    py.import("zlib")?.call_method1("decompress", (PyBytes::new(py, compressed),)).map(Some)
 }
 
 /// The longest prefix of the path that is a package has the file.
@@ -169,8 +174,7 @@ impl ResourceReader {
     }
 
     fn contents(&self) -> Vec<&'static str> {
-        let files = resources::files(self.package).iter().map(|file| file.name);
-        files.filter(|name| !name.starts_with(".dist-info/")).collect()
+        resources::files(self.package).iter().map(|file| file.name).collect()
     }
 }
 

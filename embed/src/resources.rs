@@ -11,7 +11,7 @@ pub struct Module {
     bytecode: Option<Span>,
 }
 
-/// A data file of a package; a distribution's metadata has names that begin with `.dist-info/`.
+/// A data file of a package.
 pub struct File {
     pub package: &'static str,
     pub name: &'static str,
@@ -32,8 +32,8 @@ fn bytes((offset, length): Span) -> &'static [u8] {
 }
 
 impl Module {
-    /// The text, as it was written; tracebacks and `inspect` show it.
-    pub fn source(&self) -> Option<&'static [u8]> {
+    /// The text as it was written, compressed with zlib; tracebacks and `inspect` show it.
+    pub fn compressed_source(&self) -> Option<&'static [u8]> {
         self.source.map(bytes)
     }
 
