@@ -19,7 +19,8 @@ from harness.states import digest, make_state
 from harness.trainer import StrataFailure, Trainer, all_do
 
 VICTIMS = ("trainer", "sidecar", "coordinator", "all")
-STEPS = 40  # more than are ever reached before the kill
+STEPS = 40  # that ranks save which live on
+ENDLESS = 100_000  # more than are ever reached before the kill
 LATEST_KILL = 1.2  # seconds after training began
 
 
@@ -59,8 +60,9 @@ class Crash:
     def train(self) -> list[Trainer]:
         trainers = self.start(self.plan.world)
         all_do(trainers, "connect")
+        last = STEPS if self.plan.victim in ("sidecar", "coordinator") else ENDLESS
         for trainer in trainers:
-            trainer.send("train", seed=self.plan.seed, first=1, last=STEPS, rank=trainer.rank, acks=str(self.acks))
+            trainer.send("train", seed=self.plan.seed, first=1, last=last, rank=trainer.rank, acks=str(self.acks))
         return trainers
 
     def strike(self, trainers: list[Trainer]) -> None:

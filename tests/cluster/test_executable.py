@@ -251,14 +251,15 @@ def clean(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clean")
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+    # -I: what PYTHONPATH shows to the tests themselves is not in it.
+    pip = [python, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
     subprocess.run([*pip, "--find-links", wheels, "strata-runtime"], check=True)
     return python
 
 
 def test_installed_wheel_imports_without_any_framework(clean: Path) -> None:
     source = "import sys, strata; print(sorted({'torch', 'numpy', 'jax', 'grpc', 'rich', 'click'} & set(sys.modules)))"
-    assert subprocess.check_output([clean, "-c", source], text=True).strip() == "[]"
+    assert subprocess.check_output([clean, "-I", "-c", source], text=True).strip() == "[]"
     assert not (clean.parent / "strata").exists(), "a script of this name would hide the executable"
 
 

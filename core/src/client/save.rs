@@ -8,7 +8,7 @@ use prost::Message;
 use super::handle::{SaveHandle, SaveStats};
 use super::interrupt::Interrupt;
 use super::session::{Inner, Session};
-use super::state::Outcome;
+use super::state::{Outcome, State};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::handoff::plan::{SlotLayout, TensorSpec, layout};
 use crate::handoff::{ArenaView, CopyIn, SlotWriter, default_threads};
@@ -161,6 +161,10 @@ impl Session {
             };
             if let Err(error) = outcome {
                 abandon(inner, request.step, &error);
+                if error.kind == Kind::Conflict {
+                    self.slot_given_up(request.step, error, interrupt)?;
+                    return Ok(SaveHandle::new(self.clone(), request.step, stats));
+                }
                 return Err(error.while_doing(doing));
             }
             announce_seal(inner, request.step, &granted);
@@ -170,6 +174,23 @@ impl Session {
         });
         stats.total = started.elapsed();
         Ok(SaveHandle::new(self.clone(), request.step, stats))
+    }
+
+    /// The slot passed on while it was copied to: this generation has ended (Fenced), or another rank could not save
+    /// the step (its outcome is noted, training goes on). The sidecar's word for it may still be on its way; without
+    /// one `error` stands.
+    fn slot_given_up(&self, step: Step, error: Error, interrupt: &dyn Interrupt) -> Result<()> {
+        let doing = format!("saving step {step}");
+        let mut changes = self.own()?.state.subscribe();
+        let is_lost = |state: &State| {
+            matches!(state.steps.get(&step.0), Some(Outcome::Failed(_) | Outcome::Skipped(_)))
+        };
+        let told = async {
+            let known = changes.wait_for(|state| state.ended().is_some() || is_lost(state)).await;
+            known.expect("the session holds the sender").ended().map_or(Ok(()), Err)
+        };
+        let word = async { tokio::time::timeout(WORD, told).await.unwrap_or(Err(error)) };
+        self.block(&doing, WORD, interrupt, word).doing(|| doing.clone())
     }
 }
 
@@ -245,6 +266,9 @@ impl Inner {
         }
     }
 }
+
+/// How long the sidecar's word about a slot that it took back is waited for: it was sent before, on another stream.
+const WORD: Duration = Duration::from_secs(2);
 
 /// Time that a wait may take at most when the caller sets no limit and the commit's own is unknown.
 pub(super) const LONGEST_COMMIT: Duration = Duration::from_secs(600);
