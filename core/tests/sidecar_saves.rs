@@ -6,7 +6,7 @@ use sidecar::trainer::{committed, contents, lost};
 use sidecar::{Cluster, PATIENCE, State, Trainer, Tune, eventually};
 use strata_core::client::{RestoreOptions, SaveState, Uninterrupted};
 use strata_core::error::{Error, Kind};
-use strata_core::handoff::MemoryBudget;
+use strata_core::handoff::{MemoryBudget, Promise};
 use strata_core::ids::Step;
 use strata_core::proto::v1::{RestoreSource, SaveKind};
 
@@ -176,7 +176,7 @@ fn staged_step_is_restored_before_it_is_committed() {
 struct Full;
 
 impl MemoryBudget for Full {
-    fn check(&self, _: &std::path::Path, needed: u64) -> strata_core::error::Result<()> {
+    fn promise(&self, _: &std::path::Path, needed: u64) -> strata_core::error::Result<Promise> {
         Err(Error::overloaded(format!(
             "finding memory for the arena: needs {needed} bytes, 7 bytes are free"
         )))

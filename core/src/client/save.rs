@@ -222,7 +222,7 @@ unsafe fn stage(
     stats.seal = begun.elapsed();
     view.set_progress(Step(index.step), RankPhase::Training);
     if stats.cold {
-        // The slots not yet touched, so that the next save is not cold as well.
+        // All that is not yet touched, so that the next save is not cold as well.
         view.populate_in_background()?;
     }
     Ok(())

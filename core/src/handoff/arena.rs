@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::allocation;
 use super::boot::boot_id;
+use super::budget::Promise;
 use super::header::{ArenaHeader, ArenaIdentity, IDENTITY_BYTES};
 use super::mapping::Mapping;
 use super::progress::Progress;
@@ -22,14 +24,25 @@ pub struct Arena {
 
 pub(super) struct ArenaShared {
     pub path: PathBuf,
+    pub file: File,
     pub mapping: Arc<Mapping>,
     /// Held while this process writes or reads the first group of a slot's header.
     pub begin: Mutex<()>,
 }
 
 impl Arena {
-    pub(super) fn new(path: PathBuf, mapping: Arc<Mapping>) -> Arena {
-        Arena { shared: Arc::new(ArenaShared { path, mapping, begin: Mutex::new(()) }) }
+    pub(super) fn new(path: PathBuf, file: File, mapping: Arc<Mapping>) -> Arena {
+        Arena { shared: Arc::new(ArenaShared { path, file, mapping, begin: Mutex::new(()) }) }
+    }
+
+    /// Gives the file the memory it still lacks, on a thread of its own.
+    pub(super) fn allocate_in_background(&self, promise: Promise) -> Result<()> {
+        allocation::in_background(&self.shared, promise)
+    }
+
+    /// Memory ran out while the file was given its own: what is Sealed in it is whole, nothing more can be begun.
+    pub fn allocation_failed(&self) -> bool {
+        self.shared.mapping.allocation_failed()
     }
 
     pub fn path(&self) -> &Path {
@@ -81,7 +94,7 @@ impl Arena {
 
 /// What a file in the arena directory turned out to be.
 pub(super) enum Opened {
-    Arena(Arc<Mapping>),
+    Arena(File, Arc<Mapping>),
     /// Left by an earlier boot: its bytes are not what was sealed.
     OldBoot,
 }
@@ -106,5 +119,6 @@ pub(super) fn open_mapping(path: &Path) -> Result<Opened> {
     if header.boot != boot_id()? {
         return Ok(Opened::OldBoot);
     }
-    Mapping::new(&file, header).doing(doing).map(Opened::Arena)
+    let mapping = Mapping::new(&file, header).doing(doing)?;
+    Ok(Opened::Arena(file, mapping))
 }

@@ -2,20 +2,46 @@
 //! a SIGBUS and never the OOM killer.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cgroup::memory_room;
 use crate::error::{Doing, Error, Result};
 
 /// Asked before an arena of `needed` bytes is made in `directory`.
 pub trait MemoryBudget: Send + Sync {
-    /// Overloaded, with what is needed, free and allowed, when it won't fit.
-    fn check(&self, directory: &Path, needed: u64) -> Result<()>;
+    /// Overloaded, with what is needed, free and allowed, when it won't fit beside what is promised already.
+    fn promise(&self, directory: &Path, needed: u64) -> Result<Promise>;
+}
+
+/// Memory that was allowed and is not taken yet: nobody else is allowed it. The rest comes free when this is dropped.
+#[derive(Debug, Default)]
+pub struct Promise {
+    left: u64,
+    /// Of all promises of a budget.
+    sum: Arc<AtomicU64>,
+}
+
+impl Promise {
+    /// `bytes` of it were taken: from now on they are missing in what is free.
+    pub fn kept(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.left);
+        self.left -= bytes;
+        self.sum.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.kept(self.left);
+    }
 }
 
 /// The machine's own limits: free space of the tmpfs, the memory cgroups of this process, available memory.
 pub struct MachineMemory {
     /// Where `/proc` and the cgroup mounts are looked for; `/` except in tests.
     root: PathBuf,
+    promised: Arc<AtomicU64>,
 }
 
 impl Default for MachineMemory {
@@ -26,7 +52,7 @@ impl Default for MachineMemory {
 
 impl MachineMemory {
     pub fn below(root: impl Into<PathBuf>) -> MachineMemory {
-        MachineMemory { root: root.into() }
+        MachineMemory { root: root.into(), promised: Arc::default() }
     }
 
     fn available(&self) -> Result<Option<u64>> {
@@ -38,10 +64,11 @@ impl MachineMemory {
 }
 
 impl MemoryBudget for MachineMemory {
-    fn check(&self, directory: &Path, needed: u64) -> Result<()> {
+    fn promise(&self, directory: &Path, needed: u64) -> Result<Promise> {
+        let promised = self.promised.load(Ordering::Relaxed);
         let volume = rustix::fs::statvfs(directory)
             .doing(|| format!("asking for the size of {}", directory.display()))?;
-        let free = volume.f_bavail * volume.f_frsize;
+        let free = (volume.f_bavail * volume.f_frsize).saturating_sub(promised);
         if needed > free {
             let size = volume.f_blocks * volume.f_frsize;
             return Err(shortfall(needed, free, &format!("{} ({} in all)", directory.display(), human(size))).hint(
@@ -50,7 +77,7 @@ impl MemoryBudget for MachineMemory {
             ));
         }
         for room in memory_room(&self.root)? {
-            let free = room.free();
+            let free = room.free().saturating_sub(promised);
             if needed > free {
                 let place = format!("memory cgroup {} (limit {})", room.path.display(), human(room.limit));
                 return Err(shortfall(needed, free, &place).hint(
@@ -58,13 +85,15 @@ impl MemoryBudget for MachineMemory {
                 ));
             }
         }
-        if let Some(available) = self.available()?
+        let available = self.available()?.map(|bytes| bytes.saturating_sub(promised));
+        if let Some(available) = available
             && needed > available
         {
             return Err(shortfall(needed, available, "this machine's memory")
                 .hint("arenas take slots x state per rank: use a machine with more memory, fewer slots, or save less"));
         }
-        Ok(())
+        self.promised.fetch_add(needed, Ordering::Relaxed);
+        Ok(Promise { left: needed, sum: self.promised.clone() })
     }
 }
 

@@ -27,19 +27,20 @@ pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(2)
 }
 
-/// Copies all runs with at most `threads` threads, the caller's included; returns when every byte is copied, or
-/// false when `go_on`, asked between pieces, said no.
+/// Copies all runs, in their order, with at most `threads` threads, the caller's included; returns when every byte is
+/// copied, or false when `ready`, asked before each piece with the end of its targets, said no. It may wait.
 ///
 /// # Safety
 /// Each source is readable and each target writable for its bytes until this returns; targets overlap nothing.
-pub(super) unsafe fn copy(runs: &[Run], threads: usize, go_on: &(dyn Fn() -> bool + Sync)) -> bool {
+pub(super) unsafe fn copy(runs: &[Run], threads: usize, ready: &(dyn Fn(*const u8) -> bool + Sync)) -> bool {
     let pieces = pieces(runs);
     let total: u64 = runs.iter().map(|run| run.bytes).sum();
     let threads = threads.clamp(1, (total / WORTH_A_THREAD).max(1) as usize).min(pieces.len().max(1));
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(batch) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if !go_on() {
+            let end = |run: &Run| run.target.wrapping_add(run.bytes as usize).cast_const();
+            if !batch.iter().map(end).max().is_none_or(ready) {
                 return false;
             }
             for run in batch {
@@ -105,7 +106,7 @@ mod tests {
                 .map(|(s, t)| Run { source: s.as_ptr(), target: t.as_mut_ptr(), bytes: s.len() as u64 })
                 .collect();
             // SAFETY: both vectors outlive the call.
-            assert!(unsafe { copy(&runs, threads, &|| true) });
+            assert!(unsafe { copy(&runs, threads, &|_| true) });
             assert!(sources == targets, "{threads} threads");
         }
     }

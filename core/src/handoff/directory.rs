@@ -5,11 +5,12 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FlockOperation, flock};
 
+use super::allocation;
 use super::arena::{Arena, Opened, open_mapping};
 use super::boot::boot_id;
-use super::budget::{MemoryBudget, human};
+use super::budget::{MemoryBudget, Promise, human};
 use super::header::{ArenaHeader, ArenaIdentity};
 use super::mapping::Mapping;
 use crate::error::{Doing, Error, Result};
@@ -75,9 +76,9 @@ impl ArenaDirectory {
         self.node
     }
 
-    /// Makes an arena: asks the budget, allocates every byte, then publishes the file under its name; atomic. The
-    /// pages are zeroed on a background thread. Blocking: about 0.3 s per GiB. Overloaded when memory is short;
-    /// Conflict when the file exists; `slot_bytes` is rounded up to 4096.
+    /// Makes an arena: asks the budget, then publishes the file under its name; atomic. Its memory follows on a thread
+    /// of its own, from the first slot on (about 0.25 s per GB); who touches a slot waits for its pages. Overloaded when
+    /// memory is short; Conflict when the file exists; `slot_bytes` is rounded up to 4096.
     pub fn create(
         &self,
         identity: &ArenaIdentity,
@@ -85,6 +86,19 @@ impl ArenaDirectory {
         slot_bytes: u64,
         budget: &dyn MemoryBudget,
     ) -> Result<Arena> {
+        let (arena, promise) = self.publish_empty(identity, slots, slot_bytes, budget)?;
+        arena.allocate_in_background(promise)?;
+        Ok(arena)
+    }
+
+    /// As [`ArenaDirectory::create`], but only the header has memory.
+    pub(super) fn publish_empty(
+        &self,
+        identity: &ArenaIdentity,
+        slots: u32,
+        slot_bytes: u64,
+        budget: &dyn MemoryBudget,
+    ) -> Result<(Arena, Promise)> {
         let doing = || {
             let size = human(slot_bytes);
             format!(
@@ -97,14 +111,13 @@ impl ArenaDirectory {
         }
         let slot_bytes = slot_bytes.next_multiple_of(4096);
         let header = ArenaHeader { identity: identity.clone(), boot: boot_id()?, slots, slot_bytes };
-        budget.check(&self.path, header.file_bytes()).doing(doing)?;
+        let promise = budget.promise(&self.path, header.file_bytes()).doing(doing)?;
         let path = self.file_path(identity);
-        let mapping = self.publish(&path, header).doing(doing)?;
-        mapping.populate_in_background().doing(doing)?;
-        Ok(Arena::new(path, mapping))
+        let (file, mapping) = self.publish(&path, header).doing(doing)?;
+        Ok((Arena::new(path, file, mapping), promise))
     }
 
-    fn publish(&self, path: &Path, header: ArenaHeader) -> Result<std::sync::Arc<Mapping>> {
+    fn publish(&self, path: &Path, header: ArenaHeader) -> Result<(File, std::sync::Arc<Mapping>)> {
         let temporary = path.with_extension("new");
         let outcome = (|| {
             let doing = || format!("writing {}", temporary.display());
@@ -119,12 +132,13 @@ impl ArenaDirectory {
             if rustix::process::geteuid().as_raw() != self.uid {
                 std::os::unix::fs::fchown(&file, Some(self.uid), None).doing(doing)?;
             }
-            allocate(&file, header.file_bytes()).doing(doing)?;
+            allocation::allocate_header(&file, &header).doing(doing)?;
             file.write_all_at(&header.encode(), 0).doing(doing)?;
             let mapping = Mapping::new(&file, header)?;
+            allocation::begin(&mapping);
             // link(2) refuses an existing name, rename(2) would replace it.
             std::fs::hard_link(&temporary, path).doing(|| format!("publishing {}", path.display()))?;
-            Ok(mapping)
+            Ok((file, mapping))
         })();
         match std::fs::remove_file(&temporary) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound && outcome.is_ok() => {
@@ -134,7 +148,7 @@ impl ArenaDirectory {
         }
     }
 
-    /// Every arena of this boot, by path, and an error for each file that is damaged (it stays where it is). Files of
+    /// Every arena of this boot, by path (one that an earlier sidecar left without all of its memory is given it), and an error for each file that is damaged (it stays where it is). Files of
     /// an earlier boot and unfinished ones are removed.
     pub fn scan(&self) -> Result<(Vec<Arena>, Vec<Error>)> {
         let doing = || format!("scanning the arena directory {}", self.path.display());
@@ -147,10 +161,12 @@ impl ArenaDirectory {
         for path in paths {
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some(SUFFIX) => match open_mapping(&path) {
-                    Ok(Opened::Arena(mapping)) if self.file_path(&mapping.header.identity) == path => {
-                        arenas.push(Arena::new(path, mapping));
+                    Ok(Opened::Arena(file, mapping)) if self.file_path(&mapping.header.identity) == path => {
+                        let arena = Arena::new(path, file, mapping);
+                        arena.allocate_in_background(Promise::default()).doing(doing)?;
+                        arenas.push(arena);
                     }
-                    Ok(Opened::Arena(_)) => damaged.push(
+                    Ok(Opened::Arena(..)) => damaged.push(
                         Error::corrupt(format!(
                             "opening the arena {}: its header names another file",
                             path.display()
@@ -176,26 +192,6 @@ impl ArenaDirectory {
 fn remove(path: &Path, errors: &mut Vec<Error>) {
     if let Err(error) = std::fs::remove_file(path) {
         errors.push(Error::io(format!("removing the left-over arena {}", path.display()), &error));
-    }
-}
-
-/// Allocates every page now, so that no later access can fail.
-fn allocate(file: &File, bytes: u64) -> Result<()> {
-    loop {
-        match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(rustix::io::Errno::NOSPC) => {
-                return Err(Error::overloaded(format!(
-                    "allocating {} ({bytes} bytes): the volume is full",
-                    human(bytes)
-                ))
-                .hint(
-                    "enlarge /dev/shm (docker: --shm-size; Kubernetes: the emptyDir's sizeLimit), or set \
-                           STRATA_ARENA_DIR to a larger tmpfs",
-                ));
-            }
-            outcome => return outcome.doing(|| format!("allocating {} ({bytes} bytes)", human(bytes))),
-        }
     }
 }
 

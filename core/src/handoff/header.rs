@@ -1,5 +1,5 @@
-//! What the first pages of an arena file hold. Page 0: the identity (written once, under a CRC) and the progress
-//! line; then one page per slot; then the slots' data, each a multiple of 4096 bytes.
+//! What the first pages of an arena file hold. Page 0: the identity (written once, under a CRC), the progress
+//! line and how much of the file has memory; then one page per slot; then the slots' data, each a multiple of 4096 bytes.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -19,6 +19,8 @@ const JOB_BYTES: usize = 64;
 pub(super) const IDENTITY_BYTES: usize = 144;
 /// Where the progress line lies in page 0: a cache line of its own.
 pub(super) const PROGRESS_OFFSET: usize = 2048;
+/// Where page 0 says how much of the file has memory.
+pub(super) const ALLOCATION_OFFSET: usize = 2112;
 
 /// Whose arena this is. `file` tells the files of one rank apart: a new session gets a new file when the old process
 /// can't be proved dead, or when the state outgrew the old one.

@@ -21,13 +21,15 @@ impl SlotLoad {
         self.fill
     }
 
-    /// The first `bytes` of the slot's data area; Invalid when it holds less.
+    /// The first `bytes` of the slot's data area, once it has its memory; Invalid when it holds less.
     pub fn data(&mut self, bytes: u64) -> Result<&mut [u8]> {
         let room = self.slot.arena().slot_bytes();
         if bytes > room {
             return Err(Error::invalid(format!("loading {bytes} bytes into {}: it holds {room}", self.slot)));
         }
-        let start = self.slot.arena.shared.mapping.data(self.slot.number);
+        let mapping = &self.slot.arena.shared.mapping;
+        mapping.wait_slot(self.slot.number).doing(|| format!("loading into {}", self.slot))?;
+        let start = mapping.data(self.slot.number);
         // SAFETY: inside the mapping; the slot is Filling under this value's own fill, which no trainer knows, and
         // `&mut self` keeps the slice alone.
         Ok(unsafe { std::slice::from_raw_parts_mut(start, bytes as usize) })

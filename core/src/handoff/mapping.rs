@@ -7,13 +7,15 @@ use std::sync::{Arc, Weak};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
-use super::header::{ArenaHeader, PROGRESS_OFFSET, ProgressLine, SlotHeader};
+use super::allocation::{self, AllocationWord};
+use super::header::{ALLOCATION_OFFSET, ArenaHeader, PROGRESS_OFFSET, ProgressLine, SlotHeader};
 use crate::error::{Doing, Result};
 
 /// Bytes pre-faulted by one system call: short enough that a mapping no longer wanted is let go of soon.
-const POPULATE_STEP: usize = 64 << 20;
+const POPULATE_STEP: u64 = 64 << 20;
 
-/// The file was allocated in full before it was published and is never shortened, so an access can't raise SIGBUS.
+/// The file is as long as its header says and never shortened. Its header pages have memory before it is published, a
+/// slot's pages once [`Mapping::wait_allocated`] says so: an access that asked first can't raise SIGBUS.
 pub(super) struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
@@ -61,6 +63,17 @@ impl Mapping {
         unsafe { &*at.cast::<ProgressLine>() }
     }
 
+    pub fn allocation(&self) -> &AllocationWord {
+        let at = self.at(ALLOCATION_OFFSET as u64, size_of::<AllocationWord>() as u64);
+        // SAFETY: 64-aligned, inside the mapping, an atomic.
+        unsafe { &*at.cast::<AllocationWord>() }
+    }
+
+    /// Offset in the file of an address inside the mapping.
+    pub fn offset_of(&self, address: *const u8) -> u64 {
+        (address as usize - self.start.as_ptr() as usize) as u64
+    }
+
     /// Address of a slot's data area.
     pub fn data(&self, slot: u32) -> *mut u8 {
         self.at(self.header.slot_offset(slot), self.header.slot_bytes)
@@ -71,21 +84,31 @@ impl Mapping {
         self.populated.load(Ordering::Relaxed) >= self.header.slot_offset(slot + 1)
     }
 
-    /// Fills this process's page tables on a thread of its own; ends early when the mapping is dropped.
+    /// Fills this process's page tables on a thread of its own, as the file gets its memory; ends early when the mapping
+    /// is dropped.
     pub fn populate_in_background(self: &Arc<Mapping>) -> Result<()> {
         let mapping = Arc::downgrade(self);
-        let worker = move || while populate_step(&mapping) {};
         std::thread::Builder::new()
             .name("strata-prefault".into())
-            .spawn(worker)
+            .spawn(move || populate(&mapping))
             .map(drop)
             .doing(|| "starting the thread that pre-faults an arena")
     }
+}
 
-    /// The same on this thread.
-    pub fn populate(self: &Arc<Mapping>) {
-        let mapping = Arc::downgrade(self);
-        while populate_step(&mapping) {}
+impl Mapping {
+    fn touch(&self, from: u64, bytes: u64) {
+        let start = self.at(from, bytes);
+        // SAFETY: populating changes no byte, only page tables.
+        if unsafe { madvise(start.cast(), bytes as usize, Advice::LinuxPopulateWrite) }.is_ok() {
+            return;
+        }
+        // Before Linux 5.14, or a seccomp filter: touch each page with an access that changes nothing.
+        for page in (0..bytes).step_by(4096) {
+            let word = self.at(from + page, 8).cast::<AtomicU64>();
+            // SAFETY: aligned, inside the mapping; adding zero leaves concurrent writers' bytes alone.
+            unsafe { (*word).fetch_add(0, Ordering::Relaxed) };
+        }
     }
 }
 
@@ -98,24 +121,22 @@ impl Drop for Mapping {
     }
 }
 
-/// Whether there is more to do.
-fn populate_step(mapping: &Weak<Mapping>) -> bool {
-    let Some(mapping) = mapping.upgrade() else { return false };
-    let from = mapping.populated.load(Ordering::Relaxed) as usize;
-    let bytes = (mapping.bytes - from).min(POPULATE_STEP);
-    if bytes == 0 {
-        return false;
-    }
-    let start = mapping.at(from as u64, bytes as u64);
-    // SAFETY: populating changes no byte, only page tables.
-    if unsafe { madvise(start.cast(), bytes, Advice::LinuxPopulateWrite) }.is_err() {
-        // Before Linux 5.14, or a seccomp filter: touch each page with an access that changes nothing.
-        for page in (0..bytes).step_by(4096) {
-            let word = mapping.at((from + page) as u64, 8).cast::<AtomicU64>();
-            // SAFETY: aligned, inside the mapping; adding zero leaves concurrent writers' bytes alone.
-            unsafe { (*word).fetch_add(0, Ordering::Relaxed) };
+/// Fills this process's page tables, as far as the file gets memory.
+pub(super) fn populate(mapping: &Weak<Mapping>) {
+    while let Some(mapping) = mapping.upgrade() {
+        let from = mapping.populated.load(Ordering::Relaxed);
+        let Some(reached) = mapping.allocation().reached(&mapping.header) else { return };
+        if from == mapping.bytes as u64 {
+            return;
         }
+        let bytes = reached.saturating_sub(from).min(POPULATE_STEP);
+        if bytes == 0 {
+            drop(mapping);
+            std::thread::sleep(allocation::LOOK_AGAIN);
+            continue;
+        }
+        mapping.touch(from, bytes);
+        // Two of these may run: after a cold save, and since `prepare`.
+        mapping.populated.fetch_max(from + bytes, Ordering::Relaxed);
     }
-    mapping.populated.store((from + bytes) as u64, Ordering::Relaxed);
-    true
 }

@@ -2,6 +2,7 @@
 //! Called by `client` (fills, seals, reads) and `sidecar` (creates, scans, frees). Truth is in the slot headers.
 //! Never touches a store or a socket.
 
+mod allocation;
 mod arena;
 mod boot;
 mod budget;
@@ -21,7 +22,7 @@ mod view;
 mod writer;
 
 pub use arena::Arena;
-pub use budget::{MachineMemory, MemoryBudget};
+pub use budget::{MachineMemory, MemoryBudget, Promise};
 pub use copy::default_threads;
 pub use directory::ArenaDirectory;
 pub use header::{ArenaIdentity, SlotSnapshot};

@@ -69,7 +69,7 @@ impl SlotReader {
             Error::invalid(format!("copying out of a slot: a run lies outside of its {} bytes", data.len()))
         })?;
         // SAFETY: sources lie in the leased slot; targets as the caller vouches.
-        unsafe { copy(&runs, threads, &|| true) };
+        unsafe { copy(&runs, threads, &|_| true) };
         Ok(())
     }
 }

@@ -270,8 +270,9 @@ pub(super) fn write_seal(
             "writing the index of {bytes} bytes behind {data_bytes} bytes of data: the slot holds {room}"
         )));
     }
+    mapping.wait_slot(slot)?;
     let at = mapping.at(mapping.header.slot_offset(slot) + offset, bytes);
-    // SAFETY: inside the mapping; only the owner of this fill writes to a Filling slot.
+    // SAFETY: inside the mapping, and it has memory; only the owner of this fill writes to a Filling slot.
     unsafe { std::ptr::copy_nonoverlapping(encoded.as_ptr(), at, encoded.len()) };
     let header = mapping.slot(slot);
     let fields = [data_bytes, offset, bytes, u64::from(crc32c(&encoded))];

@@ -27,7 +27,7 @@ impl ArenaView {
     /// Corrupt when it is damaged.
     pub fn open(path: &Path) -> Result<ArenaView> {
         match open_mapping(path)? {
-            Opened::Arena(mapping) => Ok(ArenaView { path: Arc::new(path.to_owned()), mapping }),
+            Opened::Arena(_, mapping) => Ok(ArenaView { path: Arc::new(path.to_owned()), mapping }),
             Opened::OldBoot => Err(Error::conflict(format!(
                 "opening the arena {}: it was made before this machine's last boot",
                 path.display()
@@ -57,9 +57,9 @@ impl ArenaView {
         self.mapping.populate_in_background()
     }
 
-    /// The same before it returns.
+    /// The same before it returns, or as far as there is memory.
     pub fn populate(&self) {
-        self.mapping.populate();
+        super::mapping::populate(&Arc::downgrade(&self.mapping));
     }
 
     /// Whether all pages of the slot have been touched by this process.

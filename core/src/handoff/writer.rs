@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
+
 use super::copy::{Run, copy};
 use super::mapping::Mapping;
 use super::slot::{swap, write_seal};
@@ -17,6 +19,12 @@ pub struct CopyIn {
     pub source: *const u8,
     pub bytes: u64,
     pub offset: u64,
+}
+
+/// Where bytes go, and what is zeroed between them.
+struct Runs {
+    runs: Vec<Run>,
+    gaps: Vec<(u64, u64)>,
 }
 
 /// The right to fill one slot under one fill number.
@@ -40,21 +48,37 @@ impl SlotWriter {
         Err(self.lost(Word::unpack(found)))
     }
 
-    /// Copies all of `copies` with at most `threads` threads and zeroes the gaps between them, up to `data_bytes`, so
-    /// that equal states give equal slots. Gaps of a page and more are left as they are: no chunk holds them.
-    /// Returns when the sources may change. Conflict as in [`SlotWriter::check`], asked between pieces.
+    /// Copies all of `copies` with at most `threads` threads, as fast as the file gets its memory, and zeroes the gaps
+    /// between them, up to `data_bytes`, so that equal states give equal slots. Gaps of a page and more are left as they
+    /// are: no chunk holds them. Returns when the sources may change. Conflict as in [`SlotWriter::check`], asked
+    /// between pieces; Overloaded when memory ran out.
     ///
     /// # Safety
     /// Every source is readable for its bytes until this returns, and nothing writes to it.
     pub unsafe fn fill(&self, copies: &[CopyIn], data_bytes: u64, threads: usize) -> Result<()> {
-        let runs = self.runs(copies, data_bytes).doing(|| "filling a slot")?;
+        let Runs { runs, gaps } = self.runs(copies, data_bytes).doing(|| "filling a slot")?;
+        let problem = Mutex::new(None);
+        let ready = |end: *const u8| {
+            let outcome =
+                self.check().and_then(|()| self.mapping.wait_allocated(self.mapping.offset_of(end)));
+            outcome.map_err(|error| problem.lock().get_or_insert(error).kind).is_ok()
+        };
         // SAFETY: sources as the caller vouches; targets lie in the slot, do not overlap (checked), and only the
         // owner of this fill writes there.
-        if unsafe { copy(&runs, threads, &|| self.check().is_ok()) } { Ok(()) } else { self.check() }
+        unsafe { copy(&runs, threads, &ready) };
+        if let Some(error) = problem.into_inner() {
+            return Err(error);
+        }
+        self.mapping.wait_slot(self.slot)?;
+        for (from, to) in gaps {
+            // SAFETY: inside the slot's data, which only the owner of this fill writes to.
+            unsafe { self.mapping.data(self.slot).add(from as usize).write_bytes(0, (to - from) as usize) };
+        }
+        Ok(())
     }
 
-    /// Zeroes the gaps and gives the runs to copy. Invalid when they overlap or lie outside.
-    fn runs(&self, copies: &[CopyIn], data_bytes: u64) -> Result<Vec<Run>> {
+    /// Invalid when they overlap or lie outside.
+    fn runs(&self, copies: &[CopyIn], data_bytes: u64) -> Result<Runs> {
         if data_bytes > self.mapping.header.slot_bytes {
             return Err(Error::invalid(format!(
                 "{data_bytes} bytes of data, the slot holds {}",
@@ -65,7 +89,12 @@ impl SlotWriter {
         let mut order: Vec<&CopyIn> = copies.iter().filter(|copy| copy.bytes > 0).collect();
         order.sort_by_key(|copy| copy.offset);
         let mut runs = Vec::with_capacity(order.len());
-        let mut end = 0;
+        let (mut gaps, mut end) = (Vec::new(), 0);
+        let mut gap = |from, to| {
+            if (1..ALIGNMENT).contains(&(to - from)) {
+                gaps.push((from, to));
+            }
+        };
         for copy in order {
             let copy_end = copy.offset.checked_add(copy.bytes).filter(|end| *end <= data_bytes);
             let Some(copy_end) = copy_end.filter(|_| copy.offset >= end) else {
@@ -74,21 +103,14 @@ impl SlotWriter {
                     copy.bytes, copy.offset
                 )));
             };
-            self.zero(end, copy.offset);
+            gap(end, copy.offset);
             // SAFETY: below `data_bytes`, which lies in the slot.
             let target = unsafe { base.add(copy.offset as usize) };
             runs.push(Run { source: copy.source, target, bytes: copy.bytes });
             end = copy_end;
         }
-        self.zero(end, data_bytes);
-        Ok(runs)
-    }
-
-    fn zero(&self, from: u64, to: u64) {
-        if (1..ALIGNMENT).contains(&(to - from)) {
-            // SAFETY: inside the slot's data, which only the owner of this fill writes to.
-            unsafe { self.mapping.data(self.slot).add(from as usize).write_bytes(0, (to - from) as usize) };
-        }
+        gap(end, data_bytes);
+        Ok(Runs { runs, gaps })
     }
 
     /// Writes the index behind the data and seals: one compare-and-swap, after which the trainer may die. Conflict

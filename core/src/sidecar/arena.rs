@@ -1,4 +1,4 @@
-//! Making a rank's arena: one at a time, so that what the budget allowed is still there when it is allocated.
+//! Making a rank's arena: one file at a time for a session, whoever asks. Its memory follows in the background.
 
 use std::sync::Arc;
 

@@ -17,22 +17,6 @@ fn arena_larger_than_its_volume_is_overloaded_with_numbers_and_remedy() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "lock and node-id alone");
 }
 
-struct NoBudget;
-
-impl MemoryBudget for NoBudget {
-    fn check(&self, _: &std::path::Path, _: u64) -> Result<()> {
-        Ok(())
-    }
-}
-
-#[test]
-fn volume_that_fills_up_meanwhile_is_overloaded_and_leaves_nothing() {
-    let directory = tmpfs();
-    let error = open(&directory).unwrap().create(&identity(0), 1, 1 << 44, &NoBudget).err().unwrap();
-    assert_eq!(error.kind, Kind::Overloaded, "{error}");
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
-}
-
 const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal: 100 kB\nMemAvailable:   1000000 kB\n");
 
 #[test]
@@ -50,8 +34,8 @@ fn version_2_limit_of_an_ancestor_counts() {
     let pod = Room { path: root.join("sys/fs/cgroup/pod"), limit: 1 << 20, used: 500_000 };
     assert_eq!(memory_room(&root).unwrap(), [pod]);
     let budget = MachineMemory::below(&root);
-    budget.check(std::path::Path::new("/dev/shm"), 548_576).unwrap();
-    let error = budget.check(std::path::Path::new("/dev/shm"), 548_577).unwrap_err();
+    budget.promise(std::path::Path::new("/dev/shm"), 548_576).unwrap();
+    let error = budget.promise(std::path::Path::new("/dev/shm"), 548_577).unwrap_err();
     assert_eq!(error.kind, Kind::Overloaded);
     assert!(error.message.contains("548577 bytes") && error.message.contains("548576 bytes"), "{error}");
     assert!(error.message.contains("limit 1.0 MiB"), "{error}");
@@ -91,6 +75,24 @@ fn machine_without_available_memory_is_overloaded() {
         ("proc/self/cgroup", ""),
         ("proc/self/mountinfo", ""),
     ]);
-    let error = MachineMemory::below(root).check(std::path::Path::new("/dev/shm"), 2000).unwrap_err();
+    let error = MachineMemory::below(root).promise(std::path::Path::new("/dev/shm"), 2000).unwrap_err();
     assert_eq!(error.kind, Kind::Overloaded);
+}
+
+#[test]
+fn memory_that_is_promised_is_promised_once() {
+    let (_root, root) = root_with(&[
+        ("proc/meminfo", "MemAvailable: 1000 kB\n"),
+        ("proc/self/cgroup", ""),
+        ("proc/self/mountinfo", ""),
+    ]);
+    let (budget, shm) = (MachineMemory::below(root), std::path::Path::new("/dev/shm"));
+    let mut first = budget.promise(shm, 600 << 10).unwrap();
+    let error = budget.promise(shm, 600 << 10).unwrap_err();
+    assert!(error.message.contains("409600 bytes"), "{error}");
+    // What was taken is seen by the machine's own count, which stands still here.
+    first.kept(500 << 10);
+    drop(budget.promise(shm, 600 << 10).unwrap());
+    drop(first);
+    budget.promise(shm, 1000 << 10).unwrap();
 }

@@ -1,5 +1,6 @@
 //! Arenas on a real tmpfs.
 
+mod allocation;
 mod budget;
 mod directory;
 mod slots;

@@ -10,7 +10,7 @@ pub(in super::super) enum Grant {
     Slot(SlotKey),
     /// All are busy.
     Wait,
-    /// No file, or the file's slots are too small.
+    /// No file, or the file's slots are too small, or it did not get its memory.
     NeedArena(ArenaIdentity),
 }
 
@@ -75,7 +75,8 @@ impl State {
 
     /// `needed`: what one slot must hold.
     pub fn grant(&self, session: SessionId, needed: u64) -> Grant {
-        let own = self.own_arena(session).filter(|(_, arena)| arena.slot_bytes() >= needed);
+        let does = |arena: &Arena| arena.slot_bytes() >= needed && !arena.allocation_failed();
+        let own = self.own_arena(session).filter(|(_, arena)| does(arena));
         match own {
             None => Grant::NeedArena(self.next_identity(session)),
             Some((arena, _)) => match self.arenas.by_id[&arena].pick() {
