@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON ?= python3
 TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 
-.PHONY: help build demo check fix test bench bench-peers stubs
+.PHONY: help build demo check lint fix test bench bench-peers stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,15 +20,17 @@ build: ## dist/strata, the executable (REFRESH=1 takes Debian's newest Python ag
 demo: ## a training job loses a process and ends as if it hadn't (PYTHON=… has torch; else it is installed into the cache)
 	@$(PYTHON) scripts/demo.py
 
-check: ## format, lints, types, and the tests that need only the toolchains
+check: lint ## format, lints, types, and the tests that need only the toolchains
+	cargo test
+	python=$(TEST_PYTHON); $$python -m pytest tests --ignore tests/cluster --ignore tests/torch
+
+lint: ## format, lints, types, and whether generated code is what its source says
 	cargo fmt --all --check
 	@$(PYTHON) scripts/cargo_target.py
 	cargo clippy --workspace --exclude strata-embed --all-targets -- -D warnings
 	@if [ -e dist/strata ] || [ -n "$${CI:-}" ]; then $(PYTHON) scripts/build.py --lint; else echo 'embed/: left out until make build has run'; fi
 	python=$(TEST_PYTHON); $$python -m ruff check .; $$python -m ruff format --check .; $$python -m mypy
 	$(PYTHON) scripts/stubs.py --check
-	cargo test
-	python=$(TEST_PYTHON); $$python -m pytest tests --ignore tests/cluster --ignore tests/torch
 
 fix: ## what check can mend by itself
 	cargo fmt --all

@@ -43,6 +43,7 @@ def main() -> int:
         cargo_target.claim(needs.target_folder())
         step("Rust tests", ["cargo", "test", *(["--locked"] if STRICT else [])])
         exe = executable()
+    step("format, lints, types", ["make", "--no-print-directory", "lint"])
     real_s3(s3)
     with tempfile.TemporaryDirectory(prefix="strata-site-") as site:
         pytest(exe, python, s3, Path(site))

@@ -112,7 +112,9 @@ class Bench:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         command = [self.python, str(HERE / "measure.py"), name, str(folder), "--saves", str(self.saves), *more]
         environment = os.environ | {"PYTHONPATH": str(self.folder / "site")} | env
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"measuring {name}: exit code {done.returncode}\n{done.stderr}")
         shutil.rmtree(folder)
         result: Result = json.loads(done.stdout.splitlines()[-1])
         assert result["exact"], f"{name} restored other values than were saved"

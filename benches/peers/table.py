@@ -25,8 +25,8 @@ COLUMNS = (
 def render(results: list[Result], limits: Limits, order: Iterable[str]) -> str:
     copy = statistics.median(limits["copy"])
     write = statistics.median(limits["write"])
-    safetensors = statistics.median(steady(results, "safetensors", "durable"))
-    floor = max(safetensors, write)
+    synced = steady(results, "safetensors", "durable")
+    floor = max([write, *([statistics.median(synced)] if synced else [])])
     nbytes = results[0]["bytes"]
     lines = [
         f"State {nbytes / 1e9:.2f} GB. Limits in this run: two-thread copy into an arena {ms(limits['copy'])}; "
@@ -49,9 +49,18 @@ def render(results: list[Result], limits: Limits, order: Iterable[str]) -> str:
             f"{median(results, name, lambda r: r['first']) * 1e3:.0f} ms",
         )
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    memory = max(r["sidecar_memory"] for r in results if "sidecar_memory" in r)
-    lines += ["", f"Sidecar memory beyond the arenas, at its peak: {memory / 2**20:.0f} MiB."]
+    lines += ["", "Blocks of each turn, first | following, in ms:", ""]
+    for name in order:
+        turns = [turn(result["blocks"]) for result in results if result["saver"] == name]
+        lines.append(f"- {name}: " + "; ".join(turns))
+    if memories := [r["sidecar_memory"] for r in results if "sidecar_memory" in r]:
+        lines += ["", f"Sidecar memory beyond the arenas, at its peak: {max(memories) / 2**20:.0f} MiB."]
     return "\n".join(lines)
+
+
+def turn(blocks: list[float]) -> str:
+    first, *following = (f"{block * 1e3:.0f}" for block in blocks)
+    return f"{first} | {' '.join(following)}"
 
 
 def steady(results: list[Result], saver: str, what: str) -> list[float]:
