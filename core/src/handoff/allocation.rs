@@ -21,7 +21,7 @@ use crate::error::{Doing, Error, Result};
 const STEP: u64 = 16 << 20;
 /// A sidecar that gives no step in this time is not there any more; the next one goes on with the file.
 const STALLED: Duration = Duration::from_secs(10);
-pub(super) const LOOK_AGAIN: Duration = Duration::from_micros(300);
+const LOOK_AGAIN: Duration = Duration::from_micros(300);
 
 /// The word in page 0: bytes at the file's end that have no memory yet. Zero, as in files that were made whole: all have.
 #[repr(C, align(64))]

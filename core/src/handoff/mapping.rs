@@ -4,15 +4,18 @@ use std::fs::File;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
-use super::allocation::{self, AllocationWord};
+use super::allocation::AllocationWord;
 use super::header::{ALLOCATION_OFFSET, ArenaHeader, PROGRESS_OFFSET, ProgressLine, SlotHeader};
 use crate::error::{Doing, Result};
 
 /// Bytes pre-faulted by one system call: short enough that a mapping no longer wanted is let go of soon.
 const POPULATE_STEP: u64 = 64 << 20;
+/// Between two looks whether the file has got more memory: nobody waits for this one.
+const MORE_MEMORY: Duration = Duration::from_millis(2);
 
 /// The file is as long as its header says and never shortened. Its header pages have memory before it is published, a
 /// slot's pages once [`Mapping::wait_allocated`] says so: an access that asked first can't raise SIGBUS.
@@ -132,7 +135,7 @@ pub(super) fn populate(mapping: &Weak<Mapping>) {
         let bytes = reached.saturating_sub(from).min(POPULATE_STEP);
         if bytes == 0 {
             drop(mapping);
-            std::thread::sleep(allocation::LOOK_AGAIN);
+            std::thread::sleep(MORE_MEMORY);
             continue;
         }
         mapping.touch(from, bytes);
