@@ -13,7 +13,7 @@ use crate::proto::format::{SlotIndex, Tensor};
 use crate::proto::v1::{self, RestoreReply, RestoreSource, StepInfo};
 
 /// Which step to restore, and what of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RestoreOptions {
     /// None: the newest that holds the whole state, the same on all ranks.
     pub step: Option<Step>,
@@ -56,6 +56,12 @@ impl Session {
     ) -> Result<Option<RestoredSlot>> {
         let inner = self.own()?;
         let timeout = options.timeout.unwrap_or_else(|| self.default_timeout());
+        let asked = RestoreOptions { timeout: None, ..options.clone() };
+        let gave_up = inner.state.borrow().restoring.as_ref().is_some_and(|last| *last != asked);
+        if gave_up {
+            // The others are past that one, or give it up too: to repeat its round would bring what it asked for.
+            inner.restore_rounds.fetch_add(1, Ordering::Relaxed);
+        }
         let round = inner.restore_rounds.load(Ordering::Relaxed);
         let request = v1::RestoreRequest {
             session: 0,
@@ -82,6 +88,10 @@ impl Session {
         if !again {
             inner.restore_rounds.store(round + 1, Ordering::Relaxed);
         }
+        inner.state.send_if_modified(|state| {
+            state.restoring = again.then_some(asked);
+            false
+        });
         let reply = outcome.map_err(with_a_way_out)?;
         let Some(step) = reply.step else { return Ok(None) };
         let opened = inner.arenas.use_file(Path::new(&reply.arena)).and_then(|view| {

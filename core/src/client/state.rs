@@ -48,6 +48,8 @@ pub(super) struct State {
     pub fenced: Option<Error>,
     pub steps: BTreeMap<u64, Outcome>,
     pub preemption: Preemption,
+    /// The last restore, if it may be made again: only the same one repeats its round.
+    pub restoring: Option<super::restore::RestoreOptions>,
     pub warnings: Vec<String>,
 }
 
@@ -60,6 +62,7 @@ impl State {
             fenced: None,
             steps: BTreeMap::new(),
             preemption: Preemption::default(),
+            restoring: None,
             warnings: Vec::new(),
         }
     }

@@ -21,8 +21,12 @@ pub struct Restores {
 #[derive(Default)]
 struct OfGeneration {
     generation: Generation,
-    rounds: BTreeMap<u64, Round>,
+    rounds: BTreeMap<Asked, Round>,
 }
+
+/// The round, the step named, and the source. A rank that asks for something else than the others did in a round of
+/// this number must not be handed what they were.
+type Asked = (u64, Option<u64>, i32);
 
 #[derive(Clone)]
 struct Round {
@@ -95,7 +99,8 @@ impl Engine {
             *of = OfGeneration { generation, rounds: BTreeMap::new() };
         }
         let fresh = Round { damaged: BTreeSet::new(), decided: None };
-        let mut round = of.rounds.get(&request.round).cloned();
+        let asked: Asked = (request.round, request.step, request.source);
+        let mut round = of.rounds.get(&asked).cloned();
         let told: BTreeSet<Step> = request.damaged.iter().copied().map(Step).collect();
         if let Some(round) = &mut round
             && !told.is_subset(&round.damaged)
@@ -104,11 +109,11 @@ impl Engine {
             // What stood before may be what was found damaged.
             if round.decided.is_some_and(|decided| round.damaged.contains(&decided.step)) {
                 round.decided = None;
-                self.restores.jobs.get_mut(&job).expect("made above").rounds.remove(&request.round);
+                self.restores.jobs.get_mut(&job).expect("made above").rounds.remove(&asked);
             }
         }
         if let Some(round) = &round
-            && self.restores.jobs[&job].rounds.contains_key(&request.round)
+            && self.restores.jobs[&job].rounds.contains_key(&asked)
         {
             return Ok(Some(self.restore_reply(&job, round.decided)));
         }
@@ -118,6 +123,8 @@ impl Engine {
         let staged = request.source() == v1::RestoreSource::Staged;
         let candidates = self.candidates(&job, known, &round.damaged);
         round.decided = match (request.step.map(Step), staged) {
+            // Named, and damaged: the one before it.
+            (Some(step), _) if round.damaged.contains(&step) => newest_before(known, &round.damaged, step),
             (Some(step), _) => {
                 match self.named_step(&job, known, step, &candidates, staged, patience_over)? {
                     Some(decided) => Some(decided),
@@ -141,7 +148,7 @@ impl Engine {
             }
         };
         let decided = round.decided;
-        self.restores.jobs.get_mut(&job).expect("made above").rounds.insert(request.round, round);
+        self.restores.jobs.get_mut(&job).expect("made above").rounds.insert(asked, round);
         Ok(Some(self.restore_reply(&job, decided)))
     }
 
@@ -208,12 +215,19 @@ impl Engine {
             return;
         };
         // The newest round stays: a rank may ask for its answer again.
-        if let Some(newest) = of.rounds.keys().next_back().copied() {
-            of.rounds.retain(|round, _| *round == newest);
+        if let Some((newest, ..)) = of.rounds.keys().next_back().copied() {
+            of.rounds.retain(|(round, ..), _| *round == newest);
         }
     }
 
     pub(super) fn restores_ended(&mut self, job: &JobName, generation: Generation) {
         self.restores.jobs.retain(|name, of| name != job || of.generation != generation);
     }
+}
+
+fn newest_before(known: &Job, damaged: &BTreeSet<Step>, step: Step) -> Option<Decided> {
+    let mut before = known.steps.range(..step).rev();
+    before
+        .find(|(step, record)| record.kind.holds_whole_state() && !damaged.contains(step))
+        .map(|(step, record)| Decided { step: *step, generation: record.generation })
 }

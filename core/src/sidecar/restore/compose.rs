@@ -75,10 +75,9 @@ impl Restore {
                 return Ok(None);
             }
         };
-        let lease =
-            self.put_together(key, load, parts, [own, neighbour], room.attempt).await.doing(|| {
-                format!("restoring step {} of job {} from two slots", resolved.step, self.record.job)
-            })?;
+        let doing = || format!("restoring step {} of job {} from two slots", resolved.step, self.record.job);
+        let held = self.put_together(key, load, parts, [own, neighbour], room.attempt).await.doing(doing)?;
+        let lease = self.lease(&held).doing(doing)?;
         Ok(Some(Fetched { key, lease, from: RestoreFrom::arena }))
     }
 
@@ -90,13 +89,13 @@ impl Restore {
         parts: Parts,
         held: [Held; 2],
         attempt: (Step, Generation),
-    ) -> Result<u64> {
-        let (node, session) = (self.node.clone(), self.session);
+    ) -> Result<Held> {
+        let node = self.node.clone();
         let work = async move {
             let loaded = tokio::task::spawn_blocking(move || copy(load, &parts)).await;
             drop(held);
             let loaded = loaded.unwrap_or_else(|e| Err(Error::internal(format!("copying slots: {e}"))));
-            node.change(|state| note_loaded(state, session, key, attempt, loaded))
+            note_loaded(&node, key, attempt, loaded)
         };
         self.node.finish(work).await
     }

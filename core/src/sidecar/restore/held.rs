@@ -9,7 +9,7 @@ use super::super::sums::Sums;
 use super::{Fetched, Resolved, Restore};
 use crate::error::{Error, Kind, Result};
 use crate::handoff::Slot;
-use crate::ids::Rank;
+use crate::ids::{Rank, SessionId};
 use crate::telemetry::RestoreFrom;
 
 /// Checksums of the largest slot take less; without them the store is asked.
@@ -23,9 +23,40 @@ pub(super) struct Held {
     fill: u64,
 }
 
+impl Held {
+    /// Of a slot that has been counted as held already.
+    pub fn taken(node: &Arc<Node>, key: SlotKey, slot: Slot, fill: u64) -> Held {
+        Held { node: node.clone(), key, slot, fill }
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.node.change(|state| state.let_off(self.key));
+    }
+}
+
+/// A trainer's lease on its way to it. Dropped before it is given, it is released: a trainer that has stopped waiting,
+/// or is dead, will never give it back.
+pub(super) struct Lease {
+    node: Arc<Node>,
+    session: SessionId,
+    number: u64,
+    given: bool,
+}
+
+impl Lease {
+    pub fn give(mut self) -> u64 {
+        self.given = true;
+        self.number
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.given {
+            self.node.change(|state| state.release(self.session, self.number));
+        }
     }
 }
 
@@ -40,8 +71,14 @@ impl Restore {
             self.found_damaged(&held, &error);
             return Ok(None);
         }
-        let lease = self.node.change(|state| state.lease(self.session, held.key))?;
+        let lease = self.lease(&held)?;
         Ok(Some(Fetched { key: held.key, lease, from: RestoreFrom::arena }))
+    }
+
+    /// Fenced when the session has ended meanwhile.
+    pub(super) fn lease(&self, held: &Held) -> Result<Lease> {
+        let number = self.node.change(|state| state.lease(self.session, held.key))?;
+        Ok(Lease { node: self.node.clone(), session: self.session, number, given: false })
     }
 
     /// A slot that is not what was sealed is not used again. Anything but Corrupt says nothing about it.
@@ -76,7 +113,7 @@ impl Restore {
             let key = *keys.first()?;
             state.hold(key);
             let entry = state.arenas.get(key)?;
-            Some(Held { node: self.node.clone(), key, slot: entry.slot.clone(), fill: entry.fill })
+            Some(Held::taken(&self.node, key, entry.slot.clone(), entry.fill))
         })
     }
 

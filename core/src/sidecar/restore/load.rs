@@ -9,12 +9,13 @@ use super::super::arena;
 use super::super::node::Node;
 use super::super::state::{Grant, SlotKey, State};
 use super::super::sums::Sums;
+use super::held::Held;
 use super::{Fetched, Resolved, Restore};
 use crate::checkpoint::RankRestore;
 use crate::error::{Doing, Error, Result};
 use crate::handoff::plan::SlotLayout;
 use crate::handoff::{Slot, SlotLoad};
-use crate::ids::{Generation, SessionId, Step};
+use crate::ids::{Generation, Step};
 use crate::telemetry::RestoreFrom;
 
 /// What a save adds to the index (its data position, metrics and meta): the arena of a restored state should do for
@@ -53,11 +54,12 @@ impl Restore {
             deadline: self.deadline,
         };
         let (key, load) = self.slot_for(&room).await.doing(doing)?;
-        let session = self.session;
         // Goes on when the trainer gives up: the slot is being written to.
-        let task = load_all(&self.node, key, load, plan, session, attempt);
-        match timeout_at(self.deadline, task).await {
-            Ok(lease) => Ok(Fetched { key, lease: lease.doing(doing)?, from: RestoreFrom::store }),
+        match timeout_at(self.deadline, load_all(&self.node, key, load, plan, attempt)).await {
+            Ok(held) => {
+                let lease = self.lease(&held.doing(doing)?).doing(doing)?;
+                Ok(Fetched { key, lease, from: RestoreFrom::store })
+            }
             Err(_) => Err(self.too_slow(resolved)),
         }
     }
@@ -119,14 +121,13 @@ async fn load_all(
     key: SlotKey,
     load: SlotLoad,
     plan: RankRestore,
-    session: SessionId,
     attempt: (Step, Generation),
-) -> Result<u64> {
+) -> Result<Held> {
     let noting = node.clone();
     let work = async move {
         let loaded = tokio::task::spawn_blocking(move || load_into(load, &plan)).await;
         let loaded = loaded.unwrap_or_else(|error| Err(Error::internal(format!("loading: {error}"))));
-        noting.change(|state| note_loaded(state, session, key, attempt, loaded))
+        note_loaded(&noting, key, attempt, loaded)
     };
     node.finish(work).await
 }
@@ -145,24 +146,26 @@ fn load_into(mut load: SlotLoad, plan: &RankRestore) -> Result<(Slot, u64, Optio
     Ok((slot, fill, sums))
 }
 
+/// Held for whoever waits for it. Nobody may: then it is let off at once, and the next restore finds it.
 pub(super) fn note_loaded(
-    state: &mut State,
-    session: SessionId,
+    node: &Arc<Node>,
     key: SlotKey,
     (step, generation): (Step, Generation),
     loaded: Result<(Slot, u64, Option<Sums>)>,
-) -> Result<u64> {
-    match loaded {
-        Ok((_, fill, sums)) => {
+) -> Result<Held> {
+    let held = node.change(|state| match loaded {
+        Ok((slot, fill, sums)) => {
             state.arenas.found_clean(key, step, generation, fill);
             if let Some(entry) = state.arenas.get_mut(key) {
                 entry.sums = sums.map(Arc::new);
             }
-            state.lease(session, key)
+            state.hold(key);
+            Ok((slot, fill))
         }
         Err(error) => {
             state.arenas.load_failed(key);
             Err(error)
         }
-    }
+    });
+    held.map(|(slot, fill)| Held::taken(node, key, slot, fill))
 }

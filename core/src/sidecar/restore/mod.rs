@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use self::held::Lease;
 use super::joined::joined;
 use super::node::Node;
 use super::records::SessionRecord;
@@ -45,7 +46,7 @@ struct Resolved {
 /// A verified slot that is leased to the caller.
 struct Fetched {
     key: SlotKey,
-    lease: u64,
+    lease: Lease,
     from: RestoreFrom,
 }
 
@@ -77,9 +78,7 @@ impl Restore {
         let mut damaged = Vec::new();
         for attempt in 0.. {
             let steps: Vec<u64> = damaged.iter().map(|(step, _): &(Step, String)| step.0).collect();
-            let Some(resolved) = self.resolve(&steps).await? else {
-                return Ok(v1::RestoreReply { damaged: texts(damaged), ..Default::default() });
-            };
+            let Some(resolved) = self.resolve(&steps).await? else { return nothing_left(damaged) };
             let started = Instant::now();
             let outcome = self.fetch(&resolved).await;
             if let Err(error) = &outcome
@@ -161,11 +160,13 @@ impl Restore {
         damaged: Vec<String>,
         took: Duration,
     ) -> Result<v1::RestoreReply> {
-        let (arena, bytes) = self.node.read(|state| {
-            let arena = &state.arenas.by_id[&fetched.key.arena].arena;
+        let place = self.node.read(|state| {
+            let arena = &state.arenas.by_id.get(&fetched.key.arena)?.arena;
             let held = arena.slot(fetched.key.slot).snapshot().map_or(0, |slot| slot.data_bytes);
-            (arena.path().display().to_string(), held)
+            Some((arena.path().display().to_string(), held))
         });
+        // Its trainer died, and its lease with it.
+        let (arena, bytes) = place.ok_or_else(|| Error::fenced("restoring: the session has ended"))?;
         self.node.metrics.restored(fetched.from, bytes, took);
         let source = match fetched.from {
             RestoreFrom::arena => "arena",
@@ -177,11 +178,21 @@ impl Restore {
             source: source.to_owned(),
             arena,
             slot: fetched.key.slot,
-            lease: fetched.lease,
+            lease: fetched.lease.give(),
             info: resolved.info,
             damaged,
         })
     }
+}
+
+/// A job whose every step is damaged is not one without steps: whoever begins anew must know what is lost.
+fn nothing_left(damaged: Vec<(Step, String)>) -> Result<v1::RestoreReply> {
+    if damaged.is_empty() {
+        return Ok(v1::RestoreReply::default());
+    }
+    let texts = texts(damaged).join("; ");
+    Err(Error::corrupt(format!("restoring: no undamaged step is left to fall back to: {texts}"))
+        .hint("\"strata checkpoints verify\" reads them all; under another job name training begins anew"))
 }
 
 fn texts(damaged: Vec<(Step, String)>) -> Vec<String> {

@@ -26,12 +26,7 @@ impl Restore {
         let outcome = self.meet(attempt, resolved, fetched.is_none(), damaged).await;
         match (outcome, fetched) {
             (Ok(true), Some(fetched)) => Ok(Some(fetched)),
-            (outcome, fetched) => {
-                if let Some(fetched) = fetched {
-                    self.node.change(|state| state.release(self.session, fetched.lease));
-                }
-                outcome.map(|_| None)
-            }
+            (outcome, _) => outcome.map(|_| None),
         }
     }
 

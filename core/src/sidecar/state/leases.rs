@@ -3,21 +3,21 @@
 
 use super::super::records::LeasedSlot;
 use super::{SlotKey, State};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::SessionId;
 
 impl State {
-    /// For a trainer's restored view; recorded before this returns.
+    /// For a trainer's restored view; recorded before this returns. Fenced when the session has ended: nobody would ever
+    /// release it.
     pub fn lease(&mut self, session: SessionId, key: SlotKey) -> Result<u64> {
+        let gone = || Error::fenced("leasing a restored slot: the session has ended");
+        let known = self.sessions.get_mut(&session).filter(|known| !known.closed).ok_or_else(gone)?;
+        let arena = self.arenas.by_id.get(&key.arena).ok_or_else(gone)?.arena.path().to_owned();
+        let entry = self.arenas.get_mut(key).ok_or_else(gone)?;
         let lease = self.next_lease;
         self.next_lease += 1;
-        let path = self.arenas.by_id[&key.arena].arena.path().to_owned();
-        let Some(entry) = self.arenas.get_mut(key) else { return Ok(lease) };
-        let leased = LeasedSlot { arena: path, slot: key.slot, fill: entry.fill };
+        known.record.leases.insert(lease, LeasedSlot { arena, slot: key.slot, fill: entry.fill });
         entry.leases += 1;
-        if let Some(session) = self.sessions.get_mut(&session) {
-            session.record.leases.insert(lease, leased);
-        }
         self.record_session(session).inspect_err(|_| self.forget_lease(session, lease))?;
         Ok(lease)
     }
@@ -83,5 +83,31 @@ impl State {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::MachineClock;
+    use crate::error::Kind;
+    use crate::handoff::{ArenaDirectory, ArenaIdentity, MachineMemory};
+    use crate::ids::{JobUuid, Rank};
+    use crate::telemetry::Metrics;
+
+    #[test]
+    fn p5_dead_trainer_holds_no_slot_that_was_still_being_loaded_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let uid = rustix::process::getuid().as_raw();
+        let directory = ArenaDirectory::open(folder.path(), uid).unwrap();
+        let identity =
+            ArenaIdentity { job: "j".parse().unwrap(), job_uuid: JobUuid::new(), rank: Rank(0), file: 1 };
+        let arena = directory.create(&identity, 2, 4096, &MachineMemory::default()).unwrap();
+        let mut state = State::new("n".into(), MachineClock::shared(), Metrics::new(), Default::default());
+        let id = state.arenas.add(arena, uid, None, state.now());
+        let key = SlotKey { arena: id, slot: 0 };
+        let error = state.lease(SessionId(7), key).unwrap_err();
+        assert_eq!(error.kind, Kind::Fenced);
+        assert_eq!(state.arenas.get(key).unwrap().leases, 0);
     }
 }
