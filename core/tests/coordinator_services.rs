@@ -145,9 +145,12 @@ async fn p7_acknowledged_commits_and_pins_survive_a_restart() {
     let mut sidecar = Sidecar::attach(&cluster, "node-a").await;
     sidecar.durable("j", open.generation, 0, 10).await;
     assert_eq!(sidecar.outcome().await.state(), step_outcome::State::Committed);
-    let delete = v1::DeleteStepRequest { job: "j".into(), step: 10, force: true, dry_run: false };
-    let error = Error::from(steps.delete_step(delete).await.unwrap_err());
+    let delete = v1::DeleteStepRequest { job: "j".into(), step: 10, force: false, dry_run: false };
+    let error = Error::from(steps.delete_step(delete.clone()).await.unwrap_err());
     assert!(error.kind == Kind::Conflict && error.message.contains("pinned"), "{error}");
+    // A person's force is another matter.
+    let forced = steps.delete_step(v1::DeleteStepRequest { force: true, dry_run: true, ..delete });
+    assert_eq!(forced.await.unwrap().into_inner().freed_bytes, 1000);
 }
 
 #[tokio::test]
@@ -260,4 +263,104 @@ async fn step_that_a_rank_has_not_saved_when_it_leaves_is_abandoned_at_once() {
         _ => None,
     };
     assert_eq!(sidecar.wait(of_ten).await.state(), step_outcome::State::Committed);
+}
+
+/// Commits these steps of job "j", as the one rank of a world of one.
+async fn commit(sidecar: &mut Sidecar, generation: u64, steps: &[u64]) {
+    for step in steps {
+        sidecar.durable("j", generation, 0, *step).await;
+        let order = sidecar.write_commit().await;
+        sidecar.committed(&order).await;
+        assert_eq!(sidecar.outcome().await.state(), step_outcome::State::Committed);
+    }
+}
+
+#[tokio::test]
+async fn removal_that_fails_does_not_hold_up_the_one_that_would_mend_it() {
+    let cluster = Cluster::start().await;
+    let mut sidecar = Sidecar::attach(&cluster, "node-a").await;
+    sidecar.announce().await;
+    sidecar.join(&cluster, "j", 0, 1, &uuid::Uuid::new_v4().to_string()).await;
+    let open = sidecar.opened().await;
+    commit(&mut sidecar, open.generation, &[10, 20, 30]).await;
+    for step in [10, 20] {
+        let mut steps = cluster.checkpoint().await;
+        let delete = v1::DeleteStepRequest { job: "j".into(), step, force: false, dry_run: false };
+        tokio::spawn(async move { steps.delete_step(delete).await });
+        if step == 10 {
+            assert_eq!(sidecar.remove_step().await.step, 10);
+        }
+    }
+    // Step 20's COMMIT is damaged: nobody can say what it needs, so nothing goes before it does.
+    let mut failed = v1::RemovalDone { job: "j".into(), step: 10, ..Default::default() };
+    (failed.kind, failed.reason) = ("corrupt".into(), "step 20 can't be read".into());
+    sidecar.send(Report::Removal(failed)).await;
+    assert_eq!(sidecar.remove_step().await.step, 20);
+    let done = v1::RemovalDone { job: "j".into(), step: 20, ..Default::default() };
+    sidecar.send(Report::Removal(done)).await;
+    assert_eq!(sidecar.remove_step().await.step, 10);
+}
+
+#[tokio::test]
+async fn p1_job_that_goes_on_in_another_store_commits_nothing_there_that_lies_in_the_old_one() {
+    let cluster = Cluster::start().await;
+    let mut sidecar = Sidecar::attach(&cluster, "node-a").await;
+    sidecar.announce().await;
+    let uuid = uuid::Uuid::new_v4().to_string();
+    let joined = [
+        sidecar.join(&cluster, "j", 0, 2, &uuid).await,
+        sidecar.join(&cluster, "j", 1, 2, &uuid).await,
+    ];
+    let open = sidecar.opened().await;
+    sidecar.durable("j", open.generation, 0, 10).await;
+    sidecar.sealed("j", open.generation, 1, 10).await;
+    let mut coordinator = cluster.coordinator().await;
+    for (rank, reply) in joined.into_iter().enumerate() {
+        let request = v1::RemoveWorkerRequest {
+            caller: caller("j", open.generation, rank as u32),
+            incarnation: reply.incarnation,
+        };
+        coordinator.remove_worker(request).await.unwrap();
+    }
+    // All of it is in memory or in the old store: without the change it would be adopted.
+    let other = uuid::Uuid::new_v4().to_string();
+    for rank in [0, 1] {
+        let request = v1::RegisterWorkerRequest {
+            node: "node-a".into(),
+            store: "file:///other".into(),
+            findings: Some(v1::StoreFindings { job_uuid: other.clone(), ..Default::default() }),
+            idempotency_key: uuid::Uuid::new_v4().to_string(),
+            ..register("j", rank, 2)
+        };
+        coordinator.register_worker(request).await.unwrap();
+    }
+    let outcome = sidecar.outcome().await;
+    assert_eq!((outcome.state(), outcome.step), (step_outcome::State::Abandoned, 10));
+    assert!(outcome.reason.contains("another store"), "{}", outcome.reason);
+    // The old store took the rest meanwhile: too late.
+    sidecar.durable("j", open.generation, 1, 10).await;
+    assert_eq!(sidecar.outcome().await.state(), step_outcome::State::Abandoned);
+}
+
+#[tokio::test]
+async fn rank_that_asks_for_another_step_in_a_round_is_not_handed_what_the_others_were() {
+    let cluster = Cluster::start().await;
+    let mut sidecar = Sidecar::attach(&cluster, "node-a").await;
+    sidecar.announce().await;
+    sidecar.join(&cluster, "j", 0, 1, &uuid::Uuid::new_v4().to_string()).await;
+    let open = sidecar.opened().await;
+    commit(&mut sidecar, open.generation, &[10, 20]).await;
+    let mut steps = cluster.checkpoint().await;
+    for (asked, damaged, given) in [(None, 0, 20), (Some(10), 0, 10), (None, 0, 20), (Some(20), 20, 10)] {
+        let request = v1::ResolveRestoreRequest {
+            caller: caller("j", open.generation, 0),
+            round: 1,
+            step: asked,
+            damaged: Some(damaged).into_iter().filter(|step| *step > 0).collect(),
+            timeout_ms: 400,
+            ..Default::default()
+        };
+        let reply = steps.resolve_restore(request).await.unwrap().into_inner();
+        assert_eq!(reply.step, Some(given), "{asked:?}");
+    }
 }

@@ -13,23 +13,31 @@ use crate::proto::v1;
 
 pub fn remove(place: &Place, order: &v1::RemoveStep) -> Result<u64> {
     let (step, generation) = (Step(order.step), Generation(order.generation));
-    delete_commit(place, step, generation, order.committed)?;
+    let own = delete_commit(place, step, generation, order.committed)?;
     let remaining = remaining(place, order, step)?;
     let named = named_by(place, &remaining)?;
-    let doomed = doomed(place, step, generation, &remaining, &named)?;
+    let doomed = doomed(place, &own, &remaining, &named)?;
     // Manifests last: until then they lead a repeated removal to what this one has not come to.
     let (manifests, packs): (Vec<_>, Vec<_>) =
         doomed.keys().cloned().partition(|path| path.ends_with(MANIFEST));
     place.objects.delete(&packs)?;
     place.objects.delete(&manifests)?;
-    let swept = place.objects.sweep(&paths::attempt_folder(step, generation))?;
-    Ok(doomed.values().sum::<u64>() + swept)
+    let mut freed = doomed.values().sum::<u64>();
+    for (step, generation) in own {
+        freed += place.objects.sweep(&paths::attempt_folder(step, generation))?;
+    }
+    Ok(freed)
 }
 
 const MANIFEST: &str = ".manifest";
+/// Of a step whose COMMIT could not be read when the coordinator heard of it: nobody knows which attempt it was.
+const UNKNOWN: Generation = Generation(0);
+
+/// An attempt whose objects go.
+type Own = (Step, Generation);
 
 /// From here on the step does not exist (P1). Conflict when its number belongs to another attempt than the order says.
-fn delete_commit(place: &Place, step: Step, generation: Generation, committed: bool) -> Result<()> {
+fn delete_commit(place: &Place, step: Step, generation: Generation, committed: bool) -> Result<Vec<Own>> {
     let found = match commits::commit(place, step) {
         Ok(commit) => Some(commit.record.generation),
         // There, and damaged: that it is to go is the order's word.
@@ -38,19 +46,35 @@ fn delete_commit(place: &Place, step: Step, generation: Generation, committed: b
         Err(error) => return Err(error),
     };
     match found {
-        Some(found) if committed && found == generation => {
-            let path = paths::commit(step);
-            place.objects.delete(std::slice::from_ref(&path))?;
-            place.objects.sweep(path.rsplit_once('/').map_or("", |(folder, _)| folder)).map(drop)
+        Some(found) if committed && found != generation && generation != UNKNOWN => {
+            return Err(Error::conflict(format!(
+                "it was committed by generation {found}, not by generation {generation}"
+            )));
         }
-        Some(found) if committed => Err(Error::conflict(format!(
-            "it was committed by generation {found}, not by generation {generation}"
-        ))),
-        Some(found) if found == generation => Err(Error::conflict(format!(
-            "the attempt of generation {generation} is committed and was to be removed as abandoned"
-        ))),
-        _ => Ok(()),
+        Some(found) if !committed && found == generation => {
+            return Err(Error::conflict(format!(
+                "the attempt of generation {generation} is committed and was to be removed as abandoned"
+            )));
+        }
+        _ if !committed => return Ok(vec![(step, generation)]),
+        _ => {}
     }
+    // Also one that is gone already: whoever deleted it may not have come to making that durable.
+    let path = paths::commit(step);
+    place.objects.delete(std::slice::from_ref(&path))?;
+    place.objects.sweep(path.rsplit_once('/').map_or("", |(folder, _)| folder))?;
+    match found {
+        Some(found) if found != UNKNOWN => Ok(vec![(step, found)]),
+        _ if generation != UNKNOWN => Ok(vec![(step, generation)]),
+        // No attempt at this number is open, says the coordinator: every folder of it is its own, or garbage.
+        _ => attempts_at(place, step),
+    }
+}
+
+fn attempts_at(place: &Place, step: Step) -> Result<Vec<Own>> {
+    let folders = place.objects.folders(paths::DATA)?;
+    let attempts = folders.iter().filter_map(|name| paths::attempt_of(&format!("{}/{name}/", paths::DATA)));
+    Ok(attempts.filter(|(of, _)| *of == step).collect())
 }
 
 /// Every step that has a COMMIT, whether the coordinator knows of it or not. A damaged one stops the removal: nobody can
@@ -85,16 +109,18 @@ fn named_by(place: &Place, remaining: &[ListedStep]) -> Result<BTreeSet<String>>
     Ok(named)
 }
 
-/// What goes, with its bytes: everything in the attempt's folder, and what its manifests name in the folders of bases
+/// What goes, with its bytes: everything in the attempts' folders, and what their manifests name in the folders of bases
 /// that were removed before, as far as nobody else names it.
 fn doomed(
     place: &Place,
-    step: Step,
-    generation: Generation,
+    attempts: &[Own],
     remaining: &[ListedStep],
     named: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, u64>> {
-    let own = place.objects.list(&paths::attempt_folder(step, generation))?;
+    let mut own = Vec::new();
+    for (step, generation) in attempts {
+        own.extend(place.objects.list(&paths::attempt_folder(*step, *generation))?);
+    }
     let mut doomed: BTreeMap<String, u64> = BTreeMap::new();
     for manifest in own.iter().filter(|object| object.path.ends_with(MANIFEST)) {
         let what = place.objects.name_of(&manifest.path);
@@ -124,14 +150,14 @@ fn doomed(
         let of = paths::attempt_of(path);
         !named.contains(path)
             && !gone.contains(path)
-            && of.is_some_and(|of| !is_alive(of, (step, generation), remaining))
+            && of.is_some_and(|of| !is_alive(of, attempts, remaining))
     });
     Ok(doomed)
 }
 
-/// Another attempt that is committed, or may still be: only a folder whose step is gone, or this one's, is swept.
-fn is_alive(of: (Step, Generation), own: (Step, Generation), remaining: &[ListedStep]) -> bool {
-    of != own
+/// Another attempt that is committed, or may still be: only a folder whose step is gone, or one of these, is swept.
+fn is_alive(of: Own, own: &[Own], remaining: &[ListedStep]) -> bool {
+    !own.contains(&of)
         && remaining.iter().any(|listed| {
             listed.step == of.0 && listed.commit.as_ref().is_ok_and(|commit| commit.record.generation == of.1)
         })

@@ -59,8 +59,8 @@ pub(super) async fn remove(node: Arc<Node>, order: v1::RemoveStep) {
     });
 }
 
-/// The place of a job that this node takes, or has taken, part in; else the one that the coordinator tells, by URL and
-/// the job's uuid.
+/// The place that the coordinator tells, by URL and the job's uuid; else that of a job which this node takes, or has
+/// taken, part in. Never the other way round: this node may remember a place that the job has left since.
 async fn job_store(node: &Arc<Node>, job: &str, told: Option<(String, String)>) -> Result<JobStore> {
     let job: JobName = job.parse()?;
     let (known, cluster) = node.read(|state| {
@@ -68,7 +68,7 @@ async fn job_store(node: &Arc<Node>, job: &str, told: Option<(String, String)>) 
         (known.and_then(|known| known.store.clone().zip(known.uuid)), state.line.cluster)
     });
     let told = told.map(|(url, uuid)| Ok::<_, Error>((url, uuid.parse::<JobUuid>()?))).transpose()?;
-    let Some((url, uuid)) = known.or(told) else {
+    let Some((url, uuid)) = told.or(known) else {
         return Err(Error::unavailable(format!("this node does not know the store of job {job}")));
     };
     node.stores.confirmed(&url, &job, cluster, uuid).await

@@ -137,3 +137,20 @@ fn a_damaged_step_can_be_removed() {
     assert!(remove(&job, 4, &[1, 2, 3]).unwrap() > 0);
     assert_eq!(run(job.store.steps()).unwrap().len(), 3);
 }
+
+#[test]
+fn a_step_whose_attempt_nobody_can_tell_any_more_is_removed_whole() {
+    let job = local();
+    chain(job.uuid, &job);
+    fs::write(job.folder.path().join(JOB).join(paths::commit(Step(4))), "half").unwrap();
+    // As the coordinator knows a step whose COMMIT was damaged when it was first listed.
+    let order = removal(4, 0, true, &[1, 2, 3]);
+    assert!(run(job.store.remove(&order)).unwrap() > 1 << 20);
+    assert!(!job.folder.path().join(JOB).join(paths::attempt_folder(Step(4), Generation(1))).exists());
+    assert_eq!(run(job.store.remove(&order)).unwrap(), 0, "made again, it frees nothing more");
+    (1..4).for_each(|step| check(&job.store, step, 0, 1, 0, &state(step)));
+
+    let order = removal(3, 0, true, &[1, 2]);
+    assert!(run(job.store.remove(&order)).unwrap() > 1 << 20, "readable again meanwhile");
+    (1..3).for_each(|step| check(&job.store, step, 0, 1, 0, &state(step)));
+}

@@ -21,6 +21,8 @@ pub struct Retention {
     under_way: HashMap<JobName, UnderWay>,
     waiters: HashMap<AttemptId, Vec<Reply<u64>>>,
     freed: HashMap<AttemptId, u64>,
+    /// Of each job the removal that failed last: the one behind it is tried next, for it may be what this one waits for.
+    failed: HashMap<JobName, AttemptId>,
 }
 
 struct UnderWay {
@@ -139,7 +141,13 @@ impl Engine {
                 // Objects of an abandoned attempt may still be written while its own generation lives.
                 let open = known.open.as_ref().map(|open| open.generation);
                 let ready = |removal: &&Removal| removal.committed || Some(removal.generation) != open;
-                known.removals.iter().find(ready).map(|removal| (job.clone(), removal.clone()))
+                let ready: Vec<&Removal> = known.removals.iter().filter(ready).collect();
+                let failed = self.retention.failed.get(job);
+                let failed = ready.iter().position(|removal| {
+                    failed.is_some_and(|id| (removal.step, removal.generation) == (id.step, id.generation))
+                });
+                let next = ready.get(failed.map_or(0, |at| at + 1)).or(ready.first())?;
+                Some((job.clone(), (*next).clone()))
             })
             .collect();
         for (job, removal) in idle {
@@ -177,6 +185,7 @@ impl Engine {
         let id = under_way.id.clone();
         if !done.kind.is_empty() {
             (under_way.node, under_way.at) = (None, again);
+            self.retention.failed.insert(job.clone(), id.clone());
             return self.warn(&job, format!("removing {id}: {} ({})", done.reason, done.kind));
         }
         self.metrics.freed_bytes.inc_by(done.freed_bytes);

@@ -203,6 +203,17 @@ impl Job {
         Ok(effects)
     }
 
+    /// Every attempt that is still open.
+    pub(super) fn give_up_all(&mut self, job: &JobName, reason: &str) -> Vec<Effect> {
+        let open = self.attempts.iter().map(|attempt| AttemptId {
+            job: job.clone(),
+            step: attempt.step,
+            generation: attempt.generation,
+        });
+        let open: Vec<AttemptId> = open.collect();
+        open.iter().map(|id| self.give_up(id, Kind::Conflict.name(), reason)).collect()
+    }
+
     fn give_up_rivals(&mut self, id: &AttemptId, reason: &str) -> Vec<Effect> {
         let rivals: Vec<AttemptId> = self
             .attempts

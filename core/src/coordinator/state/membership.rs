@@ -6,6 +6,7 @@ use super::State;
 use super::command::Registration;
 use super::effect::Effect;
 use super::job::{Ended, Job, LostMember, Member, Open};
+use super::saves::StepRecord;
 use crate::error::{Error, Result};
 use crate::ids::{Generation, JobName, Rank, Step};
 
@@ -127,9 +128,12 @@ impl Job {
     }
 
     fn join(&mut self, new: &Registration) -> Vec<Effect> {
+        let mut effects = Vec::new();
         if let Some(store) = &new.store {
             if self.store.as_ref().is_some_and(|known| known != store) {
-                // The job goes on in another store: what the old one holds is not there.
+                // The job goes on in another store: what the old one holds is not there. A COMMIT in the new one must
+                // not name what is still being written to the old one.
+                effects = self.give_up_all(&new.job, "the job goes on in another store");
                 self.steps.clear();
                 self.removals.clear();
                 self.uuid = None;
@@ -141,7 +145,11 @@ impl Job {
             self.latest = self.latest.max(findings.highest_generation);
             for (step, record) in &findings.steps {
                 if !self.removals.iter().any(|removal| removal.committed && removal.step == *step) {
-                    self.steps.entry(*step).or_insert_with(|| record.clone());
+                    let known = self.steps.entry(*step).or_insert_with(|| record.clone());
+                    // Its COMMIT could not be read when we heard of it first.
+                    if known.generation.0 == 0 {
+                        *known = StepRecord { pinned: known.pinned, ..record.clone() };
+                    }
                 }
             }
         }
@@ -158,10 +166,10 @@ impl Job {
             left: false,
         };
         self.forming.insert(new.rank, member);
-        if self.forming.len() < self.world.0 as usize {
-            return Vec::new();
+        if self.forming.len() >= self.world.0 as usize {
+            effects.extend(self.open_generation(new));
         }
-        self.open_generation(new)
+        effects
     }
 
     fn open_generation(&mut self, new: &Registration) -> Vec<Effect> {

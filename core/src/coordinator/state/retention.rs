@@ -42,17 +42,22 @@ impl Job {
         Error::not_found(format!("{doing} step {step} of job {job}: it is not committed")).hint(hint)
     }
 
-    /// Why a step may not be removed now; `force` overrules the rule about the newest whole one, nothing else.
+    /// Why a step may not be removed now. `force`, which only a person gives, overrules the rules about pinned steps and
+    /// the newest whole one; what a save needs stays.
     pub fn removable(&self, job: &JobName, step: Step, force: bool) -> Result<()> {
         self.committed(job, step, "removing")?;
         let refuse = |why: &str, hint: &str| {
             Err(Error::conflict(format!("removing step {step} of job {job}: {why}")).hint(hint))
         };
-        if self.steps[&step].pinned {
-            return refuse("it is pinned", "unpin it first");
+        if self.steps[&step].pinned && !force {
+            return refuse("it is pinned", "unpin it first; force removes it all the same");
         }
         if self.attempts.iter().any(|attempt| attempt.bases.contains(&step)) {
             return refuse("a save under way refers to it", "try again when that save has committed");
+        }
+        // Which attempt committed it can't be read: any that is open might be taken for it.
+        if self.steps[&step].generation.0 == 0 && self.attempts.iter().any(|attempt| attempt.step == step) {
+            return refuse("a save of this number is under way", "try again when its fate is decided");
         }
         if !force && self.newest_whole() == Some(step) {
             return refuse("it is the newest whole step", "force removes it all the same");

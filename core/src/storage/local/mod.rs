@@ -114,7 +114,8 @@ impl Store for LocalStore {
             let full = self.full(path);
             match fs::remove_file(&full) {
                 Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                // Whoever deleted it may have been killed before that was durable.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(format!("deleting {}", full.display()), &full, &error)),
             }
             touched.extend(full.parent().map(Path::to_owned));
