@@ -89,6 +89,6 @@ fn p3_acknowledged_steps_outlive_restarts_at_any_moment() {
     eventually("the closed job's arenas are removed", || cluster.arena_files().is_empty());
     let ranks = Trainer::world(&cluster, "j", WORLD);
     check(&ranks);
-    let steps = ranks[0].session.all_steps(&Uninterrupted).unwrap();
+    let steps = ranks[0].session.all_steps(None, &Uninterrupted).unwrap();
     assert_eq!(steps.last().map(|step| step.step), Some(newest));
 }

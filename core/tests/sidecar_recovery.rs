@@ -108,9 +108,9 @@ fn p3_step_sealed_by_a_killed_trainer_is_committed_and_its_generation_ends_by_pr
         let survivor = Trainer::join(&cluster, "j", 1, 2);
         survivor.session.wait_world(Some(PATIENCE), &Uninterrupted).unwrap();
         eventually("step 9 is committed", || {
-            survivor.session.latest_step(&Uninterrupted).unwrap() == Some(Step(9))
+            survivor.session.latest_step(None, &Uninterrupted).unwrap() == Some(Step(9))
         });
-        let steps = survivor.session.all_steps(&Uninterrupted).unwrap();
+        let steps = survivor.session.all_steps(None, &Uninterrupted).unwrap();
         assert_eq!(steps[0].step, 9);
         again.kill().unwrap();
         again.wait().unwrap();
@@ -242,7 +242,7 @@ fn save_that_is_being_copied_when_the_sidecar_is_killed_is_sealed_and_committed(
     copying.seal();
     copying.tell(&cluster);
     eventually("step 7 is committed", || {
-        ranks[0].session.latest_step(&Uninterrupted).unwrap() == Some(Step(7))
+        ranks[0].session.latest_step(None, &Uninterrupted).unwrap() == Some(Step(7))
     });
 }
 

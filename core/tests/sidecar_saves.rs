@@ -20,7 +20,7 @@ fn saved_step_is_committed_and_restored_from_the_arena_and_from_the_store() {
     let info = committed(&handle).unwrap();
     assert_eq!((info.step, info.world_size), (10, 1));
     assert_eq!(handle.state().unwrap(), SaveState::Committed);
-    assert_eq!(trainer.session.latest_step(&Uninterrupted).unwrap(), Some(Step(10)));
+    assert_eq!(trainer.session.latest_step(None, &Uninterrupted).unwrap(), Some(Step(10)));
 
     let warm = trainer.restore(RestoreOptions::default()).unwrap().unwrap();
     assert_eq!((warm.step(), warm.source(), warm.committed()), (Step(10), "arena", true));

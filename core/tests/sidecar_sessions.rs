@@ -178,5 +178,22 @@ fn p9_one_jobs_trainers_can_not_use_anothers_session() {
     sidecar::trainer::committed(&trainer.save(1, &state).unwrap()).unwrap();
     let other = &Trainer::world(&cluster, "other", 1)[0];
     assert!(other.restore(RestoreOptions::default()).unwrap().is_none());
-    assert_eq!(other.session.latest_step(&Uninterrupted).unwrap(), None);
+    assert_eq!(other.session.latest_step(None, &Uninterrupted).unwrap(), None);
+}
+
+#[test]
+fn look_up_waits_no_longer_than_it_is_told_to() {
+    let mut cluster = Cluster::start();
+    let trainer = Trainer::world(&cluster, "j", 1).pop().unwrap();
+    cluster.stop_coordinator();
+    let brief = Some(std::time::Duration::from_millis(1));
+    let errors = [
+        trainer.session.latest_step(brief, &Uninterrupted).err(),
+        trainer.session.all_steps(brief, &Uninterrupted).err(),
+        trainer.session.pin(Step(1), brief, &Uninterrupted).err(),
+        trainer.session.delete(Step(1), false, brief, &Uninterrupted).err(),
+    ];
+    for error in errors {
+        assert_eq!(error.unwrap().kind, Kind::Timeout, "sooner than the sidecar gives the coordinator up");
+    }
 }

@@ -141,29 +141,36 @@ impl Session {
         Ok(self.session.notify_preemption()?)
     }
 
-    fn latest_step(&self, py: Python<'_>) -> Result<Option<u64>> {
-        let step = blocking(py, |interrupt| self.session.latest_step(interrupt))?;
+    #[pyo3(signature = (timeout=None))]
+    fn latest_step(&self, py: Python<'_>, timeout: Option<f64>) -> Result<Option<u64>> {
+        let timeout = seconds(timeout)?;
+        let step = blocking(py, |interrupt| self.session.latest_step(timeout, interrupt))?;
         Ok(step.map(|step| step.0))
     }
 
     /// Every committed step's fields, ascending.
-    fn all_steps<'py>(&self, py: Python<'py>) -> Result<Vec<Bound<'py, PyAny>>> {
-        let steps = blocking(py, |interrupt| self.session.all_steps(interrupt))?;
+    #[pyo3(signature = (timeout=None))]
+    fn all_steps<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> Result<Vec<Bound<'py, PyAny>>> {
+        let timeout = seconds(timeout)?;
+        let steps = blocking(py, |interrupt| self.session.all_steps(timeout, interrupt))?;
         steps.iter().map(|info| Ok(step_info(py, info)?)).collect()
     }
 
-    fn set_pinned(&self, py: Python<'_>, step: u64, pinned: bool) -> Result<()> {
+    #[pyo3(signature = (step, pinned, timeout=None))]
+    fn set_pinned(&self, py: Python<'_>, step: u64, pinned: bool, timeout: Option<f64>) -> Result<()> {
+        let timeout = seconds(timeout)?;
         blocking(py, |interrupt| match pinned {
-            true => self.session.pin(Step(step), interrupt),
-            false => self.session.unpin(Step(step), interrupt),
+            true => self.session.pin(Step(step), timeout, interrupt),
+            false => self.session.unpin(Step(step), timeout, interrupt),
         })?;
         Ok(())
     }
 
     /// Removes a step: bytes freed.
-    #[pyo3(signature = (step, force=false))]
-    fn delete(&self, py: Python<'_>, step: u64, force: bool) -> Result<u64> {
-        blocking(py, |interrupt| self.session.delete(Step(step), force, interrupt))
+    #[pyo3(signature = (step, force=false, timeout=None))]
+    fn delete(&self, py: Python<'_>, step: u64, force: bool, timeout: Option<f64>) -> Result<u64> {
+        let timeout = seconds(timeout)?;
+        blocking(py, |interrupt| self.session.delete(Step(step), force, timeout, interrupt))
     }
 
     /// Scans the path where it can be read, and makes the dataset known to the job: its number of samples.

@@ -123,6 +123,38 @@ def test_forked_child_looks_up_but_does_not_save(node: Node, script: Start) -> N
     assert "forked child" in said
 
 
+def test_look_ups_take_a_timeout(node: Node, script: Start) -> None:
+    finish(
+        script(
+            """
+            import asyncio
+            from strata import aio
+
+            with strata.connect() as job:
+                job.save(1, {"a": np.arange(4)}).wait_committed()
+                assert job.latest_step(timeout=30) == 1 and job.all_steps(timeout=30) == [1]
+                job.pin(1, timeout=30)
+                assert job.steps(timeout=30)[0].pinned
+                job.unpin(1, timeout=30)
+                try:
+                    job.delete(1, timeout=30)
+                except strata.ConflictError as error:
+                    assert "newest whole" in str(error)
+
+            async def again():
+                async with await aio.connect() as job:
+                    assert await job.latest_step(timeout=30) == 1 and await job.all_steps(timeout=30) == [1]
+                    await job.pin(1, timeout=30)
+                    await job.unpin(1, timeout=30)
+                    assert len(await job.steps(timeout=30)) == 1
+
+            asyncio.run(again())
+            """,
+            node.env,
+        )
+    )
+
+
 def test_coroutines_wait_side_by_side_and_can_be_cancelled(node: Node, script: Start) -> None:
     finish(
         script(

@@ -96,7 +96,7 @@ impl Operator {
         self.ask(&format!("pinning step {step}"), interrupt, client.pin_step(request))
     }
 
-    /// Removes a step: bytes freed. Conflict for a pinned one, and for the newest whole one without `force`. A dry run
+    /// Removes a step: bytes freed. Conflict for a pinned one and for the newest whole one, both without `force`. A dry run
     /// only says whether it would be refused, and the bytes that the step stored.
     pub fn delete(
         &self,

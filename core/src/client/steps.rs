@@ -19,10 +19,10 @@ pub(super) const MAX_REPLY: usize = 64 << 20;
 const REDIAL: Duration = Duration::from_millis(50);
 
 impl Session {
-    /// The newest committed step that holds the whole state.
-    pub fn latest_step(&self, interrupt: &dyn Interrupt) -> Result<Option<Step>> {
+    /// The newest committed step that holds the whole state. `timeout`, here and below: None: the job's budget.
+    pub fn latest_step(&self, timeout: Option<Duration>, interrupt: &dyn Interrupt) -> Result<Option<Step>> {
         let job = self.job().to_string();
-        let reply = self.look_up("asking for the latest step", None, interrupt, |channel| {
+        let reply = self.look_up("asking for the latest step", timeout, interrupt, |channel| {
             let request = v1::LatestStepRequest { job: job.clone() };
             async move { CheckpointClient::new(channel).latest_step(request).await }
         })?;
@@ -30,9 +30,9 @@ impl Session {
     }
 
     /// Every committed step, ascending.
-    pub fn all_steps(&self, interrupt: &dyn Interrupt) -> Result<Vec<StepInfo>> {
+    pub fn all_steps(&self, timeout: Option<Duration>, interrupt: &dyn Interrupt) -> Result<Vec<StepInfo>> {
         let job = self.job().to_string();
-        let reply = self.look_up("listing the steps", None, interrupt, |channel| {
+        let reply = self.look_up("listing the steps", timeout, interrupt, |channel| {
             let request = v1::ListStepsRequest { job: job.clone() };
             async move {
                 CheckpointClient::new(channel).max_decoding_message_size(MAX_REPLY).list_steps(request).await
@@ -42,36 +42,59 @@ impl Session {
     }
 
     /// NotFound when the step is not committed.
-    pub fn step_info(&self, step: Step, interrupt: &dyn Interrupt) -> Result<StepInfo> {
+    pub fn step_info(
+        &self,
+        step: Step,
+        timeout: Option<Duration>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<StepInfo> {
         let job = self.job().to_string();
-        self.look_up(&format!("looking up step {step}"), None, interrupt, |channel| {
+        self.look_up(&format!("looking up step {step}"), timeout, interrupt, |channel| {
             let request = v1::GetStepRequest { job: job.clone(), step: step.0 };
             async move { CheckpointClient::new(channel).get_step(request).await }
         })
     }
 
     /// Keeps the step from every retention policy and from `delete`. Durable.
-    pub fn pin(&self, step: Step, interrupt: &dyn Interrupt) -> Result<StepInfo> {
-        self.set_pinned(step, true, interrupt)
+    pub fn pin(&self, step: Step, timeout: Option<Duration>, interrupt: &dyn Interrupt) -> Result<StepInfo> {
+        self.set_pinned(step, true, timeout, interrupt)
     }
 
     /// Takes a pin back. Durable.
-    pub fn unpin(&self, step: Step, interrupt: &dyn Interrupt) -> Result<StepInfo> {
-        self.set_pinned(step, false, interrupt)
+    pub fn unpin(
+        &self,
+        step: Step,
+        timeout: Option<Duration>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<StepInfo> {
+        self.set_pinned(step, false, timeout, interrupt)
     }
 
-    fn set_pinned(&self, step: Step, pinned: bool, interrupt: &dyn Interrupt) -> Result<StepInfo> {
+    fn set_pinned(
+        &self,
+        step: Step,
+        pinned: bool,
+        timeout: Option<Duration>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<StepInfo> {
         let job = self.job().to_string();
-        self.look_up(&format!("pinning step {step}"), None, interrupt, |channel| {
+        self.look_up(&format!("pinning step {step}"), timeout, interrupt, |channel| {
             let request = v1::PinStepRequest { job: job.clone(), step: step.0, pinned };
             async move { CheckpointClient::new(channel).pin_step(request).await }
         })
     }
 
-    /// Removes a step: bytes freed. Conflict for a pinned one, and for the newest whole one without `force`.
-    pub fn delete(&self, step: Step, force: bool, interrupt: &dyn Interrupt) -> Result<u64> {
+    /// Removes a step: bytes freed. Conflict for a pinned one and for the newest whole one, both without `force`.
+    /// Timeout when its objects are not gone in time; the removal goes on.
+    pub fn delete(
+        &self,
+        step: Step,
+        force: bool,
+        timeout: Option<Duration>,
+        interrupt: &dyn Interrupt,
+    ) -> Result<u64> {
         let job = self.job().to_string();
-        let reply = self.look_up(&format!("deleting step {step}"), None, interrupt, |channel| {
+        let reply = self.look_up(&format!("deleting step {step}"), timeout, interrupt, |channel| {
             let request = v1::DeleteStepRequest { job: job.clone(), step: step.0, force, dry_run: false };
             async move { CheckpointClient::new(channel).delete_step(request).await }
         })?;

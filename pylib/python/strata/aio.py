@@ -171,23 +171,23 @@ class Job:
             self._job.restore, step, into=into, only=only, source=source, on_damage=on_damage, timeout=timeout
         )
 
-    async def latest_step(self) -> int | None:
-        return await self._do(self._job.latest_step)
+    async def latest_step(self, timeout: float | None = None) -> int | None:
+        return await self._do(self._job.latest_step, timeout)
 
-    async def all_steps(self) -> list[int]:
-        return await self._do(self._job.all_steps)
+    async def all_steps(self, timeout: float | None = None) -> list[int]:
+        return await self._do(self._job.all_steps, timeout)
 
-    async def steps(self) -> list[StepInfo]:
-        return await self._do(self._job.steps)
+    async def steps(self, timeout: float | None = None) -> list[StepInfo]:
+        return await self._do(self._job.steps, timeout)
 
-    async def pin(self, step: int) -> None:
-        await self._do(self._job.pin, step)
+    async def pin(self, step: int, timeout: float | None = None) -> None:
+        await self._do(self._job.pin, step, timeout)
 
-    async def unpin(self, step: int) -> None:
-        await self._do(self._job.unpin, step)
+    async def unpin(self, step: int, timeout: float | None = None) -> None:
+        await self._do(self._job.unpin, step, timeout)
 
-    async def delete(self, step: int) -> int:
-        return await self._do(self._job.delete, step)
+    async def delete(self, step: int, timeout: float | None = None) -> int:
+        return await self._do(self._job.delete, step, timeout)
 
     async def register_dataset(self, dataset_id: str, **options: Any) -> None:
         """As `strata.Job.register_dataset`."""

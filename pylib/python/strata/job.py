@@ -238,42 +238,43 @@ class Job:
 
     # -- steps
 
-    def latest_step(self) -> int | None:
-        """The newest committed step that holds the whole state."""
+    def latest_step(self, timeout: float | None = None) -> int | None:
+        """The newest committed step that holds the whole state. `timeout`: seconds; None: the job's budget."""
         self._tell()
-        return self._session.latest_step()
+        return self._session.latest_step(timeout)
 
-    def all_steps(self) -> list[int]:
+    def all_steps(self, timeout: float | None = None) -> list[int]:
         """Every committed step, ascending."""
-        return [info.step for info in self.steps()]
+        return [info.step for info in self.steps(timeout)]
 
-    def steps(self) -> list[StepInfo]:
+    def steps(self, timeout: float | None = None) -> list[StepInfo]:
         """Every committed step with what is known of it, ascending."""
         self._tell()
-        return [StepInfo.from_fields(fields) for fields in self._session.all_steps()]
+        return [StepInfo.from_fields(fields) for fields in self._session.all_steps(timeout)]
 
-    def pin(self, step: int) -> None:
+    def pin(self, step: int, timeout: float | None = None) -> None:
         """Keeps a step from every retention rule and from `delete`. Durable.
 
         Raises:
             NotFoundError: it is not committed.
         """
         self._tell()
-        self._session.set_pinned(_step(step), True)
+        self._session.set_pinned(_step(step), True, timeout)
 
-    def unpin(self, step: int) -> None:
+    def unpin(self, step: int, timeout: float | None = None) -> None:
         """Takes a pin back. Durable."""
         self._tell()
-        self._session.set_pinned(_step(step), False)
+        self._session.set_pinned(_step(step), False, timeout)
 
-    def delete(self, step: int) -> int:
+    def delete(self, step: int, timeout: float | None = None) -> int:
         """Removes a step for good and returns how many bytes that freed; chunks that other steps refer to stay.
 
         Raises:
             ConflictError: it is pinned, or the newest whole step.
+            StrataTimeoutError: its objects are not all gone within `timeout` seconds; the removal goes on.
         """
         self._tell()
-        return self._session.delete(_step(step))
+        return self._session.delete(_step(step), timeout=timeout)
 
     # -- data
 

@@ -60,7 +60,7 @@ def set_pinned(steps: tuple[int, ...], job: str | None, asked: Asked, *, pinned:
 @JOB
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, or why not; remove nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-@click.option("--force", is_flag=True, help="Remove the newest whole step too. Pinned ones are refused all the same.")
+@click.option("--force", is_flag=True, help="Remove pinned steps and the newest whole one too.")
 @flags.ADDRESS
 @JSON
 def rm(
@@ -76,8 +76,8 @@ def rm(
 ) -> None:
     """Remove steps for good: all of them, or none when one is refused.
 
-    Refused are pinned steps, steps that a save or a restore needs right now, and, without --force, the newest step that
-    holds the whole state.
+    Refused are steps that a save or a restore needs right now and, without --force, pinned steps and the newest step
+    that holds the whole state.
     """
     name, operator = _core.job_name(job), Asked(config, coordinator, socket).operator()
     stored = {step: operator.delete(name, step, force, True) for step in steps}

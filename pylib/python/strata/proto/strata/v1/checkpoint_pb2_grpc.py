@@ -94,14 +94,14 @@ class CheckpointServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PinStep(self, request, context):
-        """Pinned steps are refused to every retention policy and to DeleteStep. Durable.
+        """Pinned steps are refused to every retention policy, and to DeleteStep without `force`. Durable.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteStep(self, request, context):
-        """Removes a step: COMMIT first, then what no other step names. Refuses pinned steps, and the newest whole one
+        """Removes a step: COMMIT first, then what no other step names. Refuses pinned steps and the newest whole one
         unless `force`. Returns when the objects are gone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
