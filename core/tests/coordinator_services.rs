@@ -307,10 +307,8 @@ async fn p1_job_that_goes_on_in_another_store_commits_nothing_there_that_lies_in
     let mut sidecar = Sidecar::attach(&cluster, "node-a").await;
     sidecar.announce().await;
     let uuid = uuid::Uuid::new_v4().to_string();
-    let joined = [
-        sidecar.join(&cluster, "j", 0, 2, &uuid).await,
-        sidecar.join(&cluster, "j", 1, 2, &uuid).await,
-    ];
+    let joined =
+        [sidecar.join(&cluster, "j", 0, 2, &uuid).await, sidecar.join(&cluster, "j", 1, 2, &uuid).await];
     let open = sidecar.opened().await;
     sidecar.durable("j", open.generation, 0, 10).await;
     sidecar.sealed("j", open.generation, 1, 10).await;
@@ -363,4 +361,29 @@ async fn rank_that_asks_for_another_step_in_a_round_is_not_handed_what_the_other
         let reply = steps.resolve_restore(request).await.unwrap().into_inner();
         assert_eq!(reply.step, Some(given), "{asked:?}");
     }
+}
+
+#[tokio::test]
+async fn p1_commit_that_is_written_again_after_its_step_was_removed_is_removed_again() {
+    let cluster = Cluster::start().await;
+    let mut sidecar = Sidecar::attach(&cluster, "node-a").await;
+    sidecar.announce().await;
+    sidecar.join(&cluster, "j", 0, 1, &uuid::Uuid::new_v4().to_string()).await;
+    let open = sidecar.opened().await;
+    sidecar.durable("j", open.generation, 0, 10).await;
+    let order = sidecar.write_commit().await;
+    sidecar.committed(&order).await;
+    assert_eq!(sidecar.outcome().await.state(), step_outcome::State::Committed);
+    commit(&mut sidecar, open.generation, &[20]).await;
+    let mut steps = cluster.checkpoint().await;
+    let delete = v1::DeleteStepRequest { job: "j".into(), step: 10, force: false, dry_run: false };
+    let deleted = tokio::spawn(async move { steps.delete_step(delete).await });
+    assert_eq!(sidecar.remove_step().await.step, 10);
+    sidecar.send(Report::Removal(v1::RemovalDone { job: "j".into(), step: 10, ..Default::default() })).await;
+    deleted.await.unwrap().unwrap();
+
+    // The order went out twice, and the first write of it hung until now.
+    sidecar.committed(&order).await;
+    let again = sidecar.remove_step().await;
+    assert_eq!((again.step, again.generation, again.committed), (10, open.generation, true));
 }

@@ -4,7 +4,7 @@ mod sidecar;
 
 use sidecar::trainer::{committed, contents, lost};
 use sidecar::{Cluster, PATIENCE, State, Trainer, Tune, eventually};
-use strata_core::client::{RestoreOptions, SaveState, Uninterrupted};
+use strata_core::client::{Interrupt, RestoreOptions, SaveState, Uninterrupted};
 use strata_core::error::{Error, Kind};
 use strata_core::handoff::{MemoryBudget, Promise};
 use strata_core::ids::Step;
@@ -117,6 +117,10 @@ fn save_of_some_ranks_needs_no_others_and_gives_all_the_same_commit() {
         let restored = rank.restore(RestoreOptions::default()).unwrap().unwrap();
         assert_eq!(contents(&restored).tensors, state.tensors);
     }
+    // One that comes when it is committed already gets its commit too.
+    committed(&ranks[0].save_as(6, &state, SaveKind::Full, &[0]).unwrap()).unwrap();
+    let late = ranks[1].save_as(6, &state, SaveKind::Full, &[0]).unwrap();
+    assert_eq!(committed(&late).unwrap().step, 6);
 }
 
 #[test]
@@ -199,6 +203,37 @@ fn arena_that_memory_has_no_room_for_is_overloaded_with_the_numbers_and_training
         );
     }
     trainer.session.barrier("b", Some(PATIENCE), &Uninterrupted).unwrap();
+}
+
+/// As Ctrl-C does.
+struct Stopped;
+
+impl Interrupt for Stopped {
+    fn check(&self) -> strata_core::error::Result<()> {
+        Err(Error::cancelled("enough"))
+    }
+}
+
+#[test]
+fn p5_save_that_was_given_up_while_it_waited_for_a_slot_is_given_up_on_all_ranks() {
+    let mut cluster =
+        Cluster::tuned(Tune { sidecar: |settings| settings.save_wait = PATIENCE, ..Tune::default() });
+    let ranks = Trainer::world(&cluster, "j", 2);
+    let save = |rank: u32, step| ranks[rank as usize].save(step, &State::of(rank, step, false)).unwrap();
+    cluster.stop_coordinator();
+    let kept: Vec<_> = [1, 2].into_iter().flat_map(|step| [save(0, step), save(1, step)]).collect();
+    let error = ranks[0].save_until(3, &State::of(0, 3, false), &Stopped).err().unwrap();
+    assert_eq!(error.kind, Kind::Cancelled);
+    cluster.start_coordinator();
+    for handle in &kept {
+        committed(handle).unwrap();
+    }
+    let outcome = ranks[1].save(3, &State::of(1, 3, false));
+    let error = outcome.map_or_else(|error| error, |handle| lost(&handle));
+    assert!(error.message.contains("enough"), "{error}");
+    for handle in [save(0, 4), save(1, 4)] {
+        committed(&handle).unwrap();
+    }
 }
 
 #[test]

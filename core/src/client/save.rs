@@ -141,10 +141,21 @@ impl Session {
                 inner.state.send_modify(|state| state.settle(request.step, Outcome::Skipped(error)));
                 return Ok(SaveHandle::new(self.clone(), request.step, SaveStats::default()));
             }
-            Err(error) => return Err(error.while_doing(doing)),
+            Err(error) => {
+                // Given up here, a slot may be granted all the same, and the other ranks wait for us.
+                if matches!(error.kind, Kind::Timeout | Kind::Cancelled) {
+                    abandon(inner, request.step, &error);
+                }
+                return Err(error.while_doing(doing));
+            }
         };
         let mut stats = SaveStats { waited: started.elapsed(), ..SaveStats::default() };
         if granted.stage {
+            // The number was committed before and has been removed since: this save is another one.
+            inner.state.send_if_modified(|state| {
+                state.forget_committed(request.step);
+                false
+            });
             let plan =
                 if granted.stage_replicated { full } else { Plan::new(&request.tensors, !has_replicated) };
             index = SlotIndex {

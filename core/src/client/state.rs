@@ -108,6 +108,13 @@ impl State {
         self.settle(Step(event.step), outcome);
     }
 
+    /// A new save of this number has begun.
+    pub fn forget_committed(&mut self, step: Step) {
+        if matches!(self.steps.get(&step.0), Some(Outcome::Committed(_))) {
+            self.steps.remove(&step.0);
+        }
+    }
+
     /// Notes a step's outcome; the first failure of a step becomes a warning for the next call.
     pub fn settle(&mut self, step: Step, outcome: Outcome) {
         let before = self.steps.get(&step.0);

@@ -127,7 +127,8 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
         }
         state.sessions.insert(id, Session::new(record.clone(), hello.token.clone(), peer.pidfd.clone()));
         state.note_job(&job);
-        state.record_session(id)
+        // Unrecorded it would be a session that nobody watches and nothing ends.
+        state.record_session(id).inspect_err(|_| state.never_joined(id))
     })?;
     let registered = register(node, &record, &hello, stores::findings(&attached)).await;
     match registered {

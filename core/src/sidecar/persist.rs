@@ -86,6 +86,21 @@ fn begin(state: &mut State, id: &SaveId) -> bool {
 
 /// Sealed → Persisting for every part; None when the step was decided meanwhile.
 fn take(state: &mut State, id: &SaveId) -> Result<Option<Work>> {
+    let mut bases = Vec::new();
+    let taken = take_with(state, id, &mut bases);
+    if !matches!(taken, Ok(Some(_))) {
+        bases.iter().for_each(|base| state.let_off(*base));
+    }
+    Ok(taken?.map(|(request, url, uuid)| Work { request, url, uuid, bases }))
+}
+
+/// `bases`: what it holds.
+#[allow(clippy::type_complexity, reason = "the parts of Work that are known here")]
+fn take_with(
+    state: &mut State,
+    id: &SaveId,
+    bases: &mut Vec<SlotKey>,
+) -> Result<Option<(PersistRequest, String, JobUuid)>> {
     let Some(save) = state.saves.get(id).filter(|save| save.decided.is_none()) else { return Ok(None) };
     let (uuid, first, without_base) = (save.uuid, save.failures == 0, save.without_base);
     let parts: Vec<(Rank, SlotKey, u64, v1::SaveBegun)> = save
@@ -98,14 +113,14 @@ fn take(state: &mut State, id: &SaveId) -> Result<Option<Work>> {
         Error::unavailable(format!("persisting {id}: nobody has said yet where its store is"))
     })?;
     let share = share(state, id, parts.first().map_or(&[], |(.., begun)| &begun.ranks));
-    let (mut ranks, mut bases, mut world) = (Vec::new(), Vec::new(), 0);
+    let (mut ranks, mut world) = (Vec::new(), 0);
     for (rank, key, fill, begun) in &parts {
         state.arenas.take_for_persist(*key, *fill)?;
         let slot = &state.arenas.get(*key).expect("a part's slot lives as long as its save").slot;
         let (index, data) = (slot.index()?, Bytes::from_owner(slot.data()?));
         world = index.world_size;
         let base = begun.base_steps.first().filter(|_| !without_base).map(|base| Step(*base));
-        let base = base.map(|step| base_slot(state, id, *rank, uuid, step, &mut bases));
+        let base = base.map(|step| base_slot(state, id, *rank, uuid, step, bases));
         ranks.push(RankSlot { rank: *rank, data, index, base });
     }
     if first {
@@ -114,7 +129,7 @@ fn take(state: &mut State, id: &SaveId) -> Result<Option<Work>> {
     }
     let attempt = Attempt { job_uuid: uuid, step: id.step, generation: id.generation };
     let request = PersistRequest { attempt, world_size: WorldSize(world), ranks, replicated: share };
-    Ok(Some(Work { request, url, uuid, bases }))
+    Ok(Some((request, url, uuid)))
 }
 
 /// This node's part of what all nodes hold alike. Where the members are not known any more it stores everything: equal

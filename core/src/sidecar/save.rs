@@ -74,9 +74,11 @@ fn open(state: &mut State, session: SessionId, request: &v1::BeginSaveRequest) -
     let id = SaveId { job: record.job.clone(), step, generation: known.generation() };
     check(state, &id, request, record.world)?;
     state.finish_earlier(session, step);
+    // Also when the others have committed it by now: its handle hears of that.
     if !request.ranks.is_empty() && !request.ranks.contains(&record.rank.0) {
         return Ok(Opened::NotExpected);
     }
+    check_number(state, &id)?;
     if let Some(reply) = granted(state, &id, session, record.rank, request) {
         return Ok(Opened::Again(reply));
     }
@@ -118,10 +120,11 @@ fn check(state: &State, id: &SaveId, request: &v1::BeginSaveRequest, world: Worl
             .hint("ranks= names ranks of this job, counted from 0"));
     }
     let known = state.jobs.get(&id.job);
-    if let Some(problem) = known.and_then(|job| job.problem.clone()) {
-        return Err(problem);
-    }
-    match known.and_then(|job| job.outcome(id.step, id.generation)) {
+    known.and_then(|job| job.problem.clone()).map_or(Ok(()), Err)
+}
+
+fn check_number(state: &State, id: &SaveId) -> Result<()> {
+    match state.jobs.get(&id.job).and_then(|job| job.outcome(id.step, id.generation)) {
         None => Ok(()),
         Some(Outcome::Abandoned { error, skipped: true }) => Err(error.clone().retry_after(SOON)),
         Some(Outcome::Abandoned { error, .. }) => Err(error.clone()),
@@ -217,7 +220,8 @@ enum Tried {
 }
 
 fn try_grant(state: &mut State, session: SessionId, id: &SaveId, rank: Rank, needed: u64) -> Result<Tried> {
-    if let Some(error) = state.sessions.get(&session).and_then(|session| session.fenced.clone()) {
+    let known = state.sessions.get(&session).ok_or_else(|| Error::fenced("the session has ended"))?;
+    if let Some(error) = known.fenced.clone() {
         return Err(error);
     }
     if state.draining {
@@ -230,17 +234,18 @@ fn try_grant(state: &mut State, session: SessionId, id: &SaveId, rank: Rank, nee
         let error = error.clone();
         return Err(if *skipped { error.retry_after(SOON) } else { error });
     }
+    // Its trainer may have given it up, or been granted it by the same call made again.
+    let part = state.saves.get(id).and_then(|save| save.parts.get(&rank));
+    if !part.is_some_and(|part| part.session == session && matches!(part.stage, Stage::Waiting)) {
+        return Err(Error::conflict("it was abandoned before it began"));
+    }
     match state.grant(session, needed) {
         Grant::Wait => Ok(Tried::Wait),
         Grant::NeedArena(_) => Ok(Tried::NeedArena),
         Grant::Slot(key) => {
             let fill = state.begin_fill(session, key, id.step)?;
             let part = state.saves.get_mut(id).and_then(|save| save.parts.get_mut(&rank));
-            let Some(part) = part else {
-                state.arenas.free(key, fill);
-                state.arenas.let_go(session);
-                return Err(Error::conflict("it was abandoned before it began"));
-            };
+            let part = part.expect("it was there, and the lock is held");
             (part.slot, part.stage) = (Some((key, fill)), Stage::Filling);
             Ok(Tried::Slot(key))
         }
@@ -283,12 +288,13 @@ fn sealed_before(state: &mut State, session: SessionId, step: Step) -> Result<()
     }
 }
 
-/// The trainer could not fill the slot.
+/// The trainer could not fill the slot, or does not wait for one any more.
 pub(super) fn abandon(state: &mut State, session: SessionId, request: &v1::AbandonSaveRequest) {
     let Some(id) = state.save_id(session, Step(request.step)) else { return };
     let rank = state.sessions[&session].record.rank;
     let ours = state.saves.get(&id).and_then(|save| save.parts.get(&rank));
-    if ours.is_some_and(|part| part.session == session && matches!(part.stage, Stage::Filling)) {
+    let open = |part: &Part| matches!(part.stage, Stage::Filling | Stage::Waiting);
+    if ours.is_some_and(|part| part.session == session && open(part)) {
         // Nobody has cancelled anything on the other ranks: their next step may well succeed.
         let error = Error::unavailable(request.reason.clone());
         state.fail_part(&id, rank, error, false);

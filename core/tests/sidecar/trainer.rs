@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use strata_core::client::{
-    ConnectOptions, RestoreOptions, RestoredSlot, SaveHandle, SaveRequest, Session, SourceTensor,
+    ConnectOptions, Interrupt, RestoreOptions, RestoredSlot, SaveHandle, SaveRequest, Session, SourceTensor,
     Uninterrupted,
 };
 use strata_core::error::{Error, Result};
@@ -86,6 +86,21 @@ impl Trainer {
     }
 
     pub fn save_as(&self, step: u64, state: &State, kind: SaveKind, ranks: &[u32]) -> Result<SaveHandle> {
+        self.try_save(step, state, kind, ranks, &Uninterrupted)
+    }
+
+    pub fn save_until(&self, step: u64, state: &State, interrupt: &dyn Interrupt) -> Result<SaveHandle> {
+        self.try_save(step, state, SaveKind::Full, &[], interrupt)
+    }
+
+    fn try_save(
+        &self,
+        step: u64,
+        state: &State,
+        kind: SaveKind,
+        ranks: &[u32],
+        interrupt: &dyn Interrupt,
+    ) -> Result<SaveHandle> {
         let tensor = |(name, bytes, replicated): &(String, Vec<u8>, bool)| SourceTensor {
             name: name.clone(),
             dtype: "uint8".into(),
@@ -106,7 +121,7 @@ impl Trainer {
             threads: Some(1),
         };
         // SAFETY: the tensors are borrowed for the call, and nothing writes to them.
-        unsafe { self.session.save(request, &Uninterrupted) }
+        unsafe { self.session.save(request, interrupt) }
     }
 
     pub fn restore(&self, options: RestoreOptions) -> Result<Option<RestoredSlot>> {

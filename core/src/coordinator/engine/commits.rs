@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::super::hooks::HookCall;
-use super::super::state::{AttemptId, Command};
+use super::super::state::{AttemptId, Command, Standing};
 use super::{Engine, convert};
 use crate::error::Kind;
 use crate::format::paths;
@@ -105,6 +105,9 @@ impl Engine {
             .and_then(|known| known.attempt(&id))
             .is_some_and(|a| a.intent.is_some());
         if !intended {
+            if outcome.committed {
+                self.committed_late(&id);
+            }
             return;
         }
         if outcome.committed {
@@ -129,6 +132,18 @@ impl Engine {
                 let at = self.now() + AGAIN;
                 self.saves.writes.insert(id, Write { node: Some(node.to_owned()), at });
             }
+        }
+    }
+
+    /// A write that hung, and was made by another node meanwhile, came through: harmless as long as the step is there. A
+    /// removed one would stand in the store again, without the objects it names (P1).
+    fn committed_late(&mut self, id: &AttemptId) {
+        let gone = self
+            .state
+            .job(&id.job)
+            .is_ok_and(|known| !matches!(known.standing(id), Standing::Committed(_) | Standing::Pending(_)));
+        if gone && let Err(error) = self.submit(Command::RemoveLate { id: id.clone() }) {
+            self.warn(&id.job, error.message);
         }
     }
 

@@ -60,6 +60,10 @@ pub enum Command {
     Removed {
         id: AttemptId,
     },
+    /// A COMMIT that nobody waited for any more was written after all, when its step had been removed or given up.
+    RemoveLate {
+        id: AttemptId,
+    },
     RegisterDataset {
         job: JobName,
         spec: Box<DatasetRecord>,

@@ -69,6 +69,7 @@ impl State {
                 self.job_mut(job)?.intend_removal(job, *step, *force)
             }
             Command::Removed { id } => self.job_mut(&id.job)?.removed(id),
+            Command::RemoveLate { id } => Ok(self.job_mut(&id.job)?.remove_late(id)),
             Command::RegisterDataset { job, spec } => {
                 spec.check()?;
                 self.jobs.entry(job.clone()).or_default().register_dataset(job, spec)

@@ -72,6 +72,18 @@ impl Job {
         Ok(vec![Effect::Remove { id: AttemptId { job: job.clone(), step, generation: record.generation } }])
     }
 
+    /// Unless the number is in use again: then its COMMIT is what stands there, or will be refused by this one.
+    pub(super) fn remove_late(&mut self, id: &AttemptId) -> Vec<Effect> {
+        let known = self.steps.contains_key(&id.step)
+            || self.attempts.iter().any(|attempt| attempt.step == id.step)
+            || self.removals.iter().any(|removal| removal.committed && removal.step == id.step);
+        if known {
+            return Vec::new();
+        }
+        self.removals.push(Removal { step: id.step, generation: id.generation, committed: true });
+        vec![Effect::Remove { id: id.clone() }]
+    }
+
     /// Idempotent: a repeated report finds nothing.
     pub(super) fn removed(&mut self, id: &AttemptId) -> Result<Vec<Effect>> {
         let before = self.removals.len();

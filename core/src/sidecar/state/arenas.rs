@@ -150,6 +150,8 @@ impl Arenas {
     pub fn begin(&mut self, key: SlotKey, begin: &Begin) -> Result<u64> {
         let entry = self.get_mut(key).expect("a slot that was just picked");
         entry.fill = entry.slot.begin_fill(begin)?;
+        // Fill numbers begin anew with every file: sums left by one of the same name must not be taken for this one's.
+        Sums::remove(&entry.slot);
         (entry.used, entry.step, entry.generation) =
             (Use::Filling(begin.session), begin.step, begin.generation);
         entry.sums = None;
@@ -160,6 +162,7 @@ impl Arenas {
     pub fn begin_load(&mut self, key: SlotKey, step: Step, generation: Generation) -> Result<SlotLoad> {
         let entry = self.get_mut(key).expect("a slot that was just picked");
         let load = entry.slot.begin_load(generation, step)?;
+        Sums::remove(&entry.slot);
         (entry.used, entry.fill) = (Use::Loading, load.fill());
         (entry.step, entry.generation, entry.sums) = (step, generation, None);
         Ok(load)

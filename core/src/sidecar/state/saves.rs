@@ -236,7 +236,9 @@ impl State {
     pub fn give_up_stalest(&mut self, session: SessionId, error: &Error, older_than: Duration) -> bool {
         let now = self.now();
         let stale = self.saves.iter().find(|(_, save)| {
-            let ours = save.parts.values().any(|part| part.session == session && part.slot.is_some());
+            // One that is durable waits for the coordinator, not for the store.
+            let held = |part: &Part| part.slot.is_some() && !matches!(part.stage, Stage::Durable(_));
+            let ours = save.parts.values().any(|part| part.session == session && held(part));
             ours && save.failures > 0 && !save.io && now.saturating_sub(save.since) >= older_than
         });
         let Some((id, save)) = stale else { return false };
