@@ -215,7 +215,7 @@ class Job:
 
         Raises:
             NotFoundError: the named step does not exist.
-            CorruptCheckpointError: stored bytes are damaged, naming the object.
+            CorruptCheckpointError: stored bytes are damaged, naming the object; or no step is left to fall back to.
             InvalidError: `into` has another structure, shape or dtype (nothing was changed); or a state without
                 layout was saved by another world size.
             StrataTimeoutError: ranks are missing, with their numbers.
