@@ -205,6 +205,24 @@ fn arena_that_memory_has_no_room_for_is_overloaded_with_the_numbers_and_training
     trainer.session.barrier("b", Some(PATIENCE), &Uninterrupted).unwrap();
 }
 
+#[test]
+fn number_of_a_removed_step_is_saved_again_by_the_next_generation() {
+    let cluster = Cluster::start();
+    let trainer = Trainer::world(&cluster, "j", 1).pop().unwrap();
+    for step in [1, 2, 3] {
+        committed(&trainer.save(step, &State::of(0, step, false)).unwrap()).unwrap();
+    }
+    trainer.session.delete(Step(2), false, None, &Uninterrupted).unwrap();
+    trainer.close();
+    let trainer = Trainer::world(&cluster, "j", 1).pop().unwrap();
+    let error = trainer.save(3, &State::of(0, 3, false)).err().unwrap();
+    assert_eq!(error.kind, Kind::Conflict, "that one is still there: {error}");
+    let other = State::of(0, 22, false);
+    committed(&trainer.save(2, &other).unwrap()).unwrap();
+    let named = RestoreOptions { step: Some(Step(2)), ..RestoreOptions::default() };
+    assert_eq!(contents(&trainer.restore(named).unwrap().unwrap()), other);
+}
+
 /// As Ctrl-C does.
 struct Stopped;
 

@@ -32,6 +32,7 @@ pub(super) async fn begin(
         job.map_or(node.settings.save_wait, |job| job.timeout())
     });
     joined(node, session, started + budget).await?;
+    forget_removed(node, session, Step(request.step)).await;
     let waits = Instant::now();
     let (id, rank, needed) = match node.change(|state| open(state, session, &request))? {
         Opened::NotExpected => return Ok(v1::BeginSaveReply::default()),
@@ -52,6 +53,25 @@ pub(super) async fn begin(
             node.change(|state| state.fail_part(&id, rank, error.clone(), skipped));
             Err(error)
         }
+    }
+}
+
+/// A number that an earlier generation committed is free again once its step has been removed: this node need not have
+/// heard of that. Within its own generation it stays taken: its slots would be mistaken for the new save's.
+async fn forget_removed(node: &Arc<Node>, session: SessionId, step: Step) {
+    let taken = node.read(|state| {
+        let id = state.save_id(session, step)?;
+        let earlier = state.jobs.get(&id.job)?.committed_before(step, id.generation);
+        earlier.then_some(id)
+    });
+    let Some(id) = taken else { return };
+    let answer = node.uplink.call("looking the step up", Instant::now() + ASK_AGAIN, || {
+        let request = v1::GetStepRequest { job: id.job.to_string(), step: id.step.0 };
+        let mut checkpoint = node.uplink.checkpoint();
+        async move { checkpoint.get_step(request).await }
+    });
+    if answer.await.is_err_and(|error| error.kind == Kind::NotFound) {
+        node.change(|state| state.job(&id.job).forget(step));
     }
 }
 

@@ -67,6 +67,18 @@ impl Job {
         (*of == generation || matches!(outcome, Outcome::Committed(_))).then_some(outcome)
     }
 
+    /// As far as we have heard.
+    pub fn committed_before(&self, step: Step, generation: Generation) -> bool {
+        let outcome = self.outcomes.get(&step);
+        outcome.is_some_and(|(of, outcome)| *of < generation && matches!(outcome, Outcome::Committed(_)))
+    }
+
+    /// It has been removed.
+    pub fn forget(&mut self, step: Step) {
+        self.outcomes.remove(&step);
+        self.committed.remove(&step);
+    }
+
     pub fn outcomes(&self) -> impl Iterator<Item = (Step, Generation, &Outcome)> {
         self.outcomes.iter().map(|(step, (generation, outcome))| (*step, *generation, outcome))
     }
