@@ -281,3 +281,13 @@ fn p5_save_without_a_free_slot_is_skipped_on_all_ranks_and_training_goes_on() {
         committed(&handle).unwrap();
     }
 }
+
+#[test]
+fn damaged_arena_file_that_keeps_its_name_stops_no_save() {
+    let cluster = Cluster::start();
+    for file in 1..4 {
+        std::fs::write(cluster.arenas().join(format!("j.rank-0.{file}.arena")), "nonsense").unwrap();
+    }
+    let trainer = &Trainer::world(&cluster, "j", 1)[0];
+    committed(&trainer.save(1, &State::of(0, 1, false)).unwrap()).unwrap();
+}

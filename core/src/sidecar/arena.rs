@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use super::node::Node;
 use super::state::Grant;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::handoff::{Arena, ArenaIdentity};
 use crate::ids::SessionId;
+
+/// Damaged files that one rank can have lying about.
+const NAMES: u64 = 100;
 
 /// Makes the file, unless the session has one by now whose slots hold `slot_bytes`. Overloaded, with the numbers, when
 /// memory is short.
@@ -28,8 +32,11 @@ async fn make_one(node: &Arc<Node>, session: SessionId, slot_bytes: u64, slots: 
     };
     let directory = node.directories.of(uid)?;
     let budget = node.settings.budget.clone();
-    let made =
-        tokio::task::spawn_blocking(move || directory.create(&identity, slots, slot_bytes, budget.as_ref()));
+    let made = tokio::task::spawn_blocking(move || {
+        let create =
+            |identity: &ArenaIdentity| directory.create(identity, slots, slot_bytes, budget.as_ref());
+        first_free(identity, create)
+    });
     let arena = made.await.map_err(|error| Error::internal(format!("making an arena: {error}")))??;
     node.change(|state| match state.sessions.contains_key(&session) {
         true => {
@@ -41,4 +48,18 @@ async fn make_one(node: &Arc<Node>, session: SessionId, slot_bytes: u64, slots: 
             Err(Error::fenced("making an arena: the session has ended"))
         }
     })
+}
+
+/// A damaged file, or one of another version, keeps its name, and its number with it: nobody here knows of it.
+fn first_free(
+    mut identity: ArenaIdentity,
+    create: impl Fn(&ArenaIdentity) -> Result<Arena>,
+) -> Result<Arena> {
+    let last = identity.file + NAMES;
+    loop {
+        match create(&identity) {
+            Err(error) if error.kind == Kind::Conflict && identity.file < last => identity.file += 1,
+            outcome => return outcome,
+        }
+    }
 }
