@@ -72,8 +72,10 @@ def test_mistyped_words_get_a_suggestion(idle: Node) -> None:
     assert "strata status" in fails(idle, "stauts", code=2)
     assert "--port" in fails(idle, "coordinator", "--prot", "1", code=2)
     assert "--private" not in fails(idle, "up", "--privat", "x", code=2)  # not for people
+    assert "--slots" not in fails(idle, "up", "--prot", "1", code=2)
     fails(idle, "checkpoints", "show", "eleven", code=2)
-    fails(idle, "checkpoints", "sohw", code=2)
+    assert "strata checkpoints show" in fails(idle, "checkpoints", "sohw", code=2)
+    assert "strata config check" in fails(idle, "config", "chek", code=2)
 
 
 def test_colour_is_for_terminals_without_no_color(idle: Node) -> None:
@@ -169,6 +171,7 @@ def test_status_shows_ranks_and_steps(node: Node, make_trainers: Trainers) -> No
         text = node.cli("status", COLUMNS=width).stdout
         assert "job seen" in text and "newest whole one 7" in text and "live" in text
         assert max(map(len, text.splitlines())) <= int(width)
+    assert max(map(len, node.cli("status").stdout.splitlines())) < 200  # no line is filled where nothing has a width
 
     def trains() -> bool:
         [job] = node.status()["jobs"]
@@ -235,6 +238,24 @@ def test_verify_reads_every_step_and_names_the_damaged_one(job: Node) -> None:
     assert done.returncode == 7 and "hint: " in done.stderr
     assert "step 1: whole" in done.stdout and "step 3: whole" in done.stdout
     assert "step 2: damaged" in done.stdout and pack.name in done.stdout
+
+
+def test_verify_goes_on_after_every_kind_of_damage_and_stays_one_document(job: Node) -> None:
+    """P2."""
+    store = Path(job.store) / "t"
+    os.truncate(next((store / "data").glob(f"{1:020}.g*/*.pack")), 4096)
+    next((store / "data").glob(f"{2:020}.g*/*.manifest")).unlink()
+    done = job.cli("checkpoints", "verify", "--job", "t", "--json", check=False)
+    assert done.returncode == 7, done.stderr
+    short, missing, whole = document(done.stdout)["steps"]
+    assert not short["whole"] and ".pack" in short["message"] and "4096 bytes" in short["message"]
+    assert not missing["whole"] and ".manifest" in missing["message"] and "missing" in missing["message"]
+    assert whole["whole"]
+
+
+def test_verifying_nothing_is_no_success(job: Node) -> None:
+    said = fails(job, "checkpoints", "verify", "--job", "mistyped", "--store", job.store, code=3)
+    assert "mistyped" in said and job.store in said
 
 
 def test_removal_can_be_tried_and_needs_a_yes(job: Node) -> None:

@@ -6,9 +6,10 @@ import click
 
 from strata import _core
 from strata.cli import failures, flags, terminal
+from strata.cli.groups import Group
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Show, check and document the configuration.
 

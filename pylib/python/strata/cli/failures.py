@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from difflib import get_close_matches
 
 import click
 
@@ -13,6 +14,9 @@ from strata.errors import DeniedError, InternalError, InvalidError, NotFoundErro
 UNEXPECTED = 1
 INTERRUPTED = 130
 SHOW_TRACEBACK = "STRATA_TRACEBACK"
+
+SIMILAR = 0.7
+"""How near an option must be to what was typed; click's own 0.6 finds --slots in --prot."""
 
 _BY_ERRNO: dict[int, type[StrataError]] = {
     errno.ENOENT: NotFoundError,
@@ -87,7 +91,7 @@ def from_click(error: click.ClickException) -> StrataError:
     if isinstance(error, click.NoSuchOption):
         message = f"no such option: {error.option_name}"
         shown = {name for option in _options(context) if not option.hidden for name in option.opts}
-        if near := [name for name in error.possibilities or () if name in shown][:2]:
+        if near := get_close_matches(error.option_name, shown, n=2, cutoff=SIMILAR):
             hint = f"did you mean {' or '.join(near)}?"
     else:
         message = error.format_message().removesuffix(".")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import click
 
 from strata.cli import failures
 from strata.cli.build import is_executable
+from strata.cli.groups import Group
 
 COMMANDS = {
     "up": "strata.cli.roles:up",
@@ -32,7 +32,7 @@ EXECUTABLE_ONLY = {"wheel"}
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class Commands(click.Group):
+class Commands(Group):
     """Imports a command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -44,15 +44,6 @@ class Commands(click.Group):
         module, name = COMMANDS[cmd_name].split(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            near = get_close_matches(args[0], COMMANDS, n=1)
-            hint = f'did you mean "strata {near[0]}"?' if near else '"strata --help" lists the commands'
-            raise failures.usage(f"no such command: {args[0]}", hint)
-        return super().resolve_command(ctx, args)
 
 
 def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

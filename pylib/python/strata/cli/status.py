@@ -95,7 +95,8 @@ def rank_row(rank: Document) -> tuple[str, ...]:
 
 def pending_text(pending: Document, world: int) -> str:
     sealed, durable = set(pending["sealed"]), set(pending["durable"])
-    text = f"step {pending['step']}: {len(sealed | durable)} of {world} ranks sealed, {len(durable)} durable"
+    of = terminal.counted(world, "rank")
+    text = f"step {pending['step']}: {len(sealed | durable)} of {of} sealed, {len(durable)} durable"
     unsealed = set(pending["missing"]) - sealed - durable
     waits = unsealed or set(pending["missing"])
     what = "to be sealed" if unsealed else "to be durable"

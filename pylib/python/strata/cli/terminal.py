@@ -52,7 +52,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, indent: int 
         )
     for row in rows:
         made.add_row(*row)
-    return Padding(made, (0, 0, 0, indent)) if indent else made
+    # Unless told not to, padding fills the line, which has UNLIMITED columns where that is a file.
+    return Padding(made, (0, 0, 0, indent), expand=False) if indent else made
 
 
 def plain(text: str) -> str:

@@ -9,11 +9,12 @@ from strata.cli.checkpoints.keeping import pin, rm, unpin
 from strata.cli.checkpoints.listing import ls
 from strata.cli.checkpoints.show import show
 from strata.cli.checkpoints.verify import verify
+from strata.cli.groups import Group
 
 __all__ = ["checkpoints"]
 
 
-@click.group(short_help="List, inspect, verify, pin and remove committed steps.")
+@click.group(cls=Group, short_help="List, inspect, verify, pin and remove committed steps.")
 def checkpoints() -> None:
     """List, inspect, verify, pin and remove a job's committed steps."""
 

@@ -51,8 +51,9 @@ def show(
 
 def facts(info: dict[str, Any], url: str) -> dict[str, str]:
     """The lines above the table."""
+    ranks = terminal.counted(info["world_size"], "rank")
     lines = {
-        "step": f"{info['step']}, {kind(info)}, saved by {info['world_size']} ranks in generation {info['generation']}",
+        "step": f"{info['step']}, {kind(info)}, saved by {ranks} in generation {info['generation']}",
         "store": url,
         "committed": terminal.moment(info["committed_unix_ms"]),
         "size": f"{terminal.size(info['bytes'])}, of which {terminal.size(info['stored_bytes'])} stored for this step",

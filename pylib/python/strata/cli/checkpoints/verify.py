@@ -12,7 +12,7 @@ import click
 from strata import _core
 from strata.cli import flags, terminal
 from strata.cli.checkpoints.places import JOB, JSON, STORE, Asked
-from strata.errors import CorruptCheckpointError
+from strata.errors import CorruptCheckpointError, NotFoundError
 
 
 @click.command()
@@ -32,16 +32,21 @@ def verify(
 ) -> None:
     """Read every byte of the steps, or of all there are, and check it. Changes nothing.
 
-    Goes on after a damaged step; exit code 7 if there was one.
+    Goes on after a damaged step; exit code 7 if there was one, 3 if there is nothing to verify.
     """
     name = _core.job_name(job)
-    stored = Asked(config, coordinator, socket).stored(store, name)
+    asked = Asked(config, coordinator, socket)
+    url = asked.store(store, name)
+    stored = asked.stored(url, name)
     chosen = steps or tuple(step for step, _, _ in stored.steps())
+    if not chosen:  # a mistyped job must not pass for a sound one
+        raise NotFoundError(
+            f"verifying job {name}: it has no committed step in {url}",
+            hint="--job and --store say where to look",
+        )
     results = [check(stored, step, quiet=as_json) for step in chosen]
     if as_json:
         terminal.document({"job": name, "steps": results})
-    elif not chosen:
-        click.echo(f"job {name} has no committed step", err=True)
     damaged = [result for result in results if not result["whole"]]
     if damaged:
         raise CorruptCheckpointError(
