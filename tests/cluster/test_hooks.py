@@ -73,8 +73,10 @@ def test_retain_decides_and_the_newest_step_is_kept_whatever_it_says(
         ("return 'everything'", "not a set of step numbers"),
         ("return {77}", "77"),
         ("return None", "not a set of step numbers"),
+        ("return {True}", "not a set of step numbers"),
+        ("return {1.0}", "not a set of step numbers"),
     ],
-    ids=["raises", "hangs", "dies", "exits", "nonsense", "unknown-step", "nothing"],
+    ids=["raises", "hangs", "dies", "exits", "nonsense", "unknown-step", "nothing", "true", "float"],
 )
 def test_broken_retain_keeps_everything(
     make_node: Nodes, make_trainers: Trainers, tmp_path: Path, body: str, told: str
@@ -82,6 +84,37 @@ def test_broken_retain_keeps_everything(
     """P4: where keep_last=1 alone would have removed two of three steps."""
     hooks = tmp_path / "hooks.py"
     hooks.write_text(f"def retain(steps):\n    {body}\n")
+    node = make_node().up("--hooks", str(hooks), "--keep-last", "1")
+    train(node, make_trainers, range(1, 4))
+    wait_until(lambda: told in node.status()["jobs"][0]["last_warning"], "the failure to be shown")
+    assert steps(node) == [1, 2, 3]
+
+
+def test_endless_failure_is_told_in_short(make_node: Nodes, make_trainers: Trainers, tmp_path: Path) -> None:
+    """It goes to the log and to everyone who asks for the status."""
+    hooks = tmp_path / "hooks.py"
+    hooks.write_text("def retain(steps): return set(range(10**6))")
+    node = make_node().up("--hooks", str(hooks), "--keep-last", "1")
+    train(node, make_trainers, range(1, 3))
+    wait_until(lambda: "not among those" in node.status()["jobs"][0]["last_warning"], "the failure to be shown")
+    assert len(node.status()["jobs"][0]["last_warning"]) < 10_000
+    assert steps(node) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("def retian(steps): return {info.step for info in steps}", "defines none of"),
+        ("retain = {1, 2, 3}", "not a function"),
+    ],
+    ids=["misspelt", "no-function"],
+)
+def test_hook_that_would_never_be_called_keeps_everything(
+    make_node: Nodes, make_trainers: Trainers, tmp_path: Path, source: str, told: str
+) -> None:
+    """P4: passed over in silence, keep_last=1 would remove what it meant to keep."""
+    hooks = tmp_path / "hooks.py"
+    hooks.write_text(source)
     node = make_node().up("--hooks", str(hooks), "--keep-last", "1")
     train(node, make_trainers, range(1, 4))
     wait_until(lambda: told in node.status()["jobs"][0]["last_warning"], "the failure to be shown")

@@ -12,6 +12,7 @@ import json
 import operator
 import os
 import queue
+import reprlib
 import signal
 import sys
 import threading
@@ -25,6 +26,9 @@ from .hooks import CommitEvent, WorkerLost
 from .info import StepInfo
 
 Call = dict[str, Any]
+
+LONGEST = 8192
+"""Characters of a failure that are told: a message may quote anything, such as a whole state."""
 
 
 def on_commit(hook: Callable[..., Any], call: Call) -> None:
@@ -45,11 +49,18 @@ def retain(hook: Callable[..., Any], call: Call) -> list[int]:
     asked = {fields["step"] for fields in call["steps"]}
     answer = hook([StepInfo.from_fields(fields) for fields in call["steps"]])
     if not isinstance(answer, Iterable) or isinstance(answer, (str, bytes, dict)):
-        raise TypeError(f"retain returned {answer!r}, not a set of step numbers")
-    kept = {operator.index(step) for step in answer}
-    if unknown := sorted(kept - asked):
-        raise ValueError(f"retain named steps that are not among those it was asked about: {unknown}")
+        raise TypeError(f"retain returned {reprlib.repr(answer)}, not a set of step numbers")
+    kept = {step_number(step) for step in answer}
+    if unknown := kept - asked:
+        raise ValueError(f"retain named steps that are not among those it was asked about: {reprlib.repr(unknown)}")
     return sorted(kept)
+
+
+def step_number(step: object) -> int:
+    """NumPy's integers are step numbers too. True, an int to Python, is the slip of a hook that filters wrongly."""
+    if isinstance(step, bool) or not hasattr(step, "__index__"):
+        raise TypeError(f"retain returned a set with {reprlib.repr(step)} in it, not a set of step numbers")
+    return operator.index(step)
 
 
 HOOKS: dict[str, Callable[[Callable[..., Any], Call], Any]] = {
@@ -71,12 +82,29 @@ def load(path: Path) -> ModuleType:
     return module
 
 
+def defined(module: ModuleType) -> list[str]:
+    """Which hooks the file has. A misspelt one would be passed over in silence, and steps that it should have kept be
+    removed: a file without any, or with something under a hook's name that can't be called, is refused.
+
+    Raises:
+        TypeError: the file has no hook, or one that is no function.
+    """
+    found = [name for name in HOOKS if hasattr(module, name)]
+    if not found:
+        raise TypeError(f"{module.__file__} defines none of {', '.join(HOOKS)}")
+    for name in found:
+        if not callable(getattr(module, name)):
+            raise TypeError(f"{name} in {module.__file__} is {reprlib.repr(getattr(module, name))}, not a function")
+    return found
+
+
 def told(error: BaseException) -> str:
-    """The traceback, from the hooks file on."""
+    """The traceback, from the hooks file on; its end where it is endless. It goes to the log and into `status`."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith((__file__, "<frozen importlib")):
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    text = "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
 def answer(module: ModuleType, call: Call) -> dict[str, Any]:
@@ -117,11 +145,11 @@ def main(arguments: list[str]) -> int:
     waiting = calls(lines)
     try:
         module = load(Path(arguments[0]).absolute())
+        hooks = defined(module)
     except BaseException as error:
         print(json.dumps({"error": told(error)}), file=replies)
         return 1
-    defined = [name for name in HOOKS if callable(getattr(module, name, None))]
-    print(json.dumps({"hooks": defined}), file=replies)
+    print(json.dumps({"hooks": hooks}), file=replies)
     while True:
         print(json.dumps(answer(module, waiting.get())), file=replies)
 
