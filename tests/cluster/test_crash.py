@@ -7,6 +7,7 @@ Each round kills at a seeded moment while several ranks save step after step. Af
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,8 +113,15 @@ class Crash:
 
 
 def play_rounds(
-    numbers: range, seed: int, node: Node, make_trainers: Callable[..., list[Trainer]], folder: Path, name: str
+    numbers: range,
+    seed: int,
+    node: Node,
+    make_trainers: Callable[..., list[Trainer]],
+    folder: Path,
+    name: str,
+    forget: Callable[[str], None],
 ) -> None:
+    """`forget` removes a job's checkpoints once its round went well: a long run would fill the disk, 60 MB a round."""
     for number in numbers:
         plan = Round.draw(seed, number)
         print(f"{name} round {number}: {plan}")
@@ -125,6 +133,7 @@ def play_rounds(
             return make_trainers(node, world, job)
 
         Crash(node, start, plan, acks).play()
+        forget(job)
 
 
 @pytest.mark.timeout(3600)
@@ -138,7 +147,11 @@ def test_acknowledged_steps_survive_every_sigkill(
     """P3 over a local directory."""
     rounds = request.config.getoption("--rounds")
     node = make_node().coordinator().sidecar()
-    play_rounds(range(rounds - rounds // 7), seed, node, make_trainers, tmp_path, "local")
+
+    def forget(job: str) -> None:
+        shutil.rmtree(Path(node.store) / job, ignore_errors=True)
+
+    play_rounds(range(rounds - rounds // 7), seed, node, make_trainers, tmp_path, "local", forget)
 
 
 @pytest.mark.timeout(3600)
@@ -152,5 +165,10 @@ def test_acknowledged_steps_survive_every_sigkill_on_s3(
 ) -> None:
     """P3 over an object store."""
     rounds = request.config.getoption("--rounds")
-    node = make_node(s3.url(f"crash-{seed}"), s3.env).coordinator().sidecar()
-    play_rounds(range(rounds // 7), seed, node, make_trainers, tmp_path, "s3")
+    prefix = f"crash-{seed}"
+    node = make_node(s3.url(prefix), s3.env).coordinator().sidecar()
+
+    def forget(job: str) -> None:
+        shutil.rmtree(s3.folder / s3.bucket / prefix / job, ignore_errors=True)
+
+    play_rounds(range(rounds // 7), seed, node, make_trainers, tmp_path, "s3", forget)
