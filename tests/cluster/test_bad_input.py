@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from harness.mounts import tmpfs
 from harness.node import Node
 from harness.process import Process, wait_until
 from harness.s3 import S3Server, free_port
@@ -90,18 +90,6 @@ def test_listening_beyond_loopback_wants_tls_or_insecure(make_node: Nodes) -> No
 
 
 # -- memory
-
-
-@contextmanager
-def tmpfs(folder: Path, size: str) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_small_shared_memory_is_overloaded_with_the_numbers(

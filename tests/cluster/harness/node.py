@@ -117,7 +117,9 @@ class Node:
         for process in self.parts.values():
             process.kill()
         shutil.rmtree(self.run, ignore_errors=True)
-        shutil.rmtree(self.arenas, ignore_errors=True)
+        # A sidecar of root keeps those of other users beside its own.
+        for arenas in (self.arenas, *self.arenas.parent.glob(f"{self.arenas.name}-*")):
+            shutil.rmtree(arenas, ignore_errors=True)
 
     def logs(self) -> str:
         return "\n".join(f"--- {name}\n{process.text()}" for name, process in self.parts.items())

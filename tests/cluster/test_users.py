@@ -1,0 +1,62 @@
+"""P9: one sidecar of root serves several users, each of whom sees their own jobs alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness.node import Node
+from harness.states import digest, make_state
+from harness.trainer import StrataFailure, Trainer
+
+Trainers = Callable[..., list[Trainer]]
+FIRST, SECOND = 12341, 12342
+
+
+@pytest.fixture
+def shared(node: Node) -> Node:
+    """A node of root whose socket everyone reaches."""
+    if os.geteuid() != 0:
+        pytest.skip("serving and becoming other users needs root")
+    node.run.chmod(0o711)
+    return node
+
+
+def trainer_of(uid: int, job: str, node: Node, make_trainers: Trainers) -> Trainer:
+    [trainer] = make_trainers(node, job=job)
+    trainer.do("become", uid=uid)
+    return trainer
+
+
+def commit(trainer: Trainer, step: int, seed: int) -> None:
+    trainer.do("save", step=step, rank=0, seed=seed)
+    trainer.do("wait_committed", step=step)
+
+
+def denied(trainer: Trainer) -> str:
+    with pytest.raises(StrataFailure) as failure:
+        trainer.do("connect", timeout=5.0)
+    assert failure.value.kind == "Denied", failure.value
+    return failure.value.message
+
+
+def test_two_users_train_at_once_and_neither_reaches_the_other(shared: Node, make_trainers: Trainers) -> None:
+    trainers = {uid: trainer_of(uid, f"of-{uid}", shared, make_trainers) for uid in (FIRST, SECOND)}
+    for uid, trainer in trainers.items():
+        trainer.do("connect")
+        commit(trainer, 1, seed=uid)
+    for uid, trainer in trainers.items():
+        assert trainer.do("restore")["digest"] == digest(make_state(uid, 1, 0))
+        arenas = Path(f"{shared.arenas}-{uid}")
+        [arena] = arenas.glob("*.arena")
+        assert arenas.stat().st_mode & 0o777 == 0o700
+        other = trainers[SECOND if uid == FIRST else FIRST]
+        assert trainer.do("may_read", path=str(arena))["value"]
+        assert not other.do("may_read", path=str(arena))["value"]
+    for uid in (SECOND, 0):
+        intruder = trainer_of(uid, f"of-{FIRST}", shared, make_trainers)
+        said = denied(intruder)
+        assert f"uid {FIRST}" in said and f"uid {uid}" in said
+    commit(trainers[FIRST], 2, seed=FIRST)
