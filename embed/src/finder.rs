@@ -5,6 +5,7 @@
 //! and `get_data` takes it back.
 
 use pyo3::exceptions::{PyImportError, PyOSError};
+use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -75,7 +76,12 @@ impl Finder {
         let module = self.known(name)?;
         let bytecode =
             module.bytecode().ok_or_else(|| PyImportError::new_err(format!("no bytecode of {name}")))?;
-        let code = py.import(intern!(py, "marshal"))?.call_method1("loads", (PyBytes::new(py, bytecode),))?;
+        let length = isize::try_from(bytecode.len()).expect("it is part of a mapped file");
+        // SAFETY: reads that many bytes, and returns a new reference or null with an exception set.
+        let code = unsafe {
+            let made = ffi::PyMarshal_ReadObjectFromString(bytecode.as_ptr().cast(), length);
+            Bound::from_owned_ptr_or_err(py, made)?
+        };
         // PyOxidizer compiles under the module's name.
         py.import(intern!(py, "_imp"))?.call_method1("_fix_co_filename", (&code, self.path(module)))?;
         Ok(code)

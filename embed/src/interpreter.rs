@@ -7,7 +7,7 @@ use std::path::Path;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use crate::{embedded, finder, frozen};
+use crate::{embedded, finder, frozen, report};
 
 /// What the process was started for.
 pub enum Program {
@@ -29,7 +29,7 @@ pub fn run(program: Program, arguments: Vec<OsString>) -> i32 {
     let ready = unsafe { Python::assume_attached() };
     if let Err(error) = prepare(ready, &program, &executable) {
         error.print(ready);
-        return crate::report::INTERNAL;
+        return report::INTERNAL;
     }
     // SAFETY: initialised, called once. It runs what the configuration says, flushes, finalises, and turns SystemExit and
     // KeyboardInterrupt into exit codes and signals as python3 does.
@@ -93,7 +93,10 @@ unsafe fn configure(
     match program {
         Program::Command => {
             config.parse_argv = 0;
-            text(&raw mut config.run_command, c"from strata.cli import main; main()")?;
+            text(
+                &raw mut config.run_command,
+                c"import gc; gc.disable(); from strata.cli import main; gc.enable(); main()",
+            )?;
         }
         Program::Interpreter => {
             config.parse_argv = 1;
@@ -131,20 +134,19 @@ fn check(status: ffi::PyStatus) -> Result<(), i32> {
             CStr::from_ptr(status.err_msg).to_string_lossy()
         };
         eprintln!("error: starting the Python interpreter: {message}");
-        Err(crate::report::INTERNAL)
+        Err(report::INTERNAL)
     }
 }
 
 /// Between initialisation and the program: where modules come from, and how errors are shown.
 fn prepare(py: Python<'_>, program: &Program, executable: &Path) -> PyResult<()> {
     finder::install(py, executable.to_string_lossy().into_owned())?;
-    let embedded = py.import("strata._embedded")?;
-    let sys = py.import("sys")?;
+    // Made here, as importing `strata._embedded` would import `strata`, which a script may never ask for.
     let hook = match program {
-        Program::Command => "command_failed",
-        Program::Interpreter => "script_failed",
+        Program::Command => wrap_pyfunction!(report::command_failed, py)?,
+        Program::Interpreter => wrap_pyfunction!(report::script_failed, py)?,
     };
-    sys.setattr("excepthook", embedded.getattr(hook)?)?;
+    py.import("sys")?.setattr("excepthook", hook)?;
     if let Program::Interpreter = program {
         // What `site` gives every python3; the rest of it is about folders on disk.
         let site = py.import("site")?;

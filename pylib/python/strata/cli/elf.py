@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 VERSION_NEEDS = 0x6FFFFFFE  # SHT_GNU_verneed
 
 
-def newest_needed(path: Path, family: str) -> str | None:
+def newest_needed(path: str, family: str) -> str | None:
     """The newest version of `family` that the file needs: "2.36" for GLIBC; None when it names none or is no such
     file."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             names = [name.split("_", 1) for name in _needed(file) if name.startswith(f"{family}_")]
     except (OSError, struct.error):
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from difflib import get_close_matches
 
 import click
 
@@ -91,6 +90,8 @@ def from_click(error: click.ClickException) -> StrataError:
     if isinstance(error, click.NoSuchOption):
         message = f"no such option: {error.option_name}"
         shown = {name for option in _options(context) if not option.hidden for name in option.opts}
+        from difflib import get_close_matches
+
         if near := get_close_matches(error.option_name, shown, n=2, cutoff=SIMILAR):
             hint = f"did you mean {' or '.join(near)}?"
     else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 import click
 
 from strata.cli import failures
@@ -15,6 +13,8 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         names = self.list_commands(ctx)
         if args and not args[0].startswith("-") and args[0] not in names:
+            from difflib import get_close_matches
+
             path = ctx.command_path
             near = get_close_matches(args[0], names, n=1)
             hint = f'did you mean "{path} {near[0]}"?' if near else f'"{path} --help" lists the commands'

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import platform
+import os
 import sys
-from pathlib import Path
 
 import click
 
@@ -39,10 +38,10 @@ def build_facts() -> dict[str, object]:
     return {
         "version": _core.version(),
         "build": "executable" if is_executable() else "wheel",
-        "platform": f"{sys.platform} {platform.machine()}",
+        "platform": f"{sys.platform} {os.uname().machine}",
         "protocol": protocol,
         "works_with": partners,
-        "python": platform.python_version(),
+        "python": sys.version.partition(" ")[0],
         "glibc_floor": glibc_floor(),
     }
 
@@ -52,4 +51,4 @@ def glibc_floor() -> str | None:
     from strata.cli.elf import newest_needed
 
     code = sys.executable if is_executable() else getattr(_core, "__file__", None)
-    return newest_needed(Path(code), "GLIBC") if code else None
+    return newest_needed(code, "GLIBC") if code else None
