@@ -18,8 +18,13 @@ fn main() {
     println!("cargo:rerun-if-env-changed=STRATA_RESOURCES");
     println!("cargo:rerun-if-env-changed=STRATA_WHEELS");
     println!("cargo:rerun-if-changed=build.rs");
-    // Extension modules on disk (a user's own, under `strata python`) find the interpreter's symbols here.
-    println!("cargo:rustc-link-arg-bins=-rdynamic");
+    // Extension modules on disk (a user's own, under `strata python`) find the interpreter's symbols here, and not the
+    // OpenSSL and SQLite inside in place of their own.
+    for symbols in ["Py*", "_Py*"] {
+        println!("cargo:rustc-link-arg-bins=-Wl,--export-dynamic-symbol={symbols}");
+    }
+    // 100 000 pointers to relocate: 2.4 MB that every start reads become 38 kB. glibc has it since 2.36.
+    println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let mut layout = Layout::default();
     if let Some(file) = env::var_os("STRATA_RESOURCES") {

@@ -210,6 +210,14 @@ def test_extension_modules_on_disk_can_be_loaded(run: Run) -> None:
     assert printed == "6"
 
 
+def test_extension_modules_find_the_interpreter_and_no_library_inside(exe: Path) -> None:
+    """An extension module that comes with an OpenSSL must not be given ours."""
+    table = subprocess.check_output(["readelf", "--dyn-syms", "--wide", exe], text=True)
+    shown = {fields[7] for line in table.splitlines() if len(fields := line.split()) == 8 and fields[6] != "UND"}
+    assert {"PyObject_Call", "PyModule_Create2", "_Py_NoneStruct", "_Py_Dealloc"} <= shown
+    assert not [name for name in shown if name.startswith(("SSL_", "EVP_", "sqlite3_", "XML_", "lzma_", "BZ2_"))]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_script_as_it_ends_any_process(exe: Path, tmp_path: Path, number: signal.Signals) -> None:
     source = "import time; print('ready', flush=True); time.sleep(600)"

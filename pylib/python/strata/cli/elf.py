@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
+FEATURES = {"ABI_DT_RELR": "2.36"}  # what a file asks of the loader, and the glibc that brought it (its NEWS)
 VERSION_NEEDS = 0x6FFFFFFE  # SHT_GNU_verneed
 
 
@@ -19,7 +20,8 @@ def newest_needed(path: str, family: str) -> str | None:
             names = [name.split("_", 1) for name in _needed(file) if name.startswith(f"{family}_")]
     except (OSError, struct.error):
         return None
-    numbers = [number for _, number in names if all(part.isdigit() for part in number.split("."))]
+    wanted = [FEATURES.get(number, number) for _, number in names]
+    numbers = [number for number in wanted if all(part.isdigit() for part in number.split("."))]
     return max(numbers, key=lambda number: [int(part) for part in number.split(".")], default=None)
 
 
