@@ -1,5 +1,6 @@
 //! Lays out what the executable carries: PyOxidizer's packed resources (STRATA_RESOURCES) and the wheels that `strata
 //! wheel` hands out (STRATA_WHEELS, a folder), as one file of bytes and a sorted table over it.
+//! First comes the bytecode that every start reads (startup.txt), so that it can be read at once, then other bytecode.
 //!
 //! Without these variables the tables are empty: that is enough for clippy and an editor, and `make build` sets them.
 
@@ -11,6 +12,9 @@ use std::{env, fs};
 use miniz_oxide::deflate::compress_to_vec_zlib;
 use python_packed_resources::load_resources;
 
+/// The modules that `strata version` imports: what the other commands start with too. A test compares.
+const STARTUP: &str = include_str!("startup.txt");
+
 /// zlib's usual level: 13 MB of source become 3.5.
 const COMPRESSION: u8 = 6;
 
@@ -18,6 +22,7 @@ fn main() {
     println!("cargo:rerun-if-env-changed=STRATA_RESOURCES");
     println!("cargo:rerun-if-env-changed=STRATA_WHEELS");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=startup.txt");
     // Extension modules on disk (a user's own, under `strata python`) find the interpreter's symbols here, and not the
     // OpenSSL and SQLite inside in place of their own.
     for symbols in ["Py*", "_Py*"] {
@@ -42,6 +47,8 @@ type Span = (usize, usize);
 #[derive(Default)]
 struct Layout {
     blob: Vec<u8>,
+    /// How many of its first bytes every start reads.
+    startup: usize,
     modules: BTreeMap<String, Module>,
     files: BTreeMap<(String, String), Span>,
     wheels: BTreeMap<String, Span>,
@@ -58,14 +65,24 @@ impl Layout {
         println!("cargo:rerun-if-changed={}", file.display());
         let data = fs::read(file).unwrap_or_else(|e| panic!("reading {}: {e}", file.display()));
         let entries = load_resources(&data).unwrap_or_else(|e| panic!("parsing {}: {e}", file.display()));
-        for entry in entries {
-            let entry = entry.unwrap_or_else(|e| panic!("parsing {}: {e}", file.display()));
+        let mut entries: Vec<_> = entries
+            .map(|entry| entry.unwrap_or_else(|e| panic!("parsing {}: {e}", file.display())))
+            .collect();
+        let at_startup = |name: &str| STARTUP.lines().any(|line| line == name);
+        entries.sort_by_key(|entry| (!at_startup(&entry.name), entry.name.to_string()));
+        let mut bytecodes = Vec::new();
+        for entry in &entries {
+            bytecodes.push(entry.in_memory_bytecode.as_deref().map(|bytes| self.push(bytes)));
+            if at_startup(&entry.name) {
+                self.startup = self.blob.len();
+            }
+        }
+        for (entry, bytecode) in entries.into_iter().zip(bytecodes) {
             let name = entry.name.to_string();
-            if entry.is_python_module && entry.in_memory_bytecode.is_some() {
+            if entry.is_python_module && bytecode.is_some() {
                 // Source is read for a traceback now and then, and would be a third of what is carried.
                 let source = entry.in_memory_source.as_deref();
                 let source = source.map(|bytes| self.push(&compress_to_vec_zlib(bytes, COMPRESSION)));
-                let bytecode = entry.in_memory_bytecode.as_deref().map(|bytes| self.push(bytes));
                 self.modules
                     .insert(name.clone(), Module { package: entry.is_python_package, source, bytecode });
             }
@@ -104,16 +121,18 @@ impl Layout {
         let blob = out.join("resources.bin");
         fs::write(&blob, &self.blob).expect("OUT_DIR can be written");
         let mut code = String::new();
+        // A section of its own: small constants, which a start reads too, lie before it and not around it.
         // rustc's incremental state doesn't see the file's content: the hash makes a changed file a changed line.
         let hash = blake3::hash(&self.blob).to_hex();
         let _ = writeln!(
             code,
-            "core::arch::global_asm!(\n    \"# {hash}\",\n    \".section .rodata.strata_resources, \\\"a\\\"\",\n    \
+            "core::arch::global_asm!(\n    \"# {hash}\",\n    \".section strata_resources, \\\"a\\\"\",\n    \
              \".balign 64\",\n    \".global STRATA_RESOURCES\",\n    \"STRATA_RESOURCES:\",\n    \".incbin {:?}\",\n    \
              \".byte 0\",\n    \".previous\",\n);",
             Quoted(&blob)
         );
         let _ = writeln!(code, "const BYTES: usize = {};", self.blob.len());
+        let _ = writeln!(code, "const STARTUP: usize = {};", self.startup);
         let _ = writeln!(code, "static MODULES: &[Module] = &[");
         for (name, module) in &self.modules {
             let Module { package, source, bytecode } = module;

@@ -42,8 +42,8 @@ def resources() -> Resources:
     dependencies = pure_packages()
     key = content_key(digest, dependencies)
     folder = cache_folder() / "embed" / key
-    # libpython depends on the distribution alone: under its own key, or each Python edit would rebuild pyo3.
-    library = cache_folder() / "embed" / f"libpython-{digest[:16]}"
+    # libpython is under its own key, or each edit of our Python would rebuild pyo3.
+    library = cache_folder() / "embed" / f"libpython-{library_key(digest)}"
     with alone(folder):
         if not (folder / "resources").exists() or not (library / "pyo3.txt").exists():
             with tempfile.TemporaryDirectory(prefix="strata-pack-") as scratch:
@@ -85,6 +85,10 @@ def content_key(digest: str, dependencies: Path) -> str:
     for file in (ROOT / "pyoxidizer.bzl", Path(__file__), *(ROOT / "pylib/python" / path for path in sources())):
         content.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
     return content.hexdigest()[:16]
+
+
+def library_key(digest: str) -> str:
+    return hashlib.sha256(digest.encode() + Path(__file__).read_bytes()).hexdigest()[:16]
 
 
 def stage(dependencies: Path, packages: Path) -> Path:
@@ -140,6 +144,8 @@ def keep_library(made: Path, libraries: Path, folder: Path) -> None:
     shutil.copytree(libraries, part)
     shutil.copyfile(made / "libpython3.a", part / "libpython3.a")
     name_table_member(part / "libpython3.a")
+    # The interpreter's code in a section of its own: embed/ asks the disk for all of it at once.
+    subprocess.run(["objcopy", "-D", "--rename-section", ".text=python_text", part / "libpython3.a"], check=True)
     lines: list[str] = []
     for line in (made / "pyo3-build-config-file.txt").read_text().splitlines():
         # The folders are PyOxidizer's own; the interpreter is the distribution's; the wheel alone is abi3.

@@ -3,6 +3,7 @@
 //! Here: which program runs (a command, or the interpreter), and how the interpreter starts. May call `strata-py` alone; holds no
 //! logic of the product, and reads nothing from the disk.
 
+mod ahead;
 mod certificates;
 mod embedded;
 mod finder;
@@ -16,6 +17,9 @@ use std::ffi::{OsStr, OsString};
 use interpreter::Program;
 
 fn main() {
+    // First thing, so that the disk works while the interpreter initialises.
+    ahead::want(ahead::interpreter());
+    ahead::want(resources::startup());
     report::install_panic_hook();
     let outcome = std::panic::catch_unwind(|| {
         let (program, arguments) = choose(std::env::args_os().collect());

@@ -1,5 +1,7 @@
 //! What the executable carries: modules, their data files, and wheels, in a table that build.rs wrote over one run of bytes.
 
+use crate::ahead;
+
 /// Offset and length in the run of bytes.
 type Span = (usize, usize);
 
@@ -24,11 +26,24 @@ unsafe extern "C" {
     static STRATA_RESOURCES: u8;
 }
 
-fn bytes((offset, length): Span) -> &'static [u8] {
+fn all() -> &'static [u8] {
     // SAFETY: build.rs puts exactly BYTES bytes, and one more, at this symbol, in read-only memory that lives as long as
     // the process.
-    let all = unsafe { core::slice::from_raw_parts(&raw const STRATA_RESOURCES, BYTES) };
-    &all[offset..offset + length]
+    unsafe { core::slice::from_raw_parts(&raw const STRATA_RESOURCES, BYTES) }
+}
+
+/// The bytecode that every start reads.
+pub fn startup() -> &'static [u8] {
+    &all()[..STARTUP]
+}
+
+/// Asks the disk for them, unless `main` has done so.
+fn bytes((offset, length): Span) -> &'static [u8] {
+    let found = &all()[offset..offset + length];
+    if offset >= STARTUP {
+        ahead::want(found);
+    }
+    found
 }
 
 impl Module {

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+STARTUP = Path(__file__).resolve().parents[2] / "embed/startup.txt"
 MAX_SIZE = 80e6
 RUNS = 60.0  # seconds that any one start may take
 
@@ -109,6 +110,23 @@ def release(exe: Path) -> Path:
 
 def test_is_small_enough_to_copy_everywhere(release: Path) -> None:
     assert release.stat().st_size < MAX_SIZE
+
+
+def test_what_a_start_reads_lies_together(run: Run) -> None:
+    """embed/startup.txt names it; a module that is missing there costs a start from the disk a request of its own."""
+    source = """
+import sys
+from strata import _embedded
+from strata.cli.main import run
+run(["version"])
+# The codecs are handed to the interpreter before it has a finder; what else is frozen, CPython itself carries.
+ours = [name for name in _embedded.modules() if name in sys.modules
+        and (name.startswith("encodings") or isinstance(sys.modules[name].__loader__, _embedded.Finder))]
+print(*sorted(ours), sep="\\n")
+"""
+    listed = STARTUP.read_text().split()
+    imported = code(run, source).split("\n")
+    assert imported[-len(listed) :] == listed
 
 
 def test_environment_of_another_python_does_not_matter(run: Run, tmp_path: Path) -> None:
