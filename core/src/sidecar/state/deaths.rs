@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::records;
 use super::{Stage, State, Todo};
 use crate::error::Error;
 use crate::ids::{Rank, SessionId};
@@ -10,8 +11,11 @@ use crate::proto::v1::{self, node_report::Report};
 /// A death is told on every new line for so long: the one it was told on may have broken.
 const TOLD_FOR: Duration = Duration::from_secs(60);
 
+/// The session's record stays until the coordinator knows of it: should it and this sidecar be killed before that, the
+/// next sidecar finds the record, and the process gone, and tells it again.
 pub(super) struct Death {
     pub report: v1::RankDied,
+    uid: u32,
     at: Duration,
 }
 
@@ -27,7 +31,7 @@ impl State {
             evidence: evidence.to_owned(),
             incarnation: incarnation.clone(),
         };
-        let closed = session.closed;
+        let (closed, session_uid) = (session.closed, session.record.uid);
         self.scan_dead(id, rank);
         for entry in self.arenas.by_id.values_mut().filter(|entry| closed && entry.writer == Some(id)) {
             entry.fate = super::Fate::Going;
@@ -35,10 +39,12 @@ impl State {
         if was_member && !incarnation.is_empty() {
             tracing::warn!(job = %session_job(&report), rank = rank.0, "trainer died ({evidence})");
             self.line.report(Report::Died(report.clone()));
-            let at = self.now();
-            self.deaths.push(Death { report, at });
+            let (uid, at) = (session_uid, self.now());
+            self.deaths.push(Death { report, uid, at });
+            self.drop_session(id);
+        } else {
+            self.remove_session(id);
         }
-        self.remove_session(id);
     }
 
     /// What it sealed and could not tell is sealed; what it was filling is nobody's.
@@ -92,19 +98,29 @@ impl State {
 
     /// Nothing of the session is left that could touch a slot.
     fn remove_session(&mut self, id: SessionId) {
+        if let Some(uid) = self.drop_session(id) {
+            self.forget_record(uid, id);
+        }
+    }
+
+    fn forget_record(&self, uid: u32, id: SessionId) {
+        let folder = self.folders.get(&uid);
+        if let Some(Err(error)) = folder.map(|folder| records::remove_session(folder, id)) {
+            tracing::error!("forgetting a session: {error}");
+        }
+    }
+
+    /// All of it but its record; whose it was.
+    fn drop_session(&mut self, id: SessionId) -> Option<u32> {
         self.release_all(id);
         self.arenas.let_go(id);
         let now = self.now();
         for entry in self.arenas.by_id.values_mut().filter(|entry| entry.writer == Some(id)) {
             (entry.writer, entry.idle_since) = (None, now);
         }
-        let Some(session) = self.sessions.remove(&id) else { return };
-        if let Some(folder) = self.folders.get(&session.record.uid)
-            && let Err(error) = super::records::remove_session(folder, id)
-        {
-            tracing::error!("forgetting a session: {error}");
-        }
+        let session = self.sessions.remove(&id)?;
         self.todo.push(Todo::Sweep);
+        Some(session.record.uid)
     }
 
     /// Ends a session that never came to be.
@@ -134,17 +150,25 @@ impl State {
 
     /// The coordinator has ended their generation: nothing is left to tell it.
     pub(super) fn deaths_are_known(&mut self, ended: &v1::GenerationEnded) {
-        self.deaths.retain(|death| {
+        self.forget_deaths(|death| {
             let caller = death.report.caller.as_ref();
-            caller.is_none_or(|who| who.job != ended.job || who.generation > ended.generation)
+            caller.is_some_and(|who| who.job == ended.job && who.generation <= ended.generation)
         });
+    }
+
+    fn forget_deaths(&mut self, is_told: impl Fn(&Death) -> bool) {
+        let (told, open) = std::mem::take(&mut self.deaths).into_iter().partition(is_told);
+        self.deaths = open;
+        for death in told as Vec<Death> {
+            self.forget_record(death.uid, SessionId(death.report.session));
+        }
     }
 
     /// What the coordinator may not have heard: a private sidecar that ended with one of these would leave a log in
     /// which the rank lives.
     pub(in super::super) fn recent_deaths(&mut self) -> Vec<v1::RankDied> {
         let now = self.now();
-        self.deaths.retain(|death| now.saturating_sub(death.at) < TOLD_FOR);
+        self.forget_deaths(|death| now.saturating_sub(death.at) >= TOLD_FOR);
         self.deaths.iter().map(|death| death.report.clone()).collect()
     }
 }

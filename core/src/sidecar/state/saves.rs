@@ -197,9 +197,11 @@ impl State {
         }
     }
 
-    /// A part that can't be saved: its step is abandoned on all ranks as soon as the coordinator hears of it.
+    /// A part that can't be saved: its step is abandoned on all ranks as soon as the coordinator hears of it. The first
+    /// reason stands.
     pub fn fail_part(&mut self, id: &SaveId, rank: Rank, error: Error, skipped: bool) {
-        let Some(part) = self.saves.get_mut(id).and_then(|save| save.parts.get_mut(&rank)) else { return };
+        let part = self.saves.get_mut(id).and_then(|save| save.parts.get_mut(&rank));
+        let Some(part) = part.filter(|part| !matches!(part.stage, Stage::Failed { .. })) else { return };
         let slot = part.slot.take();
         part.stage = Stage::Failed { error, skipped };
         let report = failed_report(part);
