@@ -21,7 +21,7 @@ pub fn job(env: &Environment, argument: Option<&str>) -> Result<JobName> {
     argument.map(str::to_owned).or_else(|| env.text("STRATA_JOB")).unwrap_or_else(|| "default".into()).parse()
 }
 
-/// STRATA_HOME > $XDG_STATE_HOME/strata > /var/lib/strata as root, ~/.local/state/strata as anyone else.
+/// STRATA_HOME > $XDG_STATE_HOME/strata > ~/.local/state/strata > /var/lib/strata as root without a home.
 pub fn home(env: &Environment) -> Result<PathBuf> {
     if let Some(home) = env.path("STRATA_HOME") {
         return Ok(std::path::absolute(&home).unwrap_or(home));
@@ -29,11 +29,8 @@ pub fn home(env: &Environment) -> Result<PathBuf> {
     if let Some(state) = env.path("XDG_STATE_HOME") {
         return Ok(state.join("strata"));
     }
-    if env.uid() == 0 {
-        return Ok("/var/lib/strata".into());
-    }
     let home = env.home().map(|home| home.join(".local/state/strata"));
-    home.ok_or_else(|| {
+    home.or_else(|| (env.uid() == 0).then(|| "/var/lib/strata".into())).ok_or_else(|| {
         Error::not_found(format!("finding the state directory: user {} has no home directory", env.uid()))
             .hint("set STRATA_HOME to a directory on a local disk")
     })
