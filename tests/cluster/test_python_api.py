@@ -425,6 +425,30 @@ def test_real_training_state_comes_back_bit_for_bit(node: Node, script: Start) -
     )
 
 
+def test_a_loss_that_diverged_stops_no_save(node: Node, script: Start) -> None:
+    """JSON has no such number: null is stored, and the warning names where it stood."""
+    said = finish(
+        script(
+            """
+            import math, warnings
+            with strata.connect() as job:
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always")
+                    metrics, meta = {"loss": math.nan, "lr": 0.1, "note": "NaN"}, {"best": [1.0, -math.inf]}
+                    job.save(1, {"a": 1}, metrics=metrics, meta=meta).wait_committed()
+                [warning] = caught
+                assert issubclass(warning.category, strata.StrataWarning) and warning.filename == "<string>", caught
+                print(warning.message)
+                [info] = job.steps()
+                assert info.metrics == {"loss": None, "lr": 0.1, "note": "NaN"}, info
+                assert info.meta == {"best": [1.0, None]}, info
+            """,
+            node.env,
+        )
+    )
+    assert "metrics['loss'] is nan" in said[0] and "meta['best'][1] is -inf" in said[0]
+
+
 def test_background_failure_warns_on_the_next_call_and_is_raised_at_the_end(node: Node, script: Start) -> None:
     """P5: the store's place is taken by a file; training goes on."""
     said = finish(

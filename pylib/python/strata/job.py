@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import os
 import sys
 import time
@@ -116,7 +117,8 @@ class Job:
             replicated: True, or a glob over dotted tensor names: those are equal on all ranks, and are stored once.
                 States of random generators and Python values are stored per rank all the same.
             ranks: which ranks save; None: all. The others may call too, and get a handle to the same commit.
-            metrics, meta: anything JSON holds; `all_steps` and retention rules see them.
+            metrics, meta: anything JSON holds; `all_steps` and retention rules see them. What is not finite (a loss
+                that diverged) is stored as null, with a StrataWarning: it stops no save.
 
         Raises:
             InvalidError: the state holds what can't be stored (names its path), before a byte is copied.
@@ -129,6 +131,8 @@ class Job:
         if kind not in PARTS:
             raise InvalidError(f"saving step {step}: kind={kind!r} is unknown", hint=f"kinds are {', '.join(PARTS)}")
         number = _step(step)
+        not_finite: list[str] = []
+        told = {what: _json(what, value, not_finite) for what, value in (("metrics", metrics), ("meta", meta))}
         plan = encode(select(state, PARTS[kind]), replicated_glob(replicated))
         held = [buffer.hold() for buffer in plan.buffers]
         tensors = [
@@ -142,11 +146,16 @@ class Job:
             tensors,
             ranks=self._ranks(step, ranks),
             data=self._positions.all(),
-            metrics=_json("metrics", metrics),
-            meta=_json("meta", meta),
+            metrics=told["metrics"],
+            meta=told["meta"],
         )
         del held  # kept what the addresses point to until here
-        return self._track(SaveHandle(handle, self._settled))
+        saved = self._track(SaveHandle(handle, self._settled))
+        if not_finite:
+            _background.warn(
+                [f"saving step {number}: {', '.join(not_finite)}, stored as null: JSON has no such number"]
+            )
+        return saved
 
     def wait_until_finished(self, timeout: float | None = None) -> None:
         """Returns when every save of this job object is committed. Raises the first error among them, each once; the
@@ -417,12 +426,28 @@ def _step(step: object) -> int:
     return number
 
 
-def _json(what: str, value: Any) -> str:
+def _json(what: str, value: Any, not_finite: list[str]) -> str:
+    """As JSON; `not_finite` gets the place and value of each number that JSON can't hold, for which null is written."""
     if value is None:
         return ""
     try:
-        return json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidError(
-            f"saving: {what} can't be written as JSON ({error})", hint="use dicts, lists, strings and finite numbers"
+            f"saving: {what} can't be written as JSON ({error})", hint="use dicts, lists, strings and numbers"
         ) from None
+    if not any(word in text for word in ("NaN", "Infinity")):
+        return text
+    # What it has just written is plain, whatever classes `value` was made of.
+    return json.dumps(_finite(what, json.loads(text), not_finite), allow_nan=False)
+
+
+def _finite(where: str, value: Any, not_finite: list[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(f"{where}[{key!r}]", inner, not_finite) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(f"{where}[{number}]", inner, not_finite) for number, inner in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        not_finite.append(f"{where} is {value}")
+        return None
+    return value
