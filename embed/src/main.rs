@@ -9,6 +9,7 @@ mod embedded;
 mod finder;
 mod frozen;
 mod interpreter;
+mod interrupt;
 mod report;
 mod resources;
 
@@ -23,8 +24,9 @@ fn main() {
     report::install_panic_hook();
     let outcome = std::panic::catch_unwind(|| {
         let (program, arguments) = choose(std::env::args_os().collect());
-        if let Program::Interpreter = program {
-            certificates::locate();
+        match program {
+            Program::Interpreter => certificates::locate(),
+            Program::Command => interrupt::end_quietly(),
         }
         interpreter::run(program, arguments)
     });

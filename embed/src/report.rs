@@ -9,6 +9,8 @@ use pyo3::types::PyType;
 
 /// The exit code of a broken invariant (INTERNAL in the table of errors).
 pub const INTERNAL: i32 = 70;
+/// The exit code of Ctrl-C (Cancelled in the same table).
+pub const INTERRUPTED: i32 = 130;
 
 const SHOW: &str = "STRATA_TRACEBACK";
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -246,6 +247,19 @@ def test_a_signal_ends_a_script_as_it_ends_any_process(exe: Path, tmp_path: Path
     _, talk = process.communicate(timeout=RUNS)
     assert process.returncode == -number
     assert ("KeyboardInterrupt" in talk) == (number == signal.SIGINT)
+
+
+def test_ctrl_c_ends_a_command_quietly_however_early_it_comes(exe: Path, tmp_path: Path) -> None:
+    """Before main it is the system's own end, which a shell shows as 130 too."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        command = [exe, "status", "--coordinator", f"http://127.0.0.1:{silent.getsockname()[1]}"]
+        for milliseconds in range(0, 60, 3):
+            process = subprocess.Popen(command, env={}, cwd=tmp_path, stdout=-1, stderr=-1, text=True)
+            time.sleep(milliseconds / 1000)
+            process.send_signal(signal.SIGINT)
+            _, talk = process.communicate(timeout=RUNS)
+            assert process.returncode in (130, -signal.SIGINT), (milliseconds, talk)
+            assert talk in ("", "\nerror: interrupted\n"), (milliseconds, talk)
 
 
 def test_a_closed_pipe_is_no_crash(exe: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# `signal` itself makes enums of its numbers, which a quick command would notice; typeshed knows only that one.
+import _signal  # type: ignore[import-not-found]
 import gc
 import importlib
 import sys
@@ -72,6 +74,8 @@ def commands() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Runs a command to its end; the exit code. Nothing it raises gets out, Ctrl-C included."""
     try:
+        if _signal.getsignal(_signal.SIGINT) is None:  # the executable's own, until somebody catches the exception
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         ended: Any = commands.main(list(arguments), prog_name="strata", standalone_mode=False)
     except BaseException as error:
         return failures.tell(error)
