@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::stream::{FuturesUnordered, StreamExt};
 use rustix::process::Signal;
 
+use super::output::Screen;
 use super::rank::{Meeting, RankProcess};
 use super::{LaunchOptions, Stops};
 use crate::error::{Doing, Result};
@@ -29,7 +30,8 @@ pub struct Attempt {
 impl Attempt {
     /// Starts every rank, or none: those that started are ended when a later one can't be.
     pub fn start(options: &LaunchOptions, number: u32) -> Result<Attempt> {
-        let meeting = Meeting { attempt: number, master_port: free_port()? };
+        let (out, err) = (Screen::new(tokio::io::stdout()), Screen::new(tokio::io::stderr()));
+        let meeting = Meeting { attempt: number, master_port: free_port()?, out, err };
         let start = |rank| RankProcess::start(options, rank, &meeting);
         Ok(Attempt { ranks: (0..options.ranks).map(start).collect::<Result<_>>()? })
     }

@@ -51,9 +51,14 @@ impl LaunchOptions {
         Ok(())
     }
 
+    fn all_ranks(&self) -> String {
+        if self.ranks == 1 { "it".to_owned() } else { format!("all {} ranks", self.ranks) }
+    }
+
     fn spent(&self) -> String {
         match self.max_restarts {
             0 => "no restart was asked for (--max-restarts)".to_owned(),
+            1 => "the one restart is used up".to_owned(),
             used => format!("all {used} restarts are used up"),
         }
     }
@@ -110,8 +115,8 @@ async fn restarting(options: &LaunchOptions, stops: &mut Stops) -> Result<u8> {
             }
             Ended::Lost { rank, code } => {
                 tracing::warn!(
-                    "rank {rank} ended with code {code}: starting all {} ranks again (restart {} of {})",
-                    options.ranks,
+                    "rank {rank} ended with code {code}: starting {} again (restart {} of {})",
+                    options.all_ranks(),
                     number + 1,
                     options.max_restarts
                 );

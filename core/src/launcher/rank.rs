@@ -5,10 +5,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
+use tokio::io::{Stderr, Stdout};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use super::{LaunchOptions, output};
+use super::LaunchOptions;
+use super::output::{self, Screen};
 use crate::error::{Error, Kind, Result};
 
 pub struct RankProcess {
@@ -40,6 +42,8 @@ impl RankGroup {
 pub struct Meeting {
     pub attempt: u32,
     pub master_port: u16,
+    pub out: Screen<Stdout>,
+    pub err: Screen<Stderr>,
 }
 
 impl RankProcess {
@@ -64,8 +68,8 @@ impl RankProcess {
         let log = output::Log::open(options.log_dir.as_deref(), rank, meeting.attempt)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let streams = [
-            tokio::spawn(output::forward(out, tokio::io::stdout(), rank, log.clone())),
-            tokio::spawn(output::forward(err, tokio::io::stderr(), rank, log)),
+            tokio::spawn(output::forward(out, meeting.out.clone(), rank, log.clone())),
+            tokio::spawn(output::forward(err, meeting.err.clone(), rank, log)),
         ];
         Ok(RankProcess { rank, group, child, streams })
     }

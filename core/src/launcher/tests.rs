@@ -25,8 +25,7 @@ fn log(folder: &Path, name: &str) -> String {
 #[tokio::test]
 async fn every_rank_learns_its_place_and_its_output_is_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let script =
-        "echo $RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $MASTER_ADDR $STRATA_JOB; printf tail >&2";
+    let script = "echo $RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $MASTER_ADDR $STRATA_JOB; printf tail";
     assert_eq!(launch(&options(folder.path(), 2, script)).await.unwrap(), 0);
     for rank in 0..2 {
         let said = log(folder.path(), &format!("rank-{rank}.0.log"));
