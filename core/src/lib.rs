@@ -26,6 +26,7 @@ pub mod error;
 pub mod ids;
 pub mod proto;
 pub mod telemetry;
+pub mod transport;
 pub mod version;
 
 /// The version of this build, as Hello, `strata version` and the wheel say it.

@@ -9,6 +9,7 @@ import grpc
 import pytest
 import trustme
 from harness.node import Node
+from harness.process import Process, wait_until
 from harness.states import digest, make_state
 from harness.trainer import Trainer
 from strata.proto.strata.v1 import admin_pb2, admin_pb2_grpc
@@ -113,7 +114,37 @@ def test_a_sidecar_that_does_not_trust_the_coordinator_says_so(
     node = make_node().coordinator(*ours.serving())
     done = node.cli("status", check=False, STRATA_COORDINATOR_CA=str(others.ca))
     assert done.returncode == 6, done.stderr
-    assert "certificate" in done.stderr
+    assert "certificate" in done.stderr and "tls_ca" in done.stderr, done.stderr
+    done = node.cli("status", check=False, STRATA_COORDINATOR_CA=str(ours.server[1]))
+    assert done.returncode == 2 and "holds no certificate" in done.stderr, done.stderr
+
+
+def test_each_way_to_miss_each_other_has_its_own_hint(make_node: Callable[..., Node], ours: Certificates) -> None:
+    node = make_node().coordinator(*ours.serving(), "--tls-client-ca", str(ours.ca))
+    address = node.endpoint()["grpc"].partition("://")[2]
+
+    def told(url: str, **env: str) -> str:
+        done = node.cli("status", "--coordinator", url, check=False, **env)
+        assert done.returncode == 6, done.stderr
+        return done.stderr.partition("hint:")[2]
+
+    assert "tls_cert and tls_key" in told(f"https://{address}", STRATA_COORDINATOR_CA=str(ours.ca))
+    assert "https://" in told(f"http://{address}")
+    plain = make_node().coordinator()
+    address = plain.endpoint()["grpc"].partition("://")[2]
+    assert "http://" in told(f"https://{address}", STRATA_COORDINATOR_CA=str(ours.ca))
+
+
+def test_a_sidecars_log_says_why_it_is_not_attached(
+    make_node: Callable[..., Node], ours: Certificates, others: Certificates
+) -> None:
+    node = make_node(extra={"STRATA_COORDINATOR_CA": str(others.ca)}).coordinator(*ours.serving())
+    # It never gets ready, which `node.sidecar` would wait for.
+    command = [node.exe, "sidecar", "--http-port", "0"]
+    node.parts["sidecar"] = Process(command, node.env, node.folder / "sidecar.log")
+    wait_until(lambda: "UnknownIssuer" in node.parts["sidecar"].text(), "the reason in the log")
+    assert node.parts["sidecar"].text().count("UnknownIssuer") == 1
+    assert "tls_ca" in node.parts["sidecar"].text()
 
 
 def test_p11_beyond_loopback_is_refused_without_tls(make_node: Callable[..., Node]) -> None:

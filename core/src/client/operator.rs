@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+use super::call::is_broken_connection;
 use super::interrupt::{Interrupt, block_on};
 use super::socket;
 use super::steps::MAX_REPLY;
@@ -15,6 +16,7 @@ use crate::ids::{JobName, Step};
 use crate::proto::v1::admin_client::AdminClient;
 use crate::proto::v1::checkpoint_client::CheckpointClient;
 use crate::proto::v1::{self, StepInfo};
+use crate::transport::{self, Refusal};
 
 /// An address that does not answer by then is taken for silent.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -51,16 +53,22 @@ impl Operator {
         interrupt: &dyn Interrupt,
     ) -> Result<Operator> {
         block_on("connecting", ANSWER * places.len() as u32, interrupt, async {
-            let mut tried = Vec::new();
+            let (mut tried, mut hint) = (Vec::new(), None);
             for place in places {
                 match dial(place, tls).await {
                     Ok(channel) => return Ok(Operator { channel, place: place.clone(), timeout }),
                     Err(error) if error.kind == Kind::Invalid => return Err(error),
-                    Err(error) => tried.push(format!("{place}: {}", error.message)),
+                    Err(error) => {
+                        tried.push(format!("{place}: {}", error.message));
+                        hint = hint.or(error.hint);
+                    }
                 }
             }
+            let usual = || {
+                "start one with `strata up`, or name it with --coordinator or STRATA_COORDINATOR".to_owned()
+            };
             Err(Error::unavailable(format!("connecting: nothing answers ({})", tried.join("; ")))
-                .hint("start one with `strata up`, or name it with --coordinator or STRATA_COORDINATOR"))
+                .hint(hint.unwrap_or_else(usual)))
         })
     }
 
@@ -129,14 +137,21 @@ impl Operator {
 /// A channel that has answered one call.
 async fn dial(place: &Place, tls: &ClientTls) -> Result<Channel> {
     let asked = async {
-        let channel = match place {
-            Place::Coordinator(url) => tls.endpoint(url)?.connect().await.map_err(|error| refused(&error))?,
+        let (channel, url) = match place {
+            Place::Coordinator(url) => {
+                let dialled = tls.endpoint(url)?.connect().await;
+                (dialled.map_err(|error| refused(transport::refusal(url, &error)))?, url.as_str())
+            }
             Place::Socket(path) => {
                 socket::probe(path).await?;
-                socket::channel(path)
+                (socket::channel(path), "")
             }
         };
-        AdminClient::new(channel.clone()).get_version(v1::GetVersionRequest {}).await?;
+        let asked = AdminClient::new(channel.clone()).get_version(v1::GetVersionRequest {}).await;
+        asked.map_err(|status| match is_broken_connection(&status) {
+            true => refused(transport::refusal_of(url, &status)),
+            false => Error::from(status),
+        })?;
         Ok(channel)
     };
     match tokio::time::timeout(ANSWER, asked).await {
@@ -145,11 +160,6 @@ async fn dial(place: &Place, tls: &ClientTls) -> Result<Channel> {
     }
 }
 
-/// The transport's own words are "transport error"; what went wrong is the last of its sources.
-fn refused(error: &dyn std::error::Error) -> Error {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    Error::unavailable(last.to_string())
+fn refused(refusal: Refusal) -> Error {
+    Error { hint: refusal.hint.map(str::to_owned), ..Error::unavailable(refusal.why) }
 }

@@ -20,6 +20,9 @@ use crate::error::{Error, Kind, Result};
 /// A listening socket answers in no time, however busy its owner is.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+const NOT_OURS: &str =
+    "ask as the user who runs that sidecar (or as root), or set STRATA_SOCKET to your own one's path";
+
 /// A connection that forked children don't keep.
 struct Guarded {
     stream: UnixStream,
@@ -42,7 +45,7 @@ pub fn find_sidecar(candidates: &[PathBuf], interrupt: &dyn Interrupt) -> Result
 /// another user's.
 pub(super) async fn find(candidates: &[PathBuf]) -> Result<PathBuf> {
     let mut tried = Vec::new();
-    let mut kind = Kind::Unavailable;
+    let (mut kind, mut hint) = (Kind::Unavailable, None);
     for path in candidates {
         match probe(path).await {
             Ok(()) => return Ok(path.clone()),
@@ -51,22 +54,27 @@ pub(super) async fn find(candidates: &[PathBuf]) -> Result<PathBuf> {
                     kind = Kind::Denied;
                 }
                 tried.push(format!("{}: {}", path.display(), error.message));
+                hint = hint.or(error.hint);
             }
         }
     }
-    Err(Error::new(
-        kind,
-        format!("connecting to this node's sidecar: no socket answers ({})", tried.join("; ")),
-    )
-    .hint("start one with `strata up` or `strata sidecar`, or set STRATA_SOCKET to its path"))
+    let usual =
+        || "start one with `strata up` or `strata sidecar`, or set STRATA_SOCKET to its path".to_owned();
+    let message = format!("connecting to this node's sidecar: no socket answers ({})", tried.join("; "));
+    Err(Error::new(kind, message).hint(hint.unwrap_or_else(usual)))
 }
 
 /// Whether somebody listens there: Unavailable with the reason alone, or Denied when the socket is another user's.
 pub(super) async fn probe(path: &Path) -> Result<()> {
+    let failed = |error: io::Error| match error.kind() {
+        // Of a directory on the way, perhaps: that says nothing of a sidecar elsewhere.
+        io::ErrorKind::PermissionDenied => Error::unavailable(error.to_string()).hint(NOT_OURS),
+        _ => Error::unavailable(error.to_string()),
+    };
     match owner_problem(path) {
-        Ok(None) => dial(path).await.map(drop).map_err(|error| Error::unavailable(error.to_string())),
-        Ok(Some(problem)) => Err(Error::denied(problem)),
-        Err(error) => Err(Error::unavailable(error.to_string())),
+        Ok(None) => dial(path).await.map(drop).map_err(failed),
+        Ok(Some(problem)) => Err(Error::denied(problem).hint(NOT_OURS)),
+        Err(error) => Err(failed(error)),
     }
 }
 

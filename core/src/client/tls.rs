@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{ClientTlsConfig, Endpoint};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
+use crate::transport::{authorities, identity};
 
 /// PEM files; all of them optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,14 +26,13 @@ impl ClientTls {
         if !url.starts_with("https://") {
             return Ok(endpoint);
         }
-        let read = |path: &PathBuf| std::fs::read(path).doing(|| format!("reading {}", path.display()));
         let mut tls = ClientTlsConfig::new();
         tls = match &self.authority {
-            Some(authority) => tls.ca_certificate(Certificate::from_pem(read(authority)?)),
+            Some(authority) => tls.ca_certificate(authorities(authority)?),
             None => tls.with_native_roots(),
         };
         if let Some((chain, key)) = &self.identity {
-            tls = tls.identity(Identity::from_pem(read(chain)?, read(key)?));
+            tls = tls.identity(identity(chain, key)?);
         }
         endpoint.tls_config(tls).map_err(|error| {
             Error::invalid(format!("setting up TLS for {url}: {error}"))

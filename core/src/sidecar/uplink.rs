@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Response, Status};
 
 use super::settings::CoordinatorLink;
-use crate::error::{Doing, Error, KIND_KEY, Result};
+use crate::error::{Error, KIND_KEY, Result};
 use crate::proto::v1::admin_client::AdminClient;
 use crate::proto::v1::checkpoint_client::CheckpointClient;
 use crate::proto::v1::coordinator_client::CoordinatorClient;
 use crate::proto::v1::dataset_client::DatasetClient;
+use crate::transport::{authorities, identity, refusal, refusal_of};
 
 const CONNECT: Duration = Duration::from_secs(2);
 /// A coordinator's machine that is gone without a word is noticed after two of these.
@@ -23,6 +24,8 @@ const LAST_RETRY: Duration = Duration::from_secs(1);
 const REFUSED: Duration = Duration::from_secs(5);
 /// Registrations and listings carry thousands of steps.
 const MESSAGE_LIMIT: usize = 64 << 20;
+
+const IS_IT_RUNNING: &str = "is it running? set STRATA_COORDINATOR where this node's sidecar is started";
 
 pub(super) struct Uplink {
     url: String,
@@ -35,7 +38,7 @@ impl Uplink {
     pub fn new(link: &CoordinatorLink) -> Result<Uplink> {
         let doing = || format!("reaching the coordinator at {}", link.url);
         let invalid = |error: tonic::transport::Error| {
-            Error::invalid(format!("{}: {}", doing(), root_cause(&error)))
+            Error::invalid(format!("{}: {}", doing(), refusal(&link.url, &error).why))
                 .hint("write it like http://127.0.0.1:50051, or https:// with tls_ca")
         };
         let mut endpoint = Endpoint::from_shared(link.url.clone())
@@ -114,9 +117,21 @@ impl Uplink {
     }
 
     fn unreachable(&self, doing: &str, last: Option<&Status>) -> Error {
-        let why = last.map_or_else(|| "it does not answer".to_owned(), transport_cause);
-        Error::unavailable(format!("{doing}: the coordinator at {} can't be reached: {why}", self.url))
-            .hint("is it running? set STRATA_COORDINATOR where this node's sidecar is started")
+        match last {
+            Some(status) => self.away(status).while_doing(doing),
+            None => Error::unavailable(format!(
+                "{doing}: the coordinator at {} can't be reached: it does not answer",
+                self.url
+            ))
+            .hint(IS_IT_RUNNING),
+        }
+    }
+
+    /// A call that did not reach it, or was cut off.
+    pub fn away(&self, status: &Status) -> Error {
+        let refusal = refusal_of(&self.url, status);
+        Error::unavailable(format!("the coordinator at {} can't be reached: {}", self.url, refusal.why))
+            .hint(refusal.hint.unwrap_or(IS_IT_RUNNING))
     }
 }
 
@@ -126,30 +141,13 @@ pub(super) fn is_transport(status: &Status) -> bool {
         && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
 }
 
-/// What a failed transport says at its root, such as "Connection refused (os error 111)".
-pub(super) fn transport_cause(status: &Status) -> String {
-    match std::error::Error::source(status) {
-        Some(source) => root_cause(source),
-        None => status.message().to_owned(),
-    }
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
-}
-
 fn tls(link: &CoordinatorLink) -> Result<ClientTlsConfig> {
-    let read = |path: &std::path::Path| std::fs::read(path).doing(|| format!("reading {}", path.display()));
     let mut config = match &link.ca {
-        Some(authority) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(authority)?)),
+        Some(authority) => ClientTlsConfig::new().ca_certificate(authorities(authority)?),
         None => ClientTlsConfig::new().with_native_roots(),
     };
     if let Some((cert, key)) = &link.identity {
-        config = config.identity(Identity::from_pem(read(cert)?, read(key)?));
+        config = config.identity(identity(cert, key)?);
     }
     Ok(config)
 }

@@ -1,6 +1,5 @@
 //! The way to the coordinator: a channel by its URL, and calls that are made again when the connection broke.
 
-use std::error::Error as _;
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::sync::OnceLock;
@@ -19,6 +18,7 @@ use super::super::tls::ClientTls;
 use crate::error::{Error, Kind, Result};
 use crate::proto::v1;
 use crate::proto::v1::admin_client::AdminClient;
+use crate::transport::{Refusal, refusal_of};
 
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LAST_RETRY: Duration = Duration::from_millis(500);
@@ -122,10 +122,10 @@ impl Line {
     }
 
     fn unreachable(&self, doing: &str, timeout: Duration, status: &Status) -> Error {
-        let why = status.source().map_or_else(|| status.message().to_owned(), causes);
+        let Refusal { why, hint } = refusal_of(&self.url, status);
         let url = &self.url;
         Error::unavailable(format!("{doing}: can't reach the coordinator at {url} for {timeout:?}: {why}"))
-            .hint("start it with `strata up` or `strata coordinator`, or correct its address")
+            .hint(hint.unwrap_or("start it with `strata up` or `strata coordinator`, or correct its address"))
     }
 }
 
@@ -157,18 +157,4 @@ pub(super) fn retries() -> impl Iterator<Item = Duration> {
         .without_max_times()
         .with_jitter()
         .build()
-}
-
-/// An error with its causes, the outermost first: "transport error" alone helps nobody.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut said = vec![error.to_string()];
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if !said.iter().any(|earlier| earlier.contains(&text)) {
-            said.push(text);
-        }
-        next = cause.source();
-    }
-    said.join(": ")
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::{Server, ServerTlsConfig};
 
 use super::Services;
 use crate::coordinator::settings::{CoordinatorSettings, TlsFiles};
 use crate::error::{Doing, Error, Result};
 use crate::proto::{DESCRIPTORS, v1};
+use crate::transport::{authorities, identity};
 
 /// Registrations carry what the store holds: thousands of steps with their metrics.
 const MESSAGE_LIMIT: usize = 64 << 20;
@@ -35,11 +36,9 @@ pub async fn listen(settings: &CoordinatorSettings) -> Result<(TcpListener, Sock
 }
 
 fn tls(files: &TlsFiles) -> Result<ServerTlsConfig> {
-    let read = |path: &std::path::Path| std::fs::read(path).doing(|| format!("reading {}", path.display()));
-    let identity = Identity::from_pem(read(&files.cert)?, read(&files.key)?);
-    let config = ServerTlsConfig::new().identity(identity);
+    let config = ServerTlsConfig::new().identity(identity(&files.cert, &files.key)?);
     Ok(match &files.client_ca {
-        Some(authority) => config.client_ca_root(Certificate::from_pem(read(authority)?)),
+        Some(authority) => config.client_ca_root(authorities(authority)?),
         None => config,
     })
 }

@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::node::Node;
-use super::uplink::transport_cause;
 use crate::error::{Error, Result};
 use crate::proto::v1::{self, node_report::Report};
 
@@ -26,6 +25,8 @@ const QUEUE: usize = 16 << 10;
 const WELCOME: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(node: Arc<Node>) {
+    // The tries go on every second; each reason is worth one line until a line has stood.
+    let mut told = String::new();
     loop {
         let mut waits = ExponentialBuilder::new()
             .with_min_delay(FIRST_RETRY)
@@ -39,8 +40,11 @@ pub(super) async fn run(node: Arc<Node>) {
             node.metrics.coordinator_attached.set(0);
             if stood {
                 tracing::warn!("the line to the coordinator is down: {}", error.message);
-            } else {
-                tracing::debug!("attaching to the coordinator: {}", error.message);
+                told.clear();
+            } else if error.message != told {
+                told.clone_from(&error.message);
+                let hint = error.hint.as_deref().map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+                tracing::warn!("not attached yet, tried again: {}{hint}", error.message);
             }
             node.change(|state| state.line.down(error));
             tokio::time::sleep(waits.next().unwrap_or(LAST_RETRY)).await;
@@ -59,7 +63,7 @@ async fn attach(node: &Arc<Node>) -> (bool, Error) {
     let opened = coordinator.attach(ReceiverStream::new(reports));
     let mut commands = match tokio::time::timeout(WELCOME, opened).await {
         Ok(Ok(commands)) => commands.into_inner(),
-        Ok(Err(status)) => return (false, broken(node, &status)),
+        Ok(Err(status)) => return (false, node.uplink.away(&status)),
         Err(_) => return (false, silent(node)),
     };
     let mut frames = tokio::time::interval(FRAME);
@@ -76,7 +80,7 @@ async fn attach(node: &Arc<Node>) -> (bool, Error) {
                     }
                 }
                 Ok(None) => return (stands, Error::unavailable("the coordinator ended the line")),
-                Err(status) => return (stands, broken(node, &status)),
+                Err(status) => return (stands, node.uplink.away(&status)),
             },
             _ = frames.tick() => {
                 sequence += 1;
@@ -102,12 +106,6 @@ fn beat(node: &Arc<Node>, sequence: u64) -> Result<()> {
             }
         }
     })
-}
-
-fn broken(node: &Node, status: &tonic::Status) -> Error {
-    let why = transport_cause(status);
-    Error::unavailable(format!("the coordinator at {} can't be reached: {why}", node.uplink.url()))
-        .hint("is it running? set STRATA_COORDINATOR where this node's sidecar is started")
 }
 
 fn silent(node: &Node) -> Error {
