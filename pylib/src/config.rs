@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use strata_core::config::{self, Environment, Loaded};
+use strata_core::roles;
 
 use crate::errors::{Result, exception};
 
@@ -18,7 +19,7 @@ pub fn config_show(config: Option<PathBuf>, json: bool) -> Result<String> {
 #[pyfunction]
 pub fn config_check(py: Python<'_>, config: Option<PathBuf>) -> Result<(Option<PathBuf>, Vec<Py<PyAny>>)> {
     let env = Environment::process();
-    let found = config::check(&env, config.as_deref())?;
+    let found = roles::check(&env, config.as_deref())?;
     let problems = found.iter().map(|error| exception(py, error).into_value(py).into_any()).collect();
     Ok((config::find_file(&env, config.as_deref())?, problems))
 }

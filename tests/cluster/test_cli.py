@@ -148,6 +148,33 @@ def test_check_says_everything_that_is_wrong(idle: Node, tmp_path: Path) -> None
     assert "nowhere.toml" in fails(idle, "config", "check", "--config", "/nowhere.toml", code=3)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[sidecar]\nslots = 1\n", "slots"),
+        ('[log]\nlevel = "loud"\n', "loud"),
+        ("[sidecar]\nmemory_limit = 1\n", "memory_limit"),
+        ('[coordinator]\nlease = "0s"\n', "a lease of 0s"),
+        ('[coordinator]\nlisten = "0.0.0.0:0"\n', "beyond loopback"),
+        ('[coordinator]\nhooks = "/"\n', "it is a directory"),
+    ],
+)
+def test_check_finds_what_a_start_would_refuse(idle: Node, tmp_path: Path, text: str, told: str) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    done = idle.cli("config", "check", "--config", config, check=False)
+    started = idle.cli("up", "--config", config, check=False)
+    assert (done.returncode, done.stderr) == (started.returncode, started.stderr) and done.returncode in (2, 8)
+    assert told in done.stderr and "hint: " in done.stderr
+
+
+def test_configuration_that_is_no_text_file_is_invalid(idle: Node, tmp_path: Path) -> None:
+    assert "directory" in fails(idle, "config", "check", "--config", tmp_path, code=2)
+    config = tmp_path / "config.toml"
+    config.write_bytes(b"# \xff\n")
+    assert "UTF-8" in fails(idle, "config", "check", "--config", config, code=2)
+
+
 # -- status
 
 

@@ -39,6 +39,18 @@ pub struct AdminSettings {
     pub insecure: bool,
 }
 
+impl AdminSettings {
+    /// Fails with Denied for an address beyond loopback without `insecure`: HTTP has no TLS.
+    pub fn check(&self) -> Result<()> {
+        if self.listen.ip().is_loopback() || self.insecure {
+            return Ok(());
+        }
+        let problem =
+            format!("serving HTTP: {} is reachable from other machines, and HTTP has no TLS", self.listen);
+        Err(Error::denied(problem).hint("listen on 127.0.0.1 and forward the port, or say --insecure"))
+    }
+}
+
 /// A running HTTP server; it ends with the token given to [`serve`].
 pub struct AdminServer {
     pub addr: SocketAddr,
@@ -52,13 +64,8 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> Result<AdminServer> {
+    settings.check()?;
     let wanted = settings.listen;
-    if !wanted.ip().is_loopback() && !settings.insecure {
-        return Err(Error::denied(format!(
-            "serving HTTP: {wanted} is reachable from other machines, and HTTP is open"
-        ))
-        .hint("listen on 127.0.0.1 and forward the port, or say --insecure"));
-    }
     let listener = TcpListener::bind(wanted).await.map_err(|error| taken(wanted, &error))?;
     let addr = listener.local_addr().map_err(|error| Error::io("serving HTTP", &error))?;
     let routes = routes::routes(source, metrics, addr);

@@ -26,8 +26,13 @@ pub(super) struct FileValues {
 
 impl FileValues {
     pub fn read(path: &Path) -> Result<FileValues> {
-        let text = std::fs::read_to_string(path)
-            .doing(|| format!("reading the configuration {}", path.display()))?;
+        let doing = || format!("reading the configuration {}", path.display());
+        let text = String::from_utf8(std::fs::read(path).doing(doing)?).map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let line = line_of(&String::from_utf8_lossy(&error.as_bytes()[..good]), good);
+            Error::invalid(format!("{}:{line}: it is not UTF-8", doing()))
+                .hint("save it as UTF-8, as TOML asks")
+        })?;
         Ok(FileValues::parse(path, &text))
     }
 

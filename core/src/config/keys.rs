@@ -73,9 +73,10 @@ settings! {
     [coordinator] CoordinatorConfig {
         /// Where gRPC listens. Beyond loopback it wants tls_cert and tls_key, or insecure.
         listen: Listen = "127.0.0.1:50051", "STRATA_LISTEN";
-        /// Where HTTP listens: /livez, /readyz, /metrics, /api/v1/status.
+        /// Where HTTP listens: /livez, /readyz, /metrics, /api/v1/status. It has no TLS: beyond loopback it wants
+        /// insecure.
         http: Listen = "127.0.0.1:3000", "STRATA_HTTP";
-        /// Certificate chain (PEM) for gRPC and HTTP; wants tls_key too.
+        /// Certificate chain (PEM) for gRPC; wants tls_key too. HTTP has no TLS.
         tls_cert: Option<PathBuf> = "", "STRATA_TLS_CERT";
         /// Private key (PEM) of tls_cert.
         tls_key: Option<PathBuf> = "", "STRATA_TLS_KEY";
@@ -104,8 +105,7 @@ settings! {
         coordinator: Option<String> = "", "STRATA_COORDINATOR";
         /// Authority (PEM) of the coordinator's certificate; unset: the system's authorities.
         tls_ca: Option<PathBuf> = "", "STRATA_COORDINATOR_CA";
-        /// Certificate chain (PEM) shown to a coordinator that has tls_client_ca, and to whoever asks the sidecar's HTTP
-        /// beyond loopback; wants tls_key too.
+        /// Certificate chain (PEM) shown to a coordinator that has tls_client_ca; wants tls_key too.
         tls_cert: Option<PathBuf> = "", "STRATA_SIDECAR_CERT";
         /// Private key (PEM) of tls_cert.
         tls_key: Option<PathBuf> = "", "STRATA_SIDECAR_KEY";
@@ -122,7 +122,7 @@ settings! {
         drain_timeout: Duration = "20s", "STRATA_DRAIN_TIMEOUT";
         /// How long the arenas of a job that ended without a clean close are kept once they are persisted.
         arena_ttl: Duration = "1day", "STRATA_ARENA_TTL";
-        /// Memory for persisting and restoring, beyond the arenas.
+        /// Memory for persisting and restoring, beyond the arenas; 5MiB at least.
         memory_limit: ByteSize = "256MiB", "STRATA_MEMORY_LIMIT";
     }
 

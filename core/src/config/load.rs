@@ -8,6 +8,7 @@ use serde_json::json;
 use super::environment::Environment;
 use super::file::{FileValues, closest};
 use super::keys::{Config, SECTIONS};
+use super::limits;
 use super::resolve::{Effective, Flag, Resolver, first_of};
 use crate::error::{Error, Result};
 use crate::telemetry::LogSettings;
@@ -41,6 +42,7 @@ impl Loaded {
         let mut resolver = Resolver::new(env, &values, flags);
         let config = Config::resolve(&mut resolver);
         errors.append(&mut resolver.errors);
+        errors.extend(limits::problems(&config, &resolver));
         let effective = resolver.effective;
         Ok((Loaded { config, file, effective }, errors))
     }
@@ -110,7 +112,14 @@ pub fn find_file(env: &Environment, config: Option<&Path>) -> Result<Option<Path
         .map(|path| (path.to_owned(), "--config"))
         .or_else(|| env.path("STRATA_CONFIG").map(|path| (path, "STRATA_CONFIG")));
     if let Some((path, by)) = named {
-        if !path.is_file() {
+        if path.is_dir() {
+            return Err(Error::invalid(format!(
+                "reading the configuration {}: it is a directory",
+                path.display()
+            ))
+            .hint(format!("{by} names it, and must name a file")));
+        }
+        if !path.exists() {
             return Err(Error::not_found(format!(
                 "reading the configuration {}: no such file",
                 path.display()

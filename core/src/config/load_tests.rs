@@ -170,3 +170,23 @@ fn shown_configuration_is_a_readable_file() {
     let again = load(&loaded.show(), &[], &[]).unwrap();
     assert_eq!(again.config.coordinator.lease, Duration::parse("1h 3s").unwrap());
 }
+
+#[test]
+fn values_that_cannot_work_are_named_where_they_were_given() {
+    let error = load("[sidecar]\nslots = 1\n", &[], &[]).unwrap_err();
+    assert!(error.message.contains("config.toml:2: [sidecar] slots") && error.hint.is_some(), "{error}");
+    let flag = Flag::new("--memory-limit", "sidecar.memory_limit", "1");
+    assert!(load("", &[], &[flag]).unwrap_err().message.contains("--memory-limit"));
+    assert!(load("", &[("STRATA_LOG", "loud")], &[]).unwrap_err().message.contains("STRATA_LOG"));
+}
+
+#[test]
+fn file_that_is_no_text_and_a_folder_are_invalid() {
+    let (folder, path) = written("");
+    std::fs::write(&path, b"[log]\nlevel = \"\xff\"\n").unwrap();
+    let error = check(&Environment::of([]), Some(&path)).unwrap_err();
+    assert_eq!(error.kind, crate::error::Kind::Invalid);
+    assert!(error.message.contains("config.toml:2: it is not UTF-8"), "{error}");
+    let error = check(&Environment::of([]), Some(folder.path())).unwrap_err();
+    assert!(error.kind == crate::error::Kind::Invalid && error.message.contains("directory"), "{error}");
+}

@@ -7,6 +7,7 @@ mod environment;
 mod example;
 mod file;
 mod keys;
+mod limits;
 mod load;
 pub mod locate;
 mod resolve;

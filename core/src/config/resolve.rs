@@ -101,7 +101,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-fn unreadable(spec: &KeySpec, text: &str, origin: &Origin, problem: &str) -> Error {
+pub(super) fn unreadable(spec: &KeySpec, text: &str, origin: &Origin, problem: &str) -> Error {
     let shown = if spec.what.contains("secret") { "(hidden)" } else { text };
     let place = match origin {
         Origin::Default => "reading the default".to_owned(),

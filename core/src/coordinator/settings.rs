@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use humantime::format_duration;
+
 use crate::error::{Error, Result};
 use crate::ids::ClusterId;
 
@@ -94,8 +96,10 @@ impl CoordinatorSettings {
         let timings = &self.timings;
         if timings.lease < timings.suspect_after || timings.lease < timings.heartbeat * 2 {
             return Err(Error::invalid(format!(
-                "starting the coordinator: a lease of {:?} is shorter than {:?} of silence or two heartbeats of {:?}",
-                timings.lease, timings.suspect_after, timings.heartbeat
+                "starting the coordinator: a lease of {} is shorter than suspect_after ({}) or two heartbeats of {}",
+                format_duration(timings.lease),
+                format_duration(timings.suspect_after),
+                format_duration(timings.heartbeat)
             ))
             .hint("use a longer lease"));
         }

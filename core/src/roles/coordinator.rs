@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::{RoleOptions, announce, runtime, settings, stop};
+use super::{RoleOptions, announce, runtime, settings, stop, warn_of_open_doors};
 use crate::admin::{self, AdminSource, Check};
 use crate::clock::MachineClock;
 use crate::config::{Endpoint, Loaded, locate};
@@ -49,6 +49,7 @@ impl Running {
         std::fs::create_dir_all(&home).doing(|| format!("making the state directory {}", home.display()))?;
         let metrics = Metrics::new();
         let wanted = settings::coordinator(&loaded.config, options, home.clone())?;
+        warn_of_open_doors(&settings::open_doors(&loaded.config));
         let grpc_scheme = if wanted.tls.is_some() { "https" } else { "http" };
         let started =
             Coordinator::start(wanted, MachineClock::shared(), metrics.clone(), stop.clone()).await?;

@@ -2,6 +2,7 @@
 //! Called by the command line alone; every other room gets what it needs from here.
 //! Holds no logic of its own: what a role does lies in its room.
 
+mod check;
 mod cluster;
 mod coordinator;
 mod settings;
@@ -11,8 +12,10 @@ mod up;
 mod wait_ready;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use check::check;
 pub use coordinator::coordinator;
 pub use sidecar::sidecar;
 pub use up::up;
@@ -31,6 +34,15 @@ pub struct RoleOptions {
     pub flags: Vec<Flag>,
     /// The command that runs a hooks file given as its last argument, such as `[exe, "python", "-m", "strata._hooks"]`.
     pub hooks_runner: Vec<String>,
+}
+
+/// Says once, at the start, what stands open because that was asked for (P11).
+fn warn_of_open_doors(open: &[(&str, SocketAddr)]) {
+    if !open.is_empty() {
+        let all: Vec<String> = open.iter().map(|(what, listen)| format!("{what} on {listen}")).collect();
+        let all = all.join(" and ");
+        tracing::warn!("insecure: other machines reach {all} without TLS and without a password");
+    }
 }
 
 /// Prints the start-up lines: what a user or a script copies from.

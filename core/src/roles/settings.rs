@@ -1,5 +1,6 @@
 //! The user's configuration as the settings that each part is started with.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::RoleOptions;
@@ -9,7 +10,7 @@ use crate::config::{Config, locate};
 use crate::coordinator::{CoordinatorSettings, Timings, TlsFiles};
 use crate::error::{Doing, Error, Result};
 use crate::sidecar::{CoordinatorLink, SidecarSettings};
-use crate::storage::{StoreOptions, StoreUrl};
+use crate::storage::{Scheme, StoreOptions, StoreUrl};
 
 /// Fails with Invalid for half a TLS pair.
 pub(super) fn coordinator(
@@ -52,6 +53,10 @@ pub(super) fn coordinator(
 /// A file that is missing is said now, not at the first commit. NotFound.
 fn hooks_command(file: &Path, options: &RoleOptions) -> Result<Vec<String>> {
     let whole = std::path::absolute(file).doing(|| format!("reading the hooks {}", file.display()))?;
+    if whole.is_dir() {
+        let message = format!("reading the hooks {}: it is a directory", whole.display());
+        return Err(Error::invalid(message).hint("--hooks or [coordinator] hooks names a Python file"));
+    }
     if !whole.is_file() {
         let message = format!("reading the hooks {}: no such file", whole.display());
         return Err(Error::not_found(message).hint("--hooks or [coordinator] hooks names a Python file"));
@@ -59,6 +64,21 @@ fn hooks_command(file: &Path, options: &RoleOptions) -> Result<Vec<String>> {
     let mut command = options.hooks_runner.clone();
     command.push(whole.display().to_string());
     Ok(command)
+}
+
+/// What the coordinator serves to other machines in plain, as `insecure` allows.
+pub(super) fn open_doors(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+    let own = &config.coordinator;
+    let grpc = own.tls_cert.is_none().then_some(("gRPC", own.listen.0));
+    let all = grpc.into_iter().chain([("HTTP", own.http.0)]);
+    all.filter(|(_, listen)| own.insecure && !listen.ip().is_loopback()).collect()
+}
+
+/// The same for the sidecar.
+pub(super) fn sidecar_open_doors(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+    let own = &config.sidecar;
+    let open = own.insecure && !own.http.0.ip().is_loopback();
+    open.then_some(("HTTP", own.http.0)).into_iter().collect()
 }
 
 pub(super) fn admin(config: &Config) -> AdminSettings {
@@ -74,7 +94,7 @@ pub(super) fn sidecar(config: &Config, options: &RoleOptions) -> Result<SidecarS
         ca: own.tls_ca.clone(),
         identity: identity(config)?,
     };
-    let store = config.store.url.as_deref().map(|url| url.parse::<StoreUrl>()).transpose()?;
+    let store = config.store.url.as_deref().map(store_url).transpose()?;
     Ok(SidecarSettings {
         arenas: locate::arenas(&options.env, own.arena_dir.as_deref()),
         store: store.map(|store| store.to_string()),
@@ -87,6 +107,18 @@ pub(super) fn sidecar(config: &Config, options: &RoleOptions) -> Result<SidecarS
         memory_limit: own.memory_limit.0,
         ..SidecarSettings::new(socket, link)
     })
+}
+
+/// A file in its place is said now, not at the first save.
+fn store_url(text: &str) -> Result<StoreUrl> {
+    let url: StoreUrl = text.parse()?;
+    match url.scheme() {
+        Scheme::Local(path) if path.is_file() => {
+            Err(Error::invalid(format!("reading the store url {text:?}: it is a file"))
+                .hint("name a directory, which is made if it is not there"))
+        }
+        _ => Ok(url),
+    }
 }
 
 fn identity(config: &Config) -> Result<Option<(PathBuf, PathBuf)>> {

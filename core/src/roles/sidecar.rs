@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::{RoleOptions, announce, runtime, settings, stop};
+use super::{RoleOptions, announce, runtime, settings, stop, warn_of_open_doors};
 use crate::admin::{self, AdminSource, Check};
 use crate::clock::MachineClock;
 use crate::config::{Loaded, locate};
@@ -39,9 +39,12 @@ pub fn sidecar(options: &RoleOptions, private: Option<&JobName>) -> Result<u8> {
         stop::on_signal(asked.clone())?;
         let mut wanted = settings::sidecar(&loaded.config, options)?;
         let mut listen = settings::sidecar_admin(&loaded.config);
-        if let Some(job) = private {
-            withdraw(options, job, &mut wanted)?;
-            listen.listen = free_port();
+        match private {
+            Some(job) => {
+                withdraw(options, job, &mut wanted)?;
+                listen.listen = free_port();
+            }
+            None => warn_of_open_doors(&settings::sidecar_open_doors(&loaded.config)),
         }
         let (coordinator, arenas) = (wanted.coordinator.url.clone(), wanted.arenas.display().to_string());
         let (metrics, running) = (Metrics::new(), CancellationToken::new());

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::sidecar::{FIRST_TRAINER, Source as SidecarSource, free_port};
-use super::{RoleOptions, announce, cluster, runtime, settings, sidecar, stop};
+use super::{RoleOptions, announce, cluster, runtime, settings, sidecar, stop, warn_of_open_doors};
 use crate::admin::{self, AdminSource, Check};
 use crate::clock::MachineClock;
 use crate::config::{Endpoint, Loaded, locate};
@@ -65,8 +65,9 @@ impl Both {
             settings::coordinator(&loaded.config, options, user_home.clone())?,
             settings::sidecar(&loaded.config, options)?,
         );
-        if let Some(job) = private {
-            withdraw(options, job, &mut wanted, &mut own)?;
+        match private {
+            Some(job) => withdraw(options, job, &mut wanted, &mut own)?,
+            None => warn_of_open_doors(&settings::open_doors(&loaded.config)),
         }
         let home = wanted.home.clone();
         for folder in [&user_home, &home] {

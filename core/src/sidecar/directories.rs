@@ -22,6 +22,13 @@ impl Directories {
         let uid = rustix::process::geteuid().as_raw();
         let directories = Directories { own: own.to_owned(), uid, open: Mutex::default() };
         directories.of(uid)?;
+        if !in_memory(own) {
+            tracing::warn!(
+                "the arena directory {} is not on a memory file system: saves will wait for its disk (hint: leave \
+                 STRATA_ARENA_DIR unset, or name a directory of a tmpfs)",
+                own.display()
+            );
+        }
         if uid == 0 {
             for other in directories.left_by_others()? {
                 directories.of(other)?;
@@ -105,6 +112,13 @@ fn free(folder: &Path) -> bool {
     use rustix::fs::{FlockOperation, flock};
     let Ok(file) = std::fs::File::open(folder.join("sidecar.lock")) else { return false };
     flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+/// What can't be looked at is not complained about.
+fn in_memory(folder: &Path) -> bool {
+    // linux/magic.h: tmpfs, ramfs, hugetlbfs.
+    const IN_MEMORY: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
+    rustix::fs::statfs(folder).map_or(true, |found| IN_MEMORY.contains(&(found.f_type as u32)))
 }
 
 #[cfg(test)]

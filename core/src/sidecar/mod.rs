@@ -75,7 +75,7 @@ impl Sidecar {
         stop: CancellationToken,
     ) -> Result<Sidecar> {
         if settings.slots < 2 {
-            return Err(Error::invalid(format!("starting the sidecar: {} slots", settings.slots))
+            return Err(Error::invalid(format!("starting the sidecar: slots = {}", settings.slots))
                 .hint("two at least: one is filled while the other is persisted"));
         }
         let uplink = Uplink::new(&settings.coordinator)?;

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::error::{Error, Result};
@@ -43,12 +44,21 @@ pub fn start(settings: &LogSettings) -> Result<()> {
     Ok(())
 }
 
-fn parse_filter(level: &str) -> Result<EnvFilter> {
-    EnvFilter::try_new(level).map_err(|error| {
-        Error::invalid(format!("reading the log level {level:?}: {error}")).hint(
+/// Invalid for what is neither. A lone word is a level here, though `EnvFilter` would take any for a crate's name, and log
+/// nothing else.
+pub(crate) fn parse_filter(level: &str) -> Result<EnvFilter> {
+    let invalid = |problem: &dyn std::fmt::Display| {
+        Error::invalid(format!("reading the log level {level:?}: {problem}")).hint(
             "use error, warn, info, debug or trace, or a filter such as \"info,strata_core::sidecar=debug\"",
         )
-    })
+    };
+    let is_word = |part: &&str| part.chars().all(char::is_alphanumeric) && !part.starts_with("strata");
+    let unknown =
+        level.split(',').map(str::trim).filter(is_word).find(|part| part.parse::<LevelFilter>().is_err());
+    if let Some(word) = unknown {
+        return Err(invalid(&format!("{word:?} is no level")));
+    }
+    EnvFilter::try_new(level).map_err(|error| invalid(&error))
 }
 
 fn wants_colour() -> bool {
@@ -73,8 +83,13 @@ mod tests {
 
     #[test]
     fn filter_that_cannot_be_read_is_invalid_with_a_hint() {
-        let error = start(&LogSettings { format: LogFormat::Human, level: "loud=very".into() }).unwrap_err();
-        assert_eq!(error.kind, Kind::Invalid);
-        assert!(error.hint.is_some());
+        for level in ["loud=very", "loud", "info,verbose"] {
+            let error = start(&LogSettings { format: LogFormat::Human, level: level.into() }).unwrap_err();
+            assert_eq!(error.kind, Kind::Invalid);
+            assert!(error.hint.is_some());
+        }
+        for level in ["warn", "off", "info,strata_core::sidecar=debug", "strata_core=trace,WARN"] {
+            assert!(parse_filter(level).is_ok(), "{level}");
+        }
     }
 }
