@@ -176,6 +176,29 @@ def test_full_disk_skips_saves_and_training_goes_on(make_node: Nodes, make_train
         node.close()
 
 
+def test_full_disk_is_tried_on_for_a_dead_trainers_step(
+    make_node: Nodes, make_trainers: Trainers, tmp_path: Path
+) -> None:
+    """P3: nobody can save it again, and nobody needs its slot."""
+    with tmpfs(tmp_path / "disk", "24m") as disk:
+        node = make_node(store=str(disk / "store")).up()
+        [trainer] = make_trainers(node)
+        trainer.do("connect")
+        commit([trainer], 1, megabytes=4.0)
+        hog = disk / "hog"
+        hog.write_bytes(bytes(shutil.disk_usage(disk).free - 2**20))
+        trainer.do("save", step=2, rank=0, megabytes=4.0)
+        trainer.kill()
+        wait_until(lambda: node.parts["up"].text().count("persisting failed") > 3, "more than three tries")
+        hog.unlink()
+        [successor] = make_trainers(node)
+        successor.do("connect")
+        listed = ["checkpoints", "ls", "--job", "t", "--json"]
+        wait_until(lambda: '"step": 2' in node.cli(*listed).stdout, "the step to be committed")
+        assert successor.do("restore", step=2)["digest"] == digest(make_state(0, 2, 0, 4.0))
+        node.close()
+
+
 def test_unreachable_store_is_unavailable_naming_it(make_node: Nodes, make_trainers: Trainers, s3: S3Server) -> None:
     gone = s3.env | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
     node = make_node("s3://nowhere/prefix", gone).up()

@@ -90,6 +90,19 @@ def test_broken_retain_keeps_everything(
     assert steps(node) == [1, 2, 3]
 
 
+def test_failed_on_commit_is_named_and_keeps_nothing_from_the_rule(
+    make_node: Nodes, make_trainers: Trainers, tmp_path: Path
+) -> None:
+    hooks = tmp_path / "hooks.py"
+    hooks.write_text("def on_commit(event): raise ValueError('told')")
+    node = make_node().up("--hooks", str(hooks), "--keep-last", "1")
+    train(node, make_trainers, range(1, 3))
+    wait_until(lambda: steps(node) == [2], "the older step to go")
+    wait_until(lambda: "told" in node.status()["jobs"][0]["last_warning"], "the failure to be shown")
+    warning = node.status()["jobs"][0]["last_warning"]
+    assert "on_commit" in warning and "kept" not in warning
+
+
 def test_endless_failure_is_told_in_short(make_node: Nodes, make_trainers: Trainers, tmp_path: Path) -> None:
     """It goes to the log and to everyone who asks for the status."""
     hooks = tmp_path / "hooks.py"

@@ -28,6 +28,17 @@ pub(super) enum HookCall {
     Retain { job: JobName, steps: Vec<v1::StepInfo> },
 }
 
+impl HookCall {
+    /// Of the function in the user's file.
+    fn name(&self) -> &'static str {
+        match self {
+            HookCall::Commit { .. } => "on_commit",
+            HookCall::WorkerLost { .. } => "on_worker_lost",
+            HookCall::Retain { .. } => "retain",
+        }
+    }
+}
+
 /// Keeps one child and hands it calls, one after the other.
 pub(super) struct Hooks {
     pub command: Vec<String>,
@@ -71,7 +82,9 @@ impl Hooks {
         };
         // Dropped means killed: the next call starts a fresh child.
         *running = None;
-        let message = format!("running a hook failed, everything is kept: {}", error.message);
+        // What a hook that is only told something does changes no step.
+        let kept = if matches!(call, HookCall::Retain { .. }) { ", everything is kept" } else { "" };
+        let message = format!("running the hook {} failed{kept}: {}", call.name(), error.message);
         self.handle.post(move |engine| engine.hook_failed(job, message));
     }
 
@@ -80,16 +93,15 @@ impl Hooks {
             *running = Some(self.start().await?);
         }
         let child = running.as_mut().expect("started above");
-        let (name, mut request) = match call {
-            HookCall::Commit { job, step } => ("on_commit", json!({ "job": job, "step": step.to_json() })),
-            HookCall::WorkerLost { job, generation, ranks, hosts, reason } => (
-                "on_worker_lost",
-                json!({ "job": job, "generation": generation, "ranks": ranks, "hosts": hosts, "reason": reason }),
-            ),
-            HookCall::Retain { job, steps } => (
-                "retain",
-                json!({ "job": job, "steps": steps.iter().map(v1::StepInfo::to_json).collect::<Vec<_>>() }),
-            ),
+        let name = call.name();
+        let mut request = match call {
+            HookCall::Commit { job, step } => json!({ "job": job, "step": step.to_json() }),
+            HookCall::WorkerLost { job, generation, ranks, hosts, reason } => {
+                json!({ "job": job, "generation": generation, "ranks": ranks, "hosts": hosts, "reason": reason })
+            }
+            HookCall::Retain { job, steps } => {
+                json!({ "job": job, "steps": steps.iter().map(v1::StepInfo::to_json).collect::<Vec<_>>() })
+            }
         };
         if !child.defined.contains(name) {
             if let HookCall::Retain { job, .. } = call {

@@ -19,8 +19,8 @@ use crate::proto::v1::{self, SaveKind, node_report::Report};
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
-/// A full store may have been relieved by the collector meanwhile; longer waiting only holds the slot.
-const FULL_TRIES: u32 = 3;
+/// A full store may have been relieved by the collector meanwhile; longer waiting only holds the slot of a living trainer.
+pub(super) const FULL_TRIES: u32 = 3;
 /// From so many slots on one of them can be kept from reuse as a base while two take turns.
 const SLOTS_FOR_BASE: u32 = 3;
 
@@ -201,7 +201,7 @@ fn failed(node: &Arc<Node>, id: &SaveId, error: Error, with_base: bool) {
         node.metrics.store_reachable.set(0);
     }
     let again = node.change(|state| {
-        let again = note_failed(state, id, &error, with_base);
+        let again = note_failed(state, id, &error, with_base, node.settings.commit_timeout);
         state.io_ended(id);
         again
     });
@@ -224,12 +224,20 @@ fn node_retry(node: &Arc<Node>, id: &SaveId) {
     });
 }
 
-/// None: given up.
-fn note_failed(state: &mut State, id: &SaveId, error: &Error, with_base: bool) -> Option<Duration> {
+/// None: given up. `limit`: how long a full store is asked for a dead trainer's step.
+fn note_failed(
+    state: &mut State,
+    id: &SaveId,
+    error: &Error,
+    with_base: bool,
+    limit: Duration,
+) -> Option<Duration> {
+    let now = state.now();
     let save = state.saves.get_mut(id)?;
     save.failures += 1;
     save.last_error = Some(error.clone());
-    let (failures, decided) = (save.failures, save.decided.is_some());
+    let (failures, decided, waited) = (save.failures, save.decided.is_some(), now.saturating_sub(save.since));
+    let orphaned = save.parts.values().all(|part| !state.sessions.contains_key(&part.session));
     let base_is_gone = with_base && matches!(error.kind, Kind::NotFound | Kind::Corrupt | Kind::Conflict);
     save.without_base |= base_is_gone;
     let slots: Vec<(Rank, SlotKey, u64)> = save
@@ -242,7 +250,8 @@ fn note_failed(state: &mut State, id: &SaveId, error: &Error, with_base: bool) -
     }
     let hopeless = match error.kind {
         Kind::Unavailable | Kind::Timeout => false,
-        Kind::Overloaded => failures >= FULL_TRIES,
+        // Whose trainer is dead has no other copy, and is not in anybody's way until a save waits for its slot.
+        Kind::Overloaded => failures >= FULL_TRIES && (!orphaned || waited >= limit),
         _ => !base_is_gone,
     };
     for (rank, key, fill) in &slots {
@@ -254,9 +263,16 @@ fn note_failed(state: &mut State, id: &SaveId, error: &Error, with_base: bool) -
         }
     }
     if failures == 1 && !hopeless && !base_is_gone {
-        let message =
-            format!("persisting step {}: {} (tried again until it succeeds)", id.step, error.message);
-        state.warn_trainers(&id.job, &message);
+        let again = match error.kind {
+            Kind::Overloaded => "tried again a few times",
+            _ => "tried again until it succeeds or a later save needs its memory",
+        };
+        let mut what = error.message.clone();
+        // The store's own errors begin with what was being done.
+        if !what.starts_with("persisting ") {
+            what = format!("persisting step {}: {what}", id.step);
+        }
+        state.warn_trainers(&id.job, &format!("{what} ({again})"));
     }
     (!hopeless).then(|| FIRST_RETRY.saturating_mul(1 << failures.min(8).saturating_sub(1)).min(LAST_RETRY))
 }

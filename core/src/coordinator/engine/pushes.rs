@@ -39,7 +39,12 @@ impl Engine {
     }
 
     fn on_ended(&mut self, job: &JobName, ended: Ended) {
-        tracing::warn!(%job, generation = %ended.generation, reason = %ended.reason, "generation ended");
+        match ended.lost.is_empty() {
+            true => tracing::info!(%job, generation = %ended.generation, "job closed: all ranks left"),
+            false => {
+                tracing::warn!(%job, generation = %ended.generation, reason = %ended.reason, "generation ended");
+            }
+        }
         self.metrics.generations_ended.inc();
         let message = convert::ended(job, &ended);
         self.push_job(job, Push::GenerationEnded(message.clone()));

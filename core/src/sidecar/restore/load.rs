@@ -30,6 +30,11 @@ pub(super) struct Room {
     pub deadline: Instant,
 }
 
+/// The store's own errors begin with the same words.
+fn once(error: Error, doing: impl FnOnce() -> String) -> Error {
+    if error.message.starts_with("restoring step ") { error } else { error.while_doing(doing()) }
+}
+
 impl Restore {
     pub(super) async fn out_of_store(&self, resolved: &Resolved) -> Result<Fetched> {
         let doing = || format!("restoring step {} of job {}", resolved.step, self.record.job);
@@ -43,7 +48,7 @@ impl Restore {
             .doing(doing)?;
         let opened = store.open_step(resolved.step, record.rank, record.world, &self.request.only);
         let plan = match timeout_at(self.deadline, opened).await {
-            Ok(plan) => plan.doing(doing)?,
+            Ok(plan) => plan.map_err(|error| once(error, doing))?,
             Err(_) => return Err(self.too_slow(resolved)),
         };
         let attempt = (resolved.step, plan.commit().record.generation);
@@ -57,7 +62,8 @@ impl Restore {
         // Goes on when the trainer gives up: the slot is being written to.
         match timeout_at(self.deadline, load_all(&self.node, key, load, plan, attempt)).await {
             Ok(held) => {
-                let lease = self.lease(&held.doing(doing)?).doing(doing)?;
+                let held = held.map_err(|error| once(error, doing))?;
+                let lease = self.lease(&held).doing(doing)?;
                 Ok(Fetched { key, lease, from: RestoreFrom::store })
             }
             Err(_) => Err(self.too_slow(resolved)),

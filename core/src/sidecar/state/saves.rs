@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prost::Message;
 
+use super::super::persist::FULL_TRIES;
 use super::{Outcome, SlotKey, State, Todo, Use};
 use crate::checkpoint::Durable;
 use crate::error::{Error, Kind, Result};
@@ -234,14 +235,22 @@ impl State {
         self.arenas.let_go(session);
     }
 
-    /// Frees the slot of a step that the store does not take, past its time, for a newer one. Whether there was one.
+    /// Frees the slot of a step that the store does not take, past its time (a full one: past its tries), for a newer
+    /// one. Whether there was one.
     pub fn give_up_stalest(&mut self, session: SessionId, error: &Error, older_than: Duration) -> bool {
         let now = self.now();
         let stale = self.saves.iter().find(|(_, save)| {
             // One that is durable waits for the coordinator, not for the store.
             let held = |part: &Part| part.slot.is_some() && !matches!(part.stage, Stage::Durable(_));
-            let ours = save.parts.values().any(|part| part.session == session && held(part));
-            ours && save.failures > 0 && !save.io && now.saturating_sub(save.since) >= older_than
+            // A dead trainer's arena is its successor's.
+            let is_ours = |part: &Part| {
+                let arena = part.slot.and_then(|(key, _)| self.arenas.by_id.get(&key.arena));
+                part.session == session || arena.is_some_and(|arena| arena.writer == Some(session))
+            };
+            let ours = save.parts.values().any(|part| is_ours(part) && held(part));
+            let full = save.last_error.as_ref().is_some_and(|error| error.kind == Kind::Overloaded);
+            let late = now.saturating_sub(save.since) >= older_than || (full && save.failures >= FULL_TRIES);
+            ours && save.failures > 0 && !save.io && late
         });
         let Some((id, save)) = stale else { return false };
         let (id, ranks) = (id.clone(), save.parts.keys().copied().collect::<Vec<_>>());

@@ -17,7 +17,10 @@ pub fn failed(doing: impl std::fmt::Display, path: &Path, error: &io::Error) -> 
         }
         ErrorKind::ReadOnlyFilesystem => Error { kind: Kind::Denied, ..mapped }
             .hint("the file system is mounted read-only, often after an error of its disk"),
-        ErrorKind::PermissionDenied => mapped.hint("the store must be writable for the user of the sidecar"),
+        ErrorKind::PermissionDenied => {
+            let uid = rustix::process::geteuid();
+            mapped.hint(format!("the store must be readable and writable for uid {}", uid.as_raw()))
+        }
         _ => mapped,
     }
 }
@@ -27,6 +30,10 @@ pub fn unreadable(path: &Path, error: &io::Error) -> Error {
     let doing = format!("reading {}", path.display());
     match error.raw_os_error() {
         Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG) => Error::corrupt(format!("{doing}: {error}")),
+        Some(libc::EACCES | libc::EPERM) => {
+            let uid = rustix::process::geteuid();
+            Error::io(doing, error).hint(format!("the store must be readable for uid {}", uid.as_raw()))
+        }
         _ => failed(doing, path, error),
     }
 }
