@@ -73,7 +73,7 @@ def test_mistyped_words_get_a_suggestion(idle: Node) -> None:
     assert "--port" in fails(idle, "coordinator", "--prot", "1", code=2)
     assert "--private" not in fails(idle, "up", "--privat", "x", code=2)  # not for people
     assert "--slots" not in fails(idle, "up", "--prot", "1", code=2)
-    fails(idle, "checkpoints", "show", "eleven", code=2)
+    assert "is not a valid whole number" in fails(idle, "checkpoints", "show", "eleven", code=2)
     assert "strata checkpoints show" in fails(idle, "checkpoints", "sohw", code=2)
     assert "strata config check" in fails(idle, "config", "chek", code=2)
 

@@ -17,6 +17,10 @@ Flags = list[tuple[str, str, str]]
 Decorator = Callable[[Any], Any]
 
 
+class WholeNumber(click.IntRange):
+    name = "whole number"  # click says "is not a valid …"
+
+
 class KeyOption(click.Option):
     """A flag over a key such as "coordinator.listen". Its default, shown in help, is the key's own."""
 

@@ -23,12 +23,12 @@ SHORT = "Run the ranks of a job, and restart them when one is lost."
 
 @click.command(epilog=EPILOG, short_help=SHORT, context_settings={"allow_interspersed_args": False})
 @click.option(
-    "--nproc-per-node", "ranks", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Ranks."
+    "--nproc-per-node", "ranks", metavar="N", type=flags.WholeNumber(1), default=1, show_default=True, help="Ranks."
 )
 @click.option(
     "--max-restarts",
     metavar="N",
-    type=click.IntRange(0),
+    type=flags.WholeNumber(0),
     default=3,
     show_default=True,
     help="How often all ranks are started again after one was lost.",

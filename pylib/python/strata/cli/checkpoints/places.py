@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import click
 
 from strata import _core
+from strata.cli import flags
 from strata.errors import NotFoundError, UnavailableError
 
 JOB = click.option("--job", metavar="JOB", help="The job's name.  [default: STRATA_JOB, or default]")
@@ -17,8 +18,8 @@ STORE = click.option(
     help="Read this store.  [default: STRATA_STORE, the coordinator's, or $STRATA_HOME/store]",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-STEP = click.argument("step", metavar="STEP", type=click.IntRange(0))
-STEPS = click.argument("steps", metavar="STEP...", type=click.IntRange(0), nargs=-1, required=True)
+STEP = click.argument("step", metavar="STEP", type=flags.WholeNumber(0))
+STEPS = click.argument("steps", metavar="STEP...", type=flags.WholeNumber(0), nargs=-1, required=True)
 
 
 @dataclass(frozen=True)

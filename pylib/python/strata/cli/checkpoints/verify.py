@@ -16,7 +16,7 @@ from strata.errors import CorruptCheckpointError, NotFoundError
 
 
 @click.command()
-@click.argument("steps", metavar="[STEP]...", type=click.IntRange(0), nargs=-1)
+@click.argument("steps", metavar="[STEP]...", type=flags.WholeNumber(0), nargs=-1)
 @JOB
 @STORE
 @flags.ADDRESS
