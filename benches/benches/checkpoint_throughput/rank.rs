@@ -216,6 +216,7 @@ impl Rank {
             generation: GENERATION.0,
             committed: true,
             remaining: vec![self.step.0],
+            ..v1::RemoveStep::default()
         };
         self.store.remove(&order).await.expect("the step was there or is gone already");
     }

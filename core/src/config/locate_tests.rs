@@ -15,7 +15,10 @@ fn state_directory_follows_the_documented_order() {
     let all = Environment::of([("STRATA_HOME", "/h"), ("XDG_STATE_HOME", "/x")]);
     assert_eq!(home(&all).unwrap(), PathBuf::from("/h"));
     assert_eq!(home(&Environment::of([("XDG_STATE_HOME", "/x")])).unwrap(), PathBuf::from("/x/strata"));
-    assert!(home(&Environment::of([]).as_user(0)).unwrap().ends_with(".local/state/strata"), "as anyone else");
+    assert!(
+        home(&Environment::of([]).as_user(0)).unwrap().ends_with(".local/state/strata"),
+        "as anyone else"
+    );
     let listed_nowhere = Environment::of([("HOME", "/u")]).as_user(4_000_123);
     assert_eq!(home(&listed_nowhere).unwrap(), PathBuf::from("/u/.local/state/strata"));
     assert_eq!(home(&Environment::of([]).as_user(4_000_123)).unwrap_err().kind, Kind::NotFound);

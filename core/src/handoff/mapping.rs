@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use super::allocation::AllocationWord;
@@ -100,18 +101,22 @@ impl Mapping {
 }
 
 impl Mapping {
-    fn touch(&self, from: u64, bytes: u64) {
+    /// Whether that worked; it does not where somebody cut the file short.
+    fn touch(&self, from: u64, bytes: u64) -> bool {
         let start = self.at(from, bytes);
         // SAFETY: populating changes no byte, only page tables.
-        if unsafe { madvise(start.cast(), bytes as usize, Advice::LinuxPopulateWrite) }.is_ok() {
-            return;
+        match unsafe { madvise(start.cast(), bytes as usize, Advice::LinuxPopulateWrite) } {
+            Ok(()) => return true,
+            // Before Linux 5.14, or a seccomp filter: touch each page with an access that changes nothing.
+            Err(Errno::INVAL | Errno::PERM | Errno::NOSYS) => {}
+            Err(_) => return false,
         }
-        // Before Linux 5.14, or a seccomp filter: touch each page with an access that changes nothing.
         for page in (0..bytes).step_by(4096) {
             let word = self.at(from + page, 8).cast::<AtomicU64>();
             // SAFETY: aligned, inside the mapping; adding zero leaves concurrent writers' bytes alone.
             unsafe { (*word).fetch_add(0, Ordering::Relaxed) };
         }
+        true
     }
 }
 
@@ -138,7 +143,9 @@ pub(super) fn populate(mapping: &Weak<Mapping>) {
             std::thread::sleep(MORE_MEMORY);
             continue;
         }
-        mapping.touch(from, bytes);
+        if !mapping.touch(from, bytes) {
+            return;
+        }
         // Two of these may run: after a cold save, and since `prepare`.
         mapping.populated.fetch_max(from + bytes, Ordering::Relaxed);
     }

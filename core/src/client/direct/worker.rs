@@ -232,7 +232,8 @@ impl Inner {
         Ok(())
     }
 
-    /// A member's call: ends as soon as the membership is known to have ended.
+    /// A member's call: ends as soon as the membership is known to have ended. Whoever is told so by a call's answer, before
+    /// any beat, knows it from then on.
     async fn call<T, F, Made>(&self, doing: &str, timeout: Duration, make: F) -> Result<T>
     where
         F: Fn(Channel, Duration) -> Made,
@@ -241,7 +242,11 @@ impl Inner {
         tokio::select! {
             biased;
             error = ended(&self.standing) => Err(error),
-            outcome = self.line.call(doing, timeout, make) => outcome,
+            outcome = self.line.call(doing, timeout, make) => outcome.inspect_err(|error| {
+                if error.kind == Kind::Fenced {
+                    self.standing.send_modify(|standing| standing.end(error.clone()));
+                }
+            }),
         }
     }
 }

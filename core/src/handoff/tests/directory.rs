@@ -21,6 +21,8 @@ fn scan_names_damaged_files_and_keeps_the_others() {
     let sidecar = open(&directory).unwrap();
     let make = |file| sidecar.create(&identity(file), 1, 4096, &MachineMemory::default()).unwrap();
     let (good, truncated, copied) = (make(0), make(1), make(2));
+    // It would make the file as long again.
+    truncated.shared.mapping.wait_slot(0).unwrap();
     std::fs::File::options().write(true).open(truncated.path()).unwrap().set_len(5000).unwrap();
     let copy = directory.path().join("other.rank-0.0.arena");
     std::fs::copy(copied.path(), &copy).unwrap();
