@@ -14,6 +14,7 @@ use crate::storage::{Created, Store};
 pub fn attach(place: &Place, cluster: ClusterId, takeover: Takeover) -> Result<Attached> {
     let job_uuid = match owner(place) {
         Ok(None) => {
+            place.objects.make_place()?;
             probe(place)?;
             found_ownership(place, cluster, takeover)?
         }
@@ -36,6 +37,40 @@ pub fn owner(place: &Place) -> Result<Option<Owner>> {
         Err(error) if error.kind == Kind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Proves that the prefix is still the job's and, where it is known, the cluster's. A store that is not mounted, or was
+/// moved, looks like an empty one: what is written there would be lost when it is back.
+pub fn confirm(place: &Place, cluster: Option<ClusterId>, job_uuid: JobUuid) -> Result<()> {
+    let name = || place.objects.name_of(paths::OWNER);
+    let Some(owner) = owner(place)? else { return Err(gone(place)) };
+    if owner.job_uuid != job_uuid {
+        return Err(Error::conflict(format!(
+            "{} is that of another job: its uuid is {}, this job's {job_uuid}",
+            name(),
+            owner.job_uuid
+        ))
+        .hint("is the right disk mounted there? a job whose checkpoints were removed goes on under another name"));
+    }
+    match cluster {
+        Some(cluster) if cluster != owner.cluster => Err(foreign(place, owner, cluster)),
+        _ => Ok(()),
+    }
+}
+
+/// A damaged OWNER is there: [`attach`] tells what to do about it.
+pub fn must_exist(place: &Place) -> Result<()> {
+    match owner(place) {
+        Ok(None) => Err(gone(place)),
+        Err(error) if error.kind != Kind::Corrupt => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn gone(place: &Place) -> Error {
+    Error::unavailable(format!("{} is not there any more", place.objects.name_of(paths::OWNER))).hint(
+        "is the store mounted, and where it was? if its checkpoints were removed on purpose, use another job name (STRATA_JOB)",
+    )
 }
 
 /// Several nodes come here at once: whoever creates OWNER draws the job's uuid, the others read it.

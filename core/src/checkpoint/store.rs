@@ -13,7 +13,7 @@ use super::{
 };
 use crate::error::{Doing, Error, Result};
 use crate::format::Owner;
-use crate::ids::{ClusterId, JobName, NodeId, Rank, Step, WorldSize};
+use crate::ids::{ClusterId, JobName, JobUuid, NodeId, Rank, Step, WorldSize};
 use crate::proto::v1;
 use crate::storage::{self, BufferBudget, Store, StoreOptions, StoreUrl};
 
@@ -86,6 +86,20 @@ impl JobStore {
     /// Who owns the prefix; None when nobody ever attached. Corrupt when OWNER is damaged.
     pub async fn owner(&self) -> Result<Option<Owner>> {
         self.run(attach::owner).await
+    }
+
+    /// Proves that the prefix is still what was attached to: to be asked before anything is written, for a store may be
+    /// unmounted under a running job. Unavailable when OWNER is not there; Conflict when it is another job's or cluster's.
+    /// One small read.
+    pub async fn confirm(&self, cluster: Option<ClusterId>, job_uuid: JobUuid) -> Result<()> {
+        let doing = format!("finding job {} in {}", self.job(), self.url());
+        self.run(move |place| attach::confirm(place, cluster, job_uuid)).await.doing(|| doing)
+    }
+
+    /// Unavailable when nobody's OWNER is there: for a prefix that is known to have been taken.
+    pub async fn must_exist(&self) -> Result<()> {
+        let doing = format!("finding job {} in {}", self.job(), self.url());
+        self.run(attach::must_exist).await.doing(|| doing)
     }
 
     /// Leaves a sign of this node in the store, for the others to look for: a path is shared if they see it.

@@ -10,6 +10,7 @@ use super::peer::Peer;
 use super::process::{self, ProcessId};
 use super::records::SessionRecord;
 use super::state::{Session, State};
+use super::stores::Prior;
 use super::{leave, stores};
 use crate::error::{Doing, Error, Result};
 use crate::ids::{ClusterId, Generation, JobName, Rank, SessionId, WorldSize};
@@ -95,10 +96,17 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
         0 => LONGEST_WAIT,
         timeout => Duration::from_millis(timeout),
     };
-    let attached = node.stores.attach(&url, &job, cluster, patience * 2 / 3).await.inspect_err(|error| {
-        node.metrics.store_failed("attach", error.kind);
-        node.metrics.store_reachable.set(0);
-    })?;
+    let prior = node.read(|state| match state.jobs.get(&job) {
+        Some(known) if known.store.as_ref() == Some(&url.to_string()) && !known.committed.is_empty() => {
+            Prior::Steps
+        }
+        _ => Prior::Nothing,
+    });
+    let attached =
+        node.stores.attach(&url, &job, cluster, prior, patience * 2 / 3).await.inspect_err(|error| {
+            node.metrics.store_failed("attach", error.kind);
+            node.metrics.store_reachable.set(0);
+        })?;
     node.metrics.store_reachable.set(1);
     store_token(node, &url, &job).await?;
     let record = SessionRecord {

@@ -18,6 +18,14 @@ use crate::storage::{BufferBudget, StoreOptions, StoreUrl};
 /// For all tries of a claim.
 const ATTACH: Duration = Duration::from_secs(20);
 
+/// What is known of a place before it is claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Prior {
+    Nothing,
+    /// Steps were committed there. When it is not there it is not new: its disk may not be mounted.
+    Steps,
+}
+
 type Place = (JobName, String);
 type Claim = Shared<BoxFuture<'static, Result<Arc<Attached>>>>;
 
@@ -33,8 +41,6 @@ struct Known {
     store: JobStore,
     /// Under way; ranks that join meanwhile take its answer too.
     claim: Option<Claim>,
-    /// By this process: what earlier ones claimed is confirmed before the first write.
-    claimed: Option<JobUuid>,
 }
 
 impl Stores {
@@ -80,7 +86,7 @@ impl Stores {
             return Ok(known.store.clone());
         }
         let store = JobStore::open(url, &self.options, job)?;
-        known.insert(place, Known { store: store.clone(), claim: None, claimed: None });
+        known.insert(place, Known { store: store.clone(), claim: None });
         Ok(store)
     }
 
@@ -91,6 +97,7 @@ impl Stores {
         url: &StoreUrl,
         job: &JobName,
         cluster: ClusterId,
+        prior: Prior,
         patience: Duration,
     ) -> Result<Arc<Attached>> {
         let store = self.open(url, job)?;
@@ -101,21 +108,17 @@ impl Stores {
             // A finished claim lists what was there then: only one that is under way is shared.
             match known.claim.take().filter(|claim| claim.peek().is_none()) {
                 Some(claim) => known.claim.insert(claim).clone(),
-                None => known.claim.insert(claim(store, cluster, self.takeover)).clone(),
+                None => known.claim.insert(claim(store, cluster, self.takeover, prior)).clone(),
             }
         };
-        let attached = match tokio::time::timeout(patience, claim).await {
-            Ok(attached) => attached?,
-            Err(_) => return Err(silent(url, patience)),
-        };
-        if let Some(known) = self.known.lock().get_mut(&place) {
-            known.claimed = Some(attached.job_uuid);
+        match tokio::time::timeout(patience, claim).await {
+            Ok(attached) => attached,
+            Err(_) => Err(silent(url, patience)),
         }
-        Ok(attached)
     }
 
-    /// The job's place, proved to be still ours: after a restart nobody may have attached in this process. Conflict when
-    /// it is another cluster's or another job's by now.
+    /// The job's place, proved to be still the job's and the cluster's: before every write and every restore, for a store
+    /// may be unmounted, moved or taken over under a running job. Unavailable when it is not there.
     pub async fn confirmed(
         &self,
         url: &str,
@@ -123,24 +126,8 @@ impl Stores {
         cluster: Option<ClusterId>,
         uuid: JobUuid,
     ) -> Result<JobStore> {
-        let url: StoreUrl = url.parse()?;
-        let store = self.open(&url, job)?;
-        let place = (job.clone(), url.to_string());
-        if self.known.lock().get(&place).is_some_and(|known| known.claimed == Some(uuid)) {
-            return Ok(store);
-        }
-        let owner = store.owner().await?.ok_or_else(|| {
-            Error::conflict(format!("writing to {url}: the place of job {job} there was removed"))
-        })?;
-        if owner.job_uuid != uuid || cluster.is_some_and(|cluster| cluster != owner.cluster) {
-            return Err(Error::conflict(format!(
-                "writing to {url}: the place of job {job} there belongs to cluster {} by now",
-                owner.cluster
-            )));
-        }
-        if let Some(known) = self.known.lock().get_mut(&place) {
-            known.claimed = Some(uuid);
-        }
+        let store = self.open(&url.parse()?, job)?;
+        store.confirm(cluster, uuid).await?;
         Ok(store)
     }
 }
@@ -150,9 +137,15 @@ fn silent(store: &StoreUrl, patience: Duration) -> Error {
         .hint("is it reachable from this node? training can't start without its store")
 }
 
-fn claim(store: JobStore, cluster: ClusterId, takeover: Takeover) -> Claim {
+fn claim(store: JobStore, cluster: ClusterId, takeover: Takeover, prior: Prior) -> Claim {
     let work = async move {
-        match tokio::time::timeout(ATTACH, store.attach(cluster, takeover)).await {
+        let attaching = async {
+            if prior == Prior::Steps {
+                store.must_exist().await?;
+            }
+            store.attach(cluster, takeover).await
+        };
+        match tokio::time::timeout(ATTACH, attaching).await {
             Ok(attached) => attached.map(Arc::new),
             Err(_) => Err(silent(store.url(), ATTACH)),
         }

@@ -11,7 +11,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The whole name of an object, for messages.
     fn name_of(&self, path: &str) -> String;
 
-    /// Writes a small object that must not exist yet. Atomic: of several that try at once one creates it; nobody ever
+    /// Makes the place of all these objects, where a store has one of its own: a directory. Durable. What writes never makes
+    /// it: a place that is gone may be a disk that is not mounted.
+    fn make_place(&self) -> Result<()>;
+
+    /// Writes a small object that must not exist yet. Unavailable when the place is not there. Atomic: of several that try at once one creates it; nobody ever
     /// sees a part of it. Durable when it returns Ok. After Unavailable or Timeout it may exist all the same.
     fn create(&self, path: &str, content: Bytes) -> Result<Created>;
 

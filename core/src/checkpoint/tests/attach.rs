@@ -7,7 +7,7 @@ use super::fixture::*;
 use crate::checkpoint::tests::faults::Lying;
 use crate::checkpoint::{JobStore, Takeover};
 use crate::error::Kind;
-use crate::ids::{ClusterId, Generation, NodeId};
+use crate::ids::{ClusterId, Generation, JobUuid, NodeId};
 use crate::storage::{StoreOptions, StoreUrl};
 
 #[test]
@@ -24,6 +24,29 @@ fn another_cluster_is_refused_until_it_takes_over_and_the_job_keeps_its_uuid() {
     assert_eq!(run(job.store.attach(theirs, Takeover::Yes)).unwrap().job_uuid, first.job_uuid);
     assert_eq!(run(job.store.attach(ours, Takeover::No)).unwrap_err().kind, Kind::Conflict);
     assert_eq!(run(job.store.owner()).unwrap().unwrap().cluster, theirs);
+}
+
+/// P1: a store that is away is told from an empty one, and from another job's.
+#[test]
+fn a_prefix_is_confirmed_only_while_its_owner_is_there_and_the_same() {
+    let job = local();
+    let (ours, theirs) = (ClusterId::new(), ClusterId::new());
+    let uuid = run(job.store.attach(ours, Takeover::No)).unwrap().job_uuid;
+    run(job.store.confirm(Some(ours), uuid)).unwrap();
+    run(job.store.must_exist()).unwrap();
+    assert_eq!(run(job.store.confirm(Some(theirs), uuid)).unwrap_err().kind, Kind::Conflict);
+    assert_eq!(run(job.store.confirm(Some(ours), JobUuid::new())).unwrap_err().kind, Kind::Conflict);
+    let (place, away) = (job.folder.path().join(JOB), job.folder.path().join("away"));
+    fs::rename(&place, &away).unwrap();
+    let missing = [run(job.store.confirm(Some(ours), uuid)), run(job.store.must_exist())];
+    for error in missing.map(Result::unwrap_err) {
+        assert_eq!(error.kind, Kind::Unavailable, "{error}");
+        assert!(error.hint.unwrap().contains("mounted"));
+    }
+    assert!(persist(&job.store, attempt(uuid, 1, 1), 1, one_node(1, 1, &[spec("a", 10)])).is_err());
+    assert!(!place.exists(), "nothing is made where it was");
+    fs::rename(&away, &place).unwrap();
+    run(job.store.confirm(Some(ours), uuid)).unwrap();
 }
 
 #[test]

@@ -68,6 +68,9 @@ impl Store for Failing {
     fn name_of(&self, path: &str) -> String {
         self.inner.name_of(path)
     }
+    fn make_place(&self) -> Result<()> {
+        self.call(|| self.inner.make_place())
+    }
     fn create(&self, path: &str, content: Bytes) -> Result<Created> {
         self.call(|| self.inner.create(path, content))
     }
@@ -117,6 +120,9 @@ impl Lying {
 impl Store for Lying {
     fn name_of(&self, path: &str) -> String {
         self.inner.name_of(path)
+    }
+    fn make_place(&self) -> Result<()> {
+        self.inner.make_place()
     }
     fn create(&self, path: &str, content: Bytes) -> Result<Created> {
         let existed = self.inner.read(path).is_ok();

@@ -41,7 +41,10 @@ pub fn local() -> LocalJob {
     LocalJob { folder, store, uuid: JobUuid::new() }
 }
 
+/// With the job's folder in it, which attach would make.
 pub fn open(root: &Path) -> JobStore {
+    // There already, or on a disk that is read-only by now.
+    let _ = std::fs::create_dir(root.join(JOB));
     JobStore::open(&StoreUrl::local(root).unwrap(), &StoreOptions::default(), &job()).unwrap()
 }
 

@@ -120,9 +120,9 @@ fn a_disk_without_inodes_is_overloaded() {
 #[test]
 fn a_read_only_disk_is_denied() {
     let Some(disk) = SmallDisk::new("8m") else { return };
+    let store = open(disk.path());
     let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(disk.path()).status();
     assert!(remounted.unwrap().success());
-    let error =
-        persist(&open(disk.path()), attempt(JobUuid::new(), 2, 1), 1, one_node(1, 2, &[spec("a", 5)]));
+    let error = persist(&store, attempt(JobUuid::new(), 2, 1), 1, one_node(1, 2, &[spec("a", 5)]));
     assert_eq!(error.unwrap_err().kind, Kind::Denied);
 }

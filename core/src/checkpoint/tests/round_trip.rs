@@ -59,7 +59,9 @@ fn every_rank_gets_its_state_back_from_a_real_s3_server() {
 fn little_memory_makes_it_slow_not_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let options = StoreOptions { buffers: BufferBudget::new(1 << 20), ..StoreOptions::default() };
-    let store = JobStore::open(&StoreUrl::local(folder.path()).unwrap(), &options, &job()).unwrap();
+    let objects = open_store(&StoreUrl::local(folder.path()).unwrap(), &options, JOB).unwrap();
+    objects.make_place().unwrap();
+    let store = JobStore::over(objects, &StoreUrl::local("/over").unwrap(), &options, &job());
     round_trip(&store);
     assert_eq!(options.buffers.in_use(), 0);
 }
@@ -153,6 +155,7 @@ fn an_opened_store_needs_no_runtime() {
     let folder = tempfile::tempdir().unwrap();
     let objects =
         open_store(&StoreUrl::local(folder.path()).unwrap(), &StoreOptions::default(), "x").unwrap();
+    objects.make_place().unwrap();
     let store = over(objects);
     save(&store, JobUuid::new(), 1, 1, one_node(1, 1, &[spec("a", 10)]));
     let steps = futures::executor::block_on(store.steps()).unwrap();

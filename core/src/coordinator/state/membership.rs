@@ -116,7 +116,7 @@ impl Job {
                 "the store {store} belongs to the job with uuid {} as this node sees it, but to {uuid} as the coordinator knows it",
                 findings.uuid
             ))
-            .hint("every node must see the same directory or bucket; if its checkpoints were removed on purpose, use another job name")),
+            .hint("is the store mounted there? every node must see the same directory or bucket; if the job's checkpoints were removed on purpose, use another job name")),
             _ => Ok(()),
         }
     }

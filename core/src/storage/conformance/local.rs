@@ -10,7 +10,9 @@ use crate::storage::local::LocalStore;
 use crate::storage::{Piece, Store, crc32c};
 
 fn store(root: &Path) -> Arc<dyn Store> {
-    Arc::new(LocalStore::new(root, "job"))
+    let store = LocalStore::new(root, "job");
+    store.make_place().unwrap();
+    Arc::new(store)
 }
 
 #[test]
@@ -32,9 +34,39 @@ fn a_directory_in_memory_conforms() {
 #[test]
 fn a_store_that_is_not_there_is_not_an_empty_one() {
     let folder = tempfile::tempdir().unwrap();
-    let error = store(&folder.path().join("unmounted")).list("steps").unwrap_err();
+    let error = LocalStore::new(&folder.path().join("unmounted"), "job").list("steps").unwrap_err();
     assert_eq!(error.kind, Kind::NotFound);
     assert!(error.hint.unwrap().contains("mounted"));
+}
+
+/// Over an empty mount point as over none at all.
+#[test]
+fn a_store_that_went_away_is_not_made_again_by_who_writes_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("disk");
+    let store = store(&root);
+    store.create("data/a/b", "1".into()).unwrap();
+    fs::rename(&root, folder.path().join("away")).unwrap();
+    for mounted in [false, true] {
+        if mounted {
+            fs::create_dir(&root).unwrap();
+        }
+        let refused = [
+            store.create("data/a/b", "2".into()).err(),
+            store.replace("probe/x", "2".into()).err(),
+            store.writer("data/c/pack", 4096).err(),
+        ];
+        for error in refused {
+            let error = error.expect("nothing is made in the place of what is away");
+            assert_eq!(error.kind, Kind::Unavailable, "{error}");
+            assert!(error.hint.unwrap().contains("mounted"));
+        }
+        assert_eq!(fs::read_dir(&root).map_or(0, Iterator::count), 0);
+    }
+    fs::remove_dir(&root).unwrap();
+    fs::rename(folder.path().join("away"), &root).unwrap();
+    store.create("data/c/d", "3".into()).unwrap();
+    assert_eq!(store.read("data/a/b").unwrap(), b"1"[..]);
 }
 
 #[test]
@@ -63,7 +95,8 @@ fn bytes_that_change_while_they_are_written_are_found() {
 #[test]
 fn a_file_system_that_refuses_direct_access_is_written_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    let writer = crate::storage::local::LocalWriter::begin(&folder.path().join("x"), 1 << 20).unwrap();
+    let writer =
+        crate::storage::local::LocalWriter::begin(folder.path(), &folder.path().join("x"), 1 << 20).unwrap();
     // An address that is not aligned is refused by the kernel as a file system without O_DIRECT refuses all.
     let bytes = noise(3, 64 << 10);
     writer.write_unaligned_for_test(&bytes[8..][..8192]);
@@ -85,7 +118,8 @@ fn aligned_memory_goes_straight_to_a_disk_that_takes_it() {
         .open(folder.path().join("probe"));
     let takes_it = open.is_ok_and(|file| file.write_at(&memory[start..], 0).is_ok());
     let bytes = bytes::Bytes::from(memory).slice(start..);
-    let writer = crate::storage::local::LocalWriter::begin(&folder.path().join("x"), 1 << 20).unwrap();
+    let writer =
+        crate::storage::local::LocalWriter::begin(folder.path(), &folder.path().join("x"), 1 << 20).unwrap();
     crate::storage::Writer::append(&writer, Piece { crc32c: crc32c(&bytes), bytes }).unwrap();
     assert_eq!(writer.is_direct(), takes_it);
 }

@@ -5,16 +5,28 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::error::failed;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Makes `folder` and what is missing above it. Durable.
 pub fn make(folder: &Path) -> Result<()> {
+    make_below(Path::new("/"), folder)
+}
+
+/// Makes `folder` and what is missing above it, below `place`. Unavailable when that is not there. Durable.
+pub fn make_below(place: &Path, folder: &Path) -> Result<()> {
+    if folder == place || !folder.starts_with(place) {
+        return Err(Error::unavailable(format!(
+            "writing below {}: it is not there any more",
+            place.display()
+        ))
+        .hint("is the disk mounted? A store that was moved must be brought back to where it was"));
+    }
     match fs::create_dir(folder) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            make(super::parent(folder)?)?;
-            return make(folder);
+            make_below(place, super::parent(folder)?)?;
+            return make_below(place, folder);
         }
         Err(error) => return Err(failed(format!("making {}", folder.display()), folder, &error)),
     }

@@ -54,12 +54,16 @@ impl Store for LocalStore {
         self.full(path).display().to_string()
     }
 
+    fn make_place(&self) -> Result<()> {
+        folders::make(&self.base)
+    }
+
     fn create(&self, path: &str, content: Bytes) -> Result<Created> {
-        publish::write(&self.full(path), &content, publish::Existing::Keep)
+        publish::write(&self.base, &self.full(path), &content, publish::Existing::Keep)
     }
 
     fn replace(&self, path: &str, content: Bytes) -> Result<()> {
-        publish::write(&self.full(path), &content, publish::Existing::Replace).map(drop)
+        publish::write(&self.base, &self.full(path), &content, publish::Existing::Replace).map(drop)
     }
 
     fn read(&self, path: &str) -> Result<Bytes> {
@@ -72,7 +76,7 @@ impl Store for LocalStore {
     }
 
     fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
-        Ok(Box::new(writer::LocalWriter::begin(&self.full(path), at_most)?))
+        Ok(Box::new(writer::LocalWriter::begin(&self.base, &self.full(path), at_most)?))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>> {

@@ -33,12 +33,12 @@ pub struct Temporary {
     published: bool,
 }
 
-/// Writes a whole small object. Atomic and durable.
-pub fn write(target: &Path, content: &[u8], existing: Existing) -> Result<Created> {
+/// Writes a whole small object below `place`, which must be there. Atomic and durable.
+pub fn write(place: &Path, target: &Path, content: &[u8], existing: Existing) -> Result<Created> {
     let doing = || format!("writing {}", target.display());
     let mut last = None;
     for _ in 0..WRITE_TRIES {
-        let mut temporary = Temporary::create(target, 0)?;
+        let mut temporary = Temporary::create(place, target, 0)?;
         temporary.file.write_all(content).map_err(|error| failed(doing(), target, &error))?;
         match temporary.file.sync_all() {
             Ok(()) => return temporary.publish(target, existing),
@@ -50,19 +50,19 @@ pub fn write(target: &Path, content: &[u8], existing: Existing) -> Result<Create
 }
 
 impl Temporary {
-    /// Beside `target`, in a folder that is made if need be. `flags`: open(2)'s, beyond the usual ones.
-    pub fn create(target: &Path, flags: i32) -> Result<Temporary> {
+    /// Beside `target`, in a folder that is made if need be, but for `place`, which must be there. `flags`: open(2)'s, beyond the usual ones.
+    pub fn create(place: &Path, target: &Path, flags: i32) -> Result<Temporary> {
         let folder = parent(target)?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let path = folder.join(format!("{TEMPORARY}{name}-{:016x}", rand::random::<u64>()));
         for _ in 0..FOLDER_TRIES {
             match OpenOptions::new().read(true).write(true).create_new(true).custom_flags(flags).open(&path) {
                 Ok(file) => return Ok(Temporary { file, path, published: false }),
-                Err(error) if error.kind() == ErrorKind::NotFound => folders::make(folder)?,
+                Err(error) if error.kind() == ErrorKind::NotFound => folders::make_below(place, folder)?,
                 // Refused flags leave the name behind on some file systems.
                 Err(error) if error.kind() == ErrorKind::InvalidInput && flags != 0 => {
                     let _ = fs::remove_file(&path);
-                    return Temporary::create(target, 0);
+                    return Temporary::create(place, target, 0);
                 }
                 Err(error) => return Err(failed(format!("creating {}", path.display()), &path, &error)),
             }

@@ -32,8 +32,8 @@ struct Ends {
 }
 
 impl LocalWriter {
-    pub fn begin(target: &Path, at_most: u64) -> Result<LocalWriter> {
-        let temporary = Temporary::create(target, libc::O_DIRECT)?;
+    pub fn begin(place: &Path, target: &Path, at_most: u64) -> Result<LocalWriter> {
+        let temporary = Temporary::create(place, target, libc::O_DIRECT)?;
         let file = temporary.file.try_clone();
         let file = file.map_err(|error| failed(format!("creating {}", target.display()), target, &error))?;
         Ok(LocalWriter {

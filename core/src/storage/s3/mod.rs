@@ -79,6 +79,11 @@ impl Store for S3Store {
         format!("{}/{path}", self.name)
     }
 
+    /// A prefix is there as soon as an object has it.
+    fn make_place(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn create(&self, path: &str, content: Bytes) -> Result<Created> {
         match self.put(path, content, PutMode::Create)? {
             Ok(()) => Ok(Created::New),
