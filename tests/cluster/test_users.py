@@ -60,3 +60,19 @@ def test_two_users_train_at_once_and_neither_reaches_the_other(shared: Node, mak
         said = denied(intruder)
         assert f"uid {FIRST}" in said and f"uid {uid}" in said
     commit(trainers[FIRST], 2, seed=FIRST)
+
+
+def test_a_job_that_is_not_running_is_still_its_users_alone(shared: Node, make_trainers: Trainers) -> None:
+    """The checkpoints of a job that has ended are read and replaced by whoever it belongs to, not by whoever asks."""
+    owner = trainer_of(FIRST, "secret", shared, make_trainers)
+    owner.do("connect")
+    commit(owner, 1, seed=FIRST)
+    owner.do("close")
+    said = denied(trainer_of(SECOND, "secret", shared, make_trainers))
+    assert f"uid {FIRST}" in said and f"uid {SECOND}" in said
+    with pytest.raises(StrataFailure) as failure:
+        trainer_of(SECOND, "secret", shared, make_trainers).do("connect", timeout=5.0)
+    assert failure.value.hint is not None and "STRATA_JOB" in failure.value.hint
+    again = trainer_of(FIRST, "secret", shared, make_trainers)
+    again.do("connect")
+    assert again.do("restore")["digest"] == digest(make_state(FIRST, 1, 0))

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use strata_core::checkpoint::{Attempt, Durable, JobStore, NodeShare, PersistRequest, RankSlot, Takeover};
+use strata_core::checkpoint::{
+    Attempt, Claimant, Durable, JobStore, NodeShare, PersistRequest, RankSlot, Takeover,
+};
 use strata_core::format::{CommitRecord, RankManifest, StepKind, paths};
 use strata_core::handoff::plan::{TensorSpec, layout};
 use strata_core::handoff::{
@@ -43,7 +45,10 @@ impl Rank {
     pub async fn start(url: &StoreUrl, options: &StoreOptions, bytes: usize) -> Rank {
         let job: JobName = format!("bench-{bytes}").parse().expect("a valid name");
         let store = JobStore::open(url, options, &job).expect("the options fit the store");
-        let attached = store.attach(ClusterId::new(), Takeover::No).await.expect("the prefix is new");
+        let attached = store
+            .attach(ClusterId::new(), Takeover::No, Claimant::Own { uid: 0 })
+            .await
+            .expect("the prefix is new");
 
         let mut source = vec![0; bytes];
         StdRng::seed_from_u64(bytes as u64).fill(&mut source[..]);

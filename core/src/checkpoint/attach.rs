@@ -5,25 +5,25 @@ use uuid::Uuid;
 
 use super::parallel::each;
 use super::store::Place;
-use super::{Attached, ListedStep, Takeover, commits};
+use super::{Attached, Claimant, ListedStep, Takeover, commits};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::format::{Owner, paths};
 use crate::ids::{ClusterId, Generation, JobName, JobUuid, NodeId};
 use crate::storage::{Created, Store};
 
-pub fn attach(place: &Place, cluster: ClusterId, takeover: Takeover) -> Result<Attached> {
+pub fn attach(place: &Place, cluster: ClusterId, takeover: Takeover, claimant: Claimant) -> Result<Attached> {
     let job_uuid = match owner(place) {
         Ok(None) => {
             place.objects.make_place()?;
             probe(place)?;
-            found_ownership(place, cluster, takeover)?
+            found_ownership(place, cluster, takeover, claimant)?
         }
         Ok(Some(owner)) => {
-            let job_uuid = join(place, owner, cluster, takeover)?;
+            let job_uuid = join(place, owner, cluster, takeover, claimant)?;
             probe(place)?;
             job_uuid
         }
-        Err(error) if error.kind == Kind::Corrupt => mend_owner(place, cluster, takeover, error)?,
+        Err(error) if error.kind == Kind::Corrupt => mend_owner(place, cluster, takeover, claimant, error)?,
         Err(error) => return Err(error),
     };
     let steps = commits::steps(place)?;
@@ -74,12 +74,17 @@ fn gone(place: &Place) -> Error {
 }
 
 /// Several nodes come here at once: whoever creates OWNER draws the job's uuid, the others read it.
-fn found_ownership(place: &Place, cluster: ClusterId, takeover: Takeover) -> Result<JobUuid> {
-    let drawn = Owner { cluster, job_uuid: JobUuid::new() };
+fn found_ownership(
+    place: &Place,
+    cluster: ClusterId,
+    takeover: Takeover,
+    claimant: Claimant,
+) -> Result<JobUuid> {
+    let drawn = Owner { cluster, job_uuid: JobUuid::new(), uid: Some(claimant.uid()) };
     // Exists, or an answer that got lost: what is there tells.
     let created = place.objects.create(paths::OWNER, drawn.encode().into());
     match (owner(place)?, created) {
-        (Some(owner), _) => join(place, owner, cluster, takeover),
+        (Some(owner), _) => join(place, owner, cluster, takeover, claimant),
         (None, Err(error)) => Err(error),
         (None, Ok(_)) => Err(Error::unavailable(format!(
             "reading back {}: it is not there right after it was written",
@@ -88,12 +93,40 @@ fn found_ownership(place: &Place, cluster: ClusterId, takeover: Takeover) -> Res
     }
 }
 
-fn join(place: &Place, owner: Owner, cluster: ClusterId, takeover: Takeover) -> Result<JobUuid> {
+fn join(
+    place: &Place,
+    owner: Owner,
+    cluster: ClusterId,
+    takeover: Takeover,
+    claimant: Claimant,
+) -> Result<JobUuid> {
+    check_user(place, owner.uid, claimant)?;
     match takeover {
         _ if owner.cluster == cluster => Ok(owner.job_uuid),
         Takeover::No => Err(foreign(place, owner, cluster)),
-        Takeover::Yes => take_over(place, Owner { cluster, job_uuid: owner.job_uuid }),
+        Takeover::Yes => take_over(place, Owner { cluster, ..owner }),
     }
+}
+
+/// P9: whoever serves several users gives each their own jobs, the ended ones too. An OWNER of before users were told
+/// apart leaves it to the folder.
+fn check_user(place: &Place, uid: Option<u32>, claimant: Claimant) -> Result<()> {
+    let Claimant::Served { uid: asking } = claimant else { return Ok(()) };
+    let owner = match uid {
+        Some(uid) => Some(uid),
+        None => place.objects.place_uid()?,
+    };
+    let Some(owner) = owner.filter(|owner| *owner != asking && asking != 0) else { return Ok(()) };
+    let way_out = match uid {
+        Some(_) => format!("run as uid {owner}, or use another job name (STRATA_JOB)"),
+        None => format!(
+            "run as uid {owner}, use another job name (STRATA_JOB), or give it to this user with \"chown -R {asking} {}\"",
+            place.objects.name_of("").trim_end_matches('/')
+        ),
+    };
+    let message =
+        format!("the job's checkpoints in {} belong to uid {owner}, this is uid {asking}", place.url);
+    Err(Error::denied(message).hint(way_out))
 }
 
 fn foreign(place: &Place, owner: Owner, cluster: ClusterId) -> Error {
@@ -113,7 +146,14 @@ fn take_over(place: &Place, owner: Owner) -> Result<JobUuid> {
 }
 
 /// The job's uuid stands in every COMMIT too: with leave to take over, a damaged OWNER is written anew from there.
-fn mend_owner(place: &Place, cluster: ClusterId, takeover: Takeover, damage: Error) -> Result<JobUuid> {
+fn mend_owner(
+    place: &Place,
+    cluster: ClusterId,
+    takeover: Takeover,
+    claimant: Claimant,
+    damage: Error,
+) -> Result<JobUuid> {
+    check_user(place, None, claimant)?;
     if takeover == Takeover::No {
         return Err(
             damage.hint("--take-over-store writes OWNER anew, with the job's identity from its checkpoints")
@@ -124,7 +164,9 @@ fn mend_owner(place: &Place, cluster: ClusterId, takeover: Takeover, damage: Err
         return Err(damage.hint("no committed step tells the job's identity: remove OWNER to begin anew"));
     };
     probe(place)?;
-    take_over(place, Owner { cluster, job_uuid: commit.record.job_uuid })
+    // Whose it was stood in what is damaged.
+    let uid = place.objects.place_uid()?;
+    take_over(place, Owner { cluster, job_uuid: commit.record.job_uuid, uid })
 }
 
 /// Commits rest on a write that refuses to overwrite: a store that only says so is found out here.

@@ -21,8 +21,8 @@ pub use restore::RankRestore;
 pub use share::NodeShare;
 pub use store::JobStore;
 pub use types::{
-    Attached, BaseSlot, Commit, Durable, Inspection, ListedStep, PersistRequest, RankSlot, Report, Takeover,
-    TensorInfo,
+    Attached, BaseSlot, Claimant, Commit, Durable, Inspection, ListedStep, PersistRequest, RankSlot, Report,
+    Takeover, TensorInfo,
 };
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
-    Attached, Commit, Durable, Inspection, ListedStep, PersistRequest, RankRestore, Report, Takeover, attach,
-    commits, inspect, persist, remove, restore, verify,
+    Attached, Claimant, Commit, Durable, Inspection, ListedStep, PersistRequest, RankRestore, Report,
+    Takeover, attach, commits, inspect, persist, remove, restore, verify,
 };
 use crate::error::{Doing, Error, Result};
 use crate::format::Owner;
@@ -78,9 +78,15 @@ impl JobStore {
     /// Takes the prefix for `cluster`: creates OWNER, or finds the cluster in it. Conflict, naming
     /// `--take-over-store`, when another cluster owns it and `takeover` is No. Invalid for a store whose create-only
     /// write overwrites. Durable.
-    pub async fn attach(&self, cluster: ClusterId, takeover: Takeover) -> Result<Attached> {
+    /// Denied, naming both users, when it belongs to another one than a served claimant.
+    pub async fn attach(
+        &self,
+        cluster: ClusterId,
+        takeover: Takeover,
+        claimant: Claimant,
+    ) -> Result<Attached> {
         let doing = format!("attaching to {} for job {}", self.url(), self.job());
-        self.run(move |place| attach::attach(place, cluster, takeover)).await.doing(|| doing)
+        self.run(move |place| attach::attach(place, cluster, takeover, claimant)).await.doing(|| doing)
     }
 
     /// Who owns the prefix; None when nobody ever attached. Corrupt when OWNER is damaged.

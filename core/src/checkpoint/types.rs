@@ -17,6 +17,24 @@ pub enum Takeover {
     Yes,
 }
 
+/// For whom a prefix is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimant {
+    /// What the process may reach is its user's: the store's own permissions decide.
+    Own { uid: u32 },
+    /// A user served by a process that may reach what is not theirs: only their own prefix is given to them; root's
+    /// trainers get any.
+    Served { uid: u32 },
+}
+
+impl Claimant {
+    pub fn uid(self) -> u32 {
+        match self {
+            Claimant::Own { uid } | Claimant::Served { uid } => uid,
+        }
+    }
+}
+
 /// What attach found under `<store>/<job>`.
 #[derive(Debug)]
 pub struct Attached {

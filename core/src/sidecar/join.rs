@@ -12,6 +12,7 @@ use super::records::SessionRecord;
 use super::state::{Session, State};
 use super::stores::Prior;
 use super::{leave, stores};
+use crate::checkpoint::Claimant;
 use crate::error::{Doing, Error, Result};
 use crate::ids::{ClusterId, Generation, JobName, Rank, SessionId, WorldSize};
 use crate::proto::v1::{self, Hello};
@@ -96,6 +97,10 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
         0 => LONGEST_WAIT,
         timeout => Duration::from_millis(timeout),
     };
+    let claimant = match node.directories.serves_everyone() {
+        true => Claimant::Served { uid: peer.uid },
+        false => Claimant::Own { uid: peer.uid },
+    };
     let prior = node.read(|state| match state.jobs.get(&job) {
         Some(known) if known.store.as_ref() == Some(&url.to_string()) && !known.committed.is_empty() => {
             Prior::Steps
@@ -103,10 +108,12 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
         _ => Prior::Nothing,
     });
     let attached =
-        node.stores.attach(&url, &job, cluster, prior, patience * 2 / 3).await.inspect_err(|error| {
-            node.metrics.store_failed("attach", error.kind);
-            node.metrics.store_reachable.set(0);
-        })?;
+        node.stores.attach(&url, &job, cluster, prior, claimant, patience * 2 / 3).await.inspect_err(
+            |error| {
+                node.metrics.store_failed("attach", error.kind);
+                node.metrics.store_reachable.set(0);
+            },
+        )?;
     node.metrics.store_reachable.set(1);
     store_token(node, &url, &job).await?;
     let record = SessionRecord {

@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 
 use super::settings::SidecarSettings;
-use crate::checkpoint::{Attached, JobStore, Takeover};
+use crate::checkpoint::{Attached, Claimant, JobStore, Takeover};
 use crate::error::{Error, Result};
 use crate::ids::{ClusterId, JobName, JobUuid};
 use crate::proto::v1;
@@ -39,8 +39,8 @@ pub(super) struct Stores {
 
 struct Known {
     store: JobStore,
-    /// Under way; ranks that join meanwhile take its answer too.
-    claim: Option<Claim>,
+    /// Under way; ranks of the same user that join meanwhile take its answer too.
+    claim: Option<(Claimant, Claim)>,
 }
 
 impl Stores {
@@ -98,6 +98,7 @@ impl Stores {
         job: &JobName,
         cluster: ClusterId,
         prior: Prior,
+        claimant: Claimant,
         patience: Duration,
     ) -> Result<Arc<Attached>> {
         let store = self.open(url, job)?;
@@ -106,10 +107,10 @@ impl Stores {
             let mut known = self.known.lock();
             let known = known.get_mut(&place).expect("opened above");
             // A finished claim lists what was there then: only one that is under way is shared.
-            match known.claim.take().filter(|claim| claim.peek().is_none()) {
-                Some(claim) => known.claim.insert(claim).clone(),
-                None => known.claim.insert(claim(store, cluster, self.takeover, prior)).clone(),
-            }
+            let open = known.claim.take().filter(|(by, claim)| *by == claimant && claim.peek().is_none());
+            let open =
+                open.unwrap_or_else(|| (claimant, claim(store, cluster, self.takeover, prior, claimant)));
+            known.claim.insert(open).1.clone()
         };
         match tokio::time::timeout(patience, claim).await {
             Ok(attached) => attached,
@@ -137,13 +138,13 @@ fn silent(store: &StoreUrl, patience: Duration) -> Error {
         .hint("is it reachable from this node? training can't start without its store")
 }
 
-fn claim(store: JobStore, cluster: ClusterId, takeover: Takeover, prior: Prior) -> Claim {
+fn claim(store: JobStore, cluster: ClusterId, takeover: Takeover, prior: Prior, claimant: Claimant) -> Claim {
     let work = async move {
         let attaching = async {
             if prior == Prior::Steps {
                 store.must_exist().await?;
             }
-            store.attach(cluster, takeover).await
+            store.attach(cluster, takeover, claimant).await
         };
         match tokio::time::timeout(ATTACH, attaching).await {
             Ok(attached) => attached.map(Arc::new),

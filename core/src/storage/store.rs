@@ -15,6 +15,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// it: a place that is gone may be a disk that is not mounted.
     fn make_place(&self) -> Result<()>;
 
+    /// The user whose place it is, where the store knows users: a directory's owner.
+    fn place_uid(&self) -> Result<Option<u32>>;
+
     /// Writes a small object that must not exist yet. Unavailable when the place is not there. Atomic: of several that try at once one creates it; nobody ever
     /// sees a part of it. Durable when it returns Ok. After Unavailable or Timeout it may exist all the same.
     fn create(&self, path: &str, content: Bytes) -> Result<Created>;

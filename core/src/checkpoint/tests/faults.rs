@@ -71,6 +71,9 @@ impl Store for Failing {
     fn make_place(&self) -> Result<()> {
         self.call(|| self.inner.make_place())
     }
+    fn place_uid(&self) -> Result<Option<u32>> {
+        self.call(|| self.inner.place_uid())
+    }
     fn create(&self, path: &str, content: Bytes) -> Result<Created> {
         self.call(|| self.inner.create(path, content))
     }
@@ -123,6 +126,9 @@ impl Store for Lying {
     }
     fn make_place(&self) -> Result<()> {
         self.inner.make_place()
+    }
+    fn place_uid(&self) -> Result<Option<u32>> {
+        self.inner.place_uid()
     }
     fn create(&self, path: &str, content: Bytes) -> Result<Created> {
         let existed = self.inner.read(path).is_ok();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::checkpoint::{
-    Attempt, BaseSlot, Durable, JobStore, NodeShare, PersistRequest, RankRestore, RankSlot,
+    Attempt, BaseSlot, Claimant, Durable, JobStore, NodeShare, PersistRequest, RankRestore, RankSlot,
 };
 use crate::error::Result;
 use crate::format::{CommitRecord, RankManifest, StepKind, paths};
@@ -18,6 +18,7 @@ use crate::proto::v1;
 use crate::storage::{Store, StoreOptions, StoreUrl};
 
 pub const JOB: &str = "run-1";
+pub const OWN: Claimant = Claimant::Own { uid: 1000 };
 
 pub fn job() -> JobName {
     JOB.parse().unwrap()

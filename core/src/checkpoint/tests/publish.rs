@@ -84,7 +84,7 @@ fn a_step_lost_before_its_commit_is_saved_again() {
     let job = local();
     records(&job, 1);
     let attached =
-        run(job.store.attach(crate::ids::ClusterId::new(), crate::checkpoint::Takeover::No)).unwrap();
+        run(job.store.attach(crate::ids::ClusterId::new(), crate::checkpoint::Takeover::No, OWN)).unwrap();
     assert!(attached.steps.is_empty());
     assert_eq!(attached.highest_generation, Generation(1), "it starts above what it finds");
     let again = attempt(job.uuid, 5, 2);

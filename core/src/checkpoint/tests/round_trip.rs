@@ -51,7 +51,7 @@ fn every_rank_gets_its_state_back_from_a_real_s3_server() {
     let steps = run(store.steps()).unwrap();
     let order = removal(7, steps[0].commit.as_ref().unwrap().record.generation.0, true, &[]);
     assert!(run(store.remove(&order)).unwrap() > 30 << 20);
-    let attached = run(store.attach(ClusterId::new(), Takeover::No)).unwrap();
+    let attached = run(store.attach(ClusterId::new(), Takeover::No, OWN)).unwrap();
     assert!(attached.steps.is_empty() && attached.highest_generation.0 == 0, "nothing is left");
 }
 

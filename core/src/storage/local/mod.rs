@@ -58,6 +58,14 @@ impl Store for LocalStore {
         folders::make(&self.base)
     }
 
+    fn place_uid(&self) -> Result<Option<u32>> {
+        use std::os::unix::fs::MetadataExt;
+        match fs::metadata(&self.base) {
+            Ok(found) => Ok(Some(found.uid())),
+            Err(error) => Err(failed(format!("looking at {}", self.base.display()), &self.base, &error)),
+        }
+    }
+
     fn create(&self, path: &str, content: Bytes) -> Result<Created> {
         publish::write(&self.base, &self.full(path), &content, publish::Existing::Keep)
     }

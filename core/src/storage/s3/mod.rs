@@ -84,6 +84,10 @@ impl Store for S3Store {
         Ok(())
     }
 
+    fn place_uid(&self) -> Result<Option<u32>> {
+        Ok(None)
+    }
+
     fn create(&self, path: &str, content: Bytes) -> Result<Created> {
         match self.put(path, content, PutMode::Create)? {
             Ok(()) => Ok(Created::New),
