@@ -76,3 +76,23 @@ def test_a_job_that_is_not_running_is_still_its_users_alone(shared: Node, make_t
     again = trainer_of(FIRST, "secret", shared, make_trainers)
     again.do("connect")
     assert again.do("restore")["digest"] == digest(make_state(FIRST, 1, 0))
+
+
+def test_a_directory_that_a_user_names_is_reached_with_their_rights(shared: Node, make_trainers: Trainers) -> None:
+    """A sidecar of root makes and writes nothing where its user could not, and what it writes for them is theirs."""
+    closed, home = shared.run / "closed", shared.run / "home"
+    for folder in (closed, home):
+        folder.mkdir(mode=0o755)
+    os.chown(home, FIRST, -1)
+    trainer = trainer_of(FIRST, "own", shared, make_trainers)
+    with pytest.raises(StrataFailure) as failure:
+        trainer.do("connect", timeout=5.0, store=str(closed / "sub"))
+    assert failure.value.kind == "Denied" and str(closed) in failure.value.message, failure.value
+    assert not list(closed.iterdir())
+    trainer.do("connect", store=str(home / "sub"))
+    commit(trainer, 1, seed=FIRST)
+    commit(trainer, 2, seed=FIRST)
+    commit(trainer, 3, seed=FIRST)
+    assert trainer.do("restore", step=1)["digest"] == digest(make_state(FIRST, 1, 0))
+    made = [home / "sub", *(home / "sub").rglob("*")]
+    assert len(made) > 5 and {path.stat().st_uid for path in made} == {FIRST}

@@ -15,7 +15,7 @@ use crate::error::{Doing, Error, Result};
 use crate::format::Owner;
 use crate::ids::{ClusterId, JobName, JobUuid, NodeId, Rank, Step, WorldSize};
 use crate::proto::v1;
-use crate::storage::{self, BufferBudget, Store, StoreOptions, StoreUrl};
+use crate::storage::{self, BufferBudget, Store, StoreOptions, StoreUrl, User};
 
 /// What lies under `<store>/<job>`. Cheap to clone; needs no runtime of any kind.
 #[derive(Clone)]
@@ -32,6 +32,15 @@ pub(super) struct Place {
     /// Requests or disk writes in flight.
     pub threads: usize,
     pub buffers: BufferBudget,
+    /// Whose rights every read and write has; None: this process's.
+    pub user: Option<User>,
+}
+
+impl Place {
+    /// On a thread that ends with its work.
+    pub fn assume_user(&self) -> Result<()> {
+        self.user.as_ref().map_or(Ok(()), User::assume)
+    }
 }
 
 impl JobStore {
@@ -54,8 +63,23 @@ impl JobStore {
                 objects,
                 threads: options.concurrency.max(1),
                 buffers: options.buffers.clone(),
+                user: None,
             }),
         }
+    }
+
+    /// The same place, reached with a user's rights: what is made there is theirs, and what they may not reach is Denied.
+    pub fn with_rights_of(&self, user: User) -> JobStore {
+        let place = &*self.shared;
+        let shared = Place {
+            job: place.job.clone(),
+            url: place.url.clone(),
+            objects: Arc::clone(&place.objects),
+            threads: place.threads,
+            buffers: place.buffers.clone(),
+            user: Some(user),
+        };
+        JobStore { shared: Arc::new(shared) }
     }
 
     /// Jobs that have an OWNER in the store at `url`, in order.
@@ -161,9 +185,11 @@ impl JobStore {
         only: &str,
     ) -> Result<RankRestore> {
         let (place, only) = (Arc::clone(&self.shared), only.to_owned());
-        blocking(move || restore::open(&place, step, rank, world_size, &only))
-            .await
-            .doing(|| format!("restoring step {step} for rank {rank}"))
+        blocking(move || {
+            place.assume_user().and_then(|()| restore::open(&place, step, rank, world_size, &only))
+        })
+        .await
+        .doing(|| format!("restoring step {step} for rank {rank}"))
     }
 
     /// Deletes COMMIT, then what no remaining step names; the freed bytes. Any failed read or listing stops it.
@@ -198,7 +224,7 @@ impl JobStore {
         work: impl FnOnce(&Place) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let place = Arc::clone(&self.shared);
-        blocking(move || work(&place)).await
+        blocking(move || place.assume_user().and_then(|()| work(&place))).await
     }
 }
 

@@ -115,7 +115,7 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
             },
         )?;
     node.metrics.store_reachable.set(1);
-    store_token(node, &url, &job).await?;
+    store_token(node, &url, &job, peer.uid).await?;
     let record = SessionRecord {
         id: SessionId(rand::random_range(1..u64::MAX)),
         job: job.clone(),
@@ -230,9 +230,9 @@ async fn cluster(node: &Arc<Node>) -> Result<ClusterId> {
 }
 
 /// For the other nodes of the job: see [`super::sharing`].
-async fn store_token(node: &Arc<Node>, url: &StoreUrl, job: &JobName) -> Result<()> {
+async fn store_token(node: &Arc<Node>, url: &StoreUrl, job: &JobName, uid: u32) -> Result<()> {
     let own = node.read(|state| state.node.parse())?;
-    node.stores.open(url, job)?.leave_token(own).await
+    node.stores.open(url, job, uid)?.leave_token(own).await
 }
 
 async fn register(

@@ -62,8 +62,9 @@ pub(super) async fn run(node: Arc<Node>, id: SaveId) {
     let Work { request, url, uuid, bases } = work;
     let with_base = request.ranks.iter().any(|rank| rank.base.is_some());
     let outcome = async {
-        let cluster = node.read(|state| state.line.cluster);
-        node.stores.confirmed(&url, &id.job, cluster, uuid).await?.persist(request).await
+        let (cluster, uid) =
+            node.read(|state| (state.line.cluster, state.jobs.get(&id.job).map_or(0, |known| known.uid)));
+        node.stores.confirmed(&url, &id.job, cluster, uuid, uid).await?.persist(request).await
     }
     .await;
     node.change(|state| bases.iter().for_each(|base| state.let_off(*base)));

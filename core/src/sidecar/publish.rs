@@ -63,13 +63,14 @@ pub(super) async fn remove(node: Arc<Node>, order: v1::RemoveStep) {
 /// taken, part in. Never the other way round: this node may remember a place that the job has left since.
 async fn job_store(node: &Arc<Node>, job: &str, told: Option<(String, String)>) -> Result<JobStore> {
     let job: JobName = job.parse()?;
-    let (known, cluster) = node.read(|state| {
+    let (known, cluster, uid) = node.read(|state| {
         let known = state.jobs.get(&job);
-        (known.and_then(|known| known.store.clone().zip(known.uuid)), state.line.cluster)
+        let place = known.and_then(|known| known.store.clone().zip(known.uuid));
+        (place, state.line.cluster, known.map_or(0, |known| known.uid))
     });
     let told = told.map(|(url, uuid)| Ok::<_, Error>((url, uuid.parse::<JobUuid>()?))).transpose()?;
     let Some((url, uuid)) = told.or(known) else {
         return Err(Error::unavailable(format!("this node does not know the store of job {job}")));
     };
-    node.stores.confirmed(&url, &job, cluster, uuid).await
+    node.stores.confirmed(&url, &job, cluster, uuid, uid).await
 }

@@ -8,12 +8,14 @@ use crate::error::{Error, Kind};
 use crate::ids::{JobName, NodeId};
 
 pub(super) async fn check(node: Arc<Node>, job: JobName) {
-    let (url, others) = node.read(|state| {
-        let Some(known) = state.jobs.get(&job) else { return (None, Vec::new()) };
+    let (url, others, uid) = node.read(|state| {
+        let Some(known) = state.jobs.get(&job) else { return (None, Vec::new(), 0) };
         let others = known.nodes.keys().filter(|other| **other != state.node);
-        (known.store.clone(), others.filter_map(|other| other.parse::<NodeId>().ok()).collect())
+        (known.store.clone(), others.filter_map(|other| other.parse::<NodeId>().ok()).collect(), known.uid)
     });
-    let Some(store) = url.and_then(|url| node.stores.open(&url.parse().ok()?, &job).ok()) else { return };
+    let Some(store) = url.and_then(|url| node.stores.open(&url.parse().ok()?, &job, uid).ok()) else {
+        return;
+    };
     for other in others {
         match store.sees_token(other).await {
             Ok(true) => {}

@@ -13,7 +13,7 @@ use crate::checkpoint::{Attached, Claimant, JobStore, Takeover};
 use crate::error::{Error, Result};
 use crate::ids::{ClusterId, JobName, JobUuid};
 use crate::proto::v1;
-use crate::storage::{BufferBudget, StoreOptions, StoreUrl};
+use crate::storage::{BufferBudget, Scheme, StoreOptions, StoreUrl, User};
 
 /// For all tries of a claim.
 const ATTACH: Duration = Duration::from_secs(20);
@@ -26,7 +26,8 @@ pub(super) enum Prior {
     Steps,
 }
 
-type Place = (JobName, String);
+/// Of a job, a store, and the user whose rights reach it (None: this process's).
+type Place = (JobName, String, Option<u32>);
 type Claim = Shared<BoxFuture<'static, Result<Arc<Attached>>>>;
 
 pub(super) struct Stores {
@@ -34,6 +35,8 @@ pub(super) struct Stores {
     takeover: Takeover,
     /// The store of trainers that name none.
     default: Option<String>,
+    /// Root: a user's own choice of a directory is written to with that user's rights alone.
+    is_root: bool,
     known: Mutex<HashMap<Place, Known>>,
 }
 
@@ -52,6 +55,7 @@ impl Stores {
             },
             takeover: settings.takeover,
             default: settings.store.clone(),
+            is_root: rustix::process::geteuid().is_root(),
             known: Mutex::default(),
         }
     }
@@ -78,16 +82,27 @@ impl Stores {
         self.options.buffers.in_use()
     }
 
-    /// The job's place; reads nothing.
-    pub fn open(&self, url: &StoreUrl, job: &JobName) -> Result<JobStore> {
-        let mut known = self.known.lock();
-        let place = (job.clone(), url.to_string());
-        if let Some(known) = known.get(&place) {
+    /// A directory that a user names is theirs to reach; the sidecar's own store is root's to offer to all.
+    fn rights(&self, url: &StoreUrl, uid: u32) -> Option<u32> {
+        let is_own = self.default.as_ref().and_then(|own| own.parse::<StoreUrl>().ok()).as_ref() == Some(url);
+        let is_users = self.is_root && uid != 0 && !is_own && matches!(url.scheme(), Scheme::Local(_));
+        is_users.then_some(uid)
+    }
+
+    /// The job's place for a user; reads nothing of the store.
+    pub fn open(&self, url: &StoreUrl, job: &JobName, uid: u32) -> Result<JobStore> {
+        let rights = self.rights(url, uid);
+        let place = (job.clone(), url.to_string(), rights);
+        if let Some(known) = self.known.lock().get(&place) {
             return Ok(known.store.clone());
         }
-        let store = JobStore::open(url, &self.options, job)?;
-        known.insert(place, Known { store: store.clone(), claim: None });
-        Ok(store)
+        let mut store = JobStore::open(url, &self.options, job)?;
+        if let Some(uid) = rights {
+            store = store.with_rights_of(User::look_up(uid));
+        }
+        let mut known = self.known.lock();
+        let known = known.entry(place).or_insert(Known { store, claim: None });
+        Ok(known.store.clone())
     }
 
     /// Claims the prefix for the cluster and lists what it holds. Unavailable when the store does not answer within
@@ -101,8 +116,8 @@ impl Stores {
         claimant: Claimant,
         patience: Duration,
     ) -> Result<Arc<Attached>> {
-        let store = self.open(url, job)?;
-        let place = (job.clone(), url.to_string());
+        let store = self.open(url, job, claimant.uid())?;
+        let place = (job.clone(), url.to_string(), self.rights(url, claimant.uid()));
         let claim = {
             let mut known = self.known.lock();
             let known = known.get_mut(&place).expect("opened above");
@@ -126,8 +141,9 @@ impl Stores {
         job: &JobName,
         cluster: Option<ClusterId>,
         uuid: JobUuid,
+        uid: u32,
     ) -> Result<JobStore> {
-        let store = self.open(&url.parse()?, job)?;
+        let store = self.open(&url.parse()?, job, uid)?;
         store.confirm(cluster, uuid).await?;
         Ok(store)
     }

@@ -10,6 +10,7 @@ mod options;
 mod s3;
 mod store;
 mod url;
+mod user;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ pub use checksum::crc32c;
 pub use options::StoreOptions;
 pub use store::{Created, Listed, Piece, Reader, Store, Writer};
 pub use url::{Scheme, StoreUrl};
+pub use user::User;
 
 use crate::error::Result;
 

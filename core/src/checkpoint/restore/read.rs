@@ -18,13 +18,21 @@ impl RankRestore {
                 .doing(doing);
         };
         let pieces = self.cut(slot).doing(doing)?;
+        // A thread of its own: the caller's goes on with its own rights.
+        let read = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| self.place.assume_user().and_then(|()| self.read_pieces(pieces)));
+            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        read.doing(doing)
+    }
+
+    fn read_pieces(&self, pieces: Vec<(&Read, &mut [u8])>) -> Result<()> {
         each(self.place.threads, pieces, |(read, target)| {
             let _room = self.place.buffers.take(read.bytes);
             let sum = Sum { offset: read.pack_offset, crc32c: read.crc32c };
             self.packs.read(&read.pack, sum, target)
         })
         .map(drop)
-        .doing(doing)
     }
 
     /// The slot in pieces, one a read, and zeros in the gaps between, so that equal states give equal slots. Gaps of a

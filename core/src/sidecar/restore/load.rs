@@ -43,7 +43,7 @@ impl Restore {
         let store = self
             .node
             .stores
-            .confirmed(&record.store, &record.job, cluster, record.job_uuid)
+            .confirmed(&record.store, &record.job, cluster, record.job_uuid, record.uid)
             .await
             .doing(doing)?;
         let opened = store.open_step(resolved.step, record.rank, record.world, &self.request.only);

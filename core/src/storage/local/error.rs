@@ -19,7 +19,10 @@ pub fn failed(doing: impl std::fmt::Display, path: &Path, error: &io::Error) -> 
             .hint("the file system is mounted read-only, often after an error of its disk"),
         ErrorKind::PermissionDenied => {
             let uid = rustix::process::geteuid();
-            mapped.hint(format!("the store must be readable and writable for uid {}", uid.as_raw()))
+            mapped.hint(format!(
+                "the store must be readable and writable for uid {} (for the user of the trainers, where that is root)",
+                uid.as_raw()
+            ))
         }
         _ => mapped,
     }
