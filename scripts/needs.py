@@ -46,9 +46,9 @@ def tool_built(name: str) -> bool:
 def parts() -> list[Part]:
     torch = environment.complete(SCRIPTS / "torch.txt")
     return [
-        Part("Rust crates, compiled for the tests", built_before(), 4 * GB, 8),
+        Part("Rust crates, compiled for the tests and the lints", built_before(), 5 * GB, 11),
         Part(
-            "the executable and the wheel (crates compiled anew, Debian's static Python)", packed_before(), 3 * GB, 14
+            "the executable and the wheel (crates compiled anew, Debian's static Python)", packed_before(), 3 * GB, 11
         ),
         Part("Python environment with torch 2.15 (from PyPI, with its CUDA libraries)", torch, 5.6 * GB, 5),
         Part("S3 server versitygw (Go)", tool_built("versitygw"), 0.7 * GB, 3),
