@@ -449,6 +449,25 @@ def test_a_loss_that_diverged_stops_no_save(node: Node, script: Start) -> None:
     assert "metrics['loss'] is nan" in said[0] and "meta['best'][1] is -inf" in said[0]
 
 
+def test_a_glob_that_matches_no_tensor_is_told(node: Node, script: Start) -> None:
+    said = finish(
+        script(
+            """
+            import warnings, numpy
+            state = {"model": {"w": numpy.zeros(3)}}
+            with strata.connect() as job, warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                job.save(1, state, replicated="model.*").wait_committed()
+                job.save(2, state, replicated="modle.*").wait_committed()
+                [warning] = caught
+                print(warning.message)
+            """,
+            node.env,
+        )
+    )
+    assert "step 2: replicated='modle.*' matches no tensor" in said[0] and "'model.w'" in said[0]
+
+
 def test_background_failure_warns_on_the_next_call_and_is_raised_at_the_end(node: Node, script: Start) -> None:
     """P5: the store's place is taken by a file; training goes on."""
     said = finish(

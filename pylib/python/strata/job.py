@@ -151,10 +151,13 @@ class Job:
         )
         del held  # kept what the addresses point to until here
         saved = self._track(SaveHandle(handle, self._settled))
+        doubts = []
         if not_finite:
-            _background.warn(
-                [f"saving step {number}: {', '.join(not_finite)}, stored as null: JSON has no such number"]
-            )
+            doubts.append(f"{', '.join(not_finite)}, stored as null: JSON has no such number")
+        if isinstance(replicated, str) and plan.buffers and not any(buffer.replicated for buffer in plan.buffers):
+            example = plan.buffers[0].name
+            doubts.append(f"replicated={replicated!r} matches no tensor; names look like {example!r}")
+        _background.warn([f"saving step {number}: {doubt}" for doubt in doubts])
         return saved
 
     def wait_until_finished(self, timeout: float | None = None) -> None:
