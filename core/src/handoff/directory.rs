@@ -87,8 +87,11 @@ impl ArenaDirectory {
         budget: &dyn MemoryBudget,
     ) -> Result<Arena> {
         let (arena, promise) = self.publish_empty(identity, slots, slot_bytes, budget)?;
-        arena.allocate_in_background(promise)?;
-        Ok(arena)
+        match arena.allocate_in_background(promise) {
+            Ok(()) => Ok(arena),
+            // Nobody would ever give it memory, nor take its name away.
+            Err(error) => arena.remove().and(Err(error)),
+        }
     }
 
     /// As [`ArenaDirectory::create`], but only the header has memory.
@@ -148,8 +151,9 @@ impl ArenaDirectory {
         }
     }
 
-    /// Every arena of this boot, by path (one that an earlier sidecar left without all of its memory is given it), and an error for each file that is damaged (it stays where it is). Files of
-    /// an earlier boot and unfinished ones are removed.
+    /// Every arena of this boot, by path, and an error for each file that is damaged (it stays where it is). An arena that
+    /// an earlier sidecar left without all of its memory is given it. Files of an earlier boot and unpublished ones are
+    /// removed.
     pub fn scan(&self) -> Result<(Vec<Arena>, Vec<Error>)> {
         let doing = || format!("scanning the arena directory {}", self.path.display());
         let mut paths = Vec::new();

@@ -1,4 +1,4 @@
-//! Making a rank's arena: one file at a time for a session, whoever asks. Its memory follows in the background.
+//! Making a rank's arena: one at a time on a node, so that no memory is promised twice. It follows in the background.
 
 use std::sync::Arc;
 
