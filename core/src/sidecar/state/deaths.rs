@@ -31,7 +31,7 @@ impl State {
             evidence: evidence.to_owned(),
             incarnation: incarnation.clone(),
         };
-        let (closed, session_uid) = (session.closed, session.record.uid);
+        let (closed, uid) = (session.closed, session.record.uid);
         self.scan_dead(id, rank);
         for entry in self.arenas.by_id.values_mut().filter(|entry| closed && entry.writer == Some(id)) {
             entry.fate = super::Fate::Going;
@@ -39,7 +39,7 @@ impl State {
         if was_member && !incarnation.is_empty() {
             tracing::warn!(job = %session_job(&report), rank = rank.0, "trainer died ({evidence})");
             self.line.report(Report::Died(report.clone()));
-            let (uid, at) = (session_uid, self.now());
+            let at = self.now();
             self.deaths.push(Death { report, uid, at });
             self.drop_session(id);
         } else {
