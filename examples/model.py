@@ -1,4 +1,4 @@
-"""A small byte-level transformer: 10.7 million parameters, nothing but torch."""
+"""A small byte-level transformer: 10.9 million parameters, nothing but torch."""
 
 from __future__ import annotations
 
