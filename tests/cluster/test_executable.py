@@ -262,6 +262,12 @@ def test_ctrl_c_ends_a_command_quietly_however_early_it_comes(exe: Path, tmp_pat
             assert talk in ("", "\nerror: interrupted\n"), (milliseconds, talk)
 
 
+def test_ctrl_c_outside_the_parser_is_said_in_the_same_words(exe: Path, tmp_path: Path) -> None:
+    source = "from strata.cli import failures; raise SystemExit(failures.tell(KeyboardInterrupt()))"
+    done = subprocess.run([exe, "python", "-c", source], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "\nerror: interrupted\n")
+
+
 def test_a_closed_pipe_is_no_crash(exe: Path, tmp_path: Path) -> None:
     shown = subprocess.run(["bash", "-c", '"$0" --help | head -c 1', exe], cwd=tmp_path, capture_output=True, text=True)
     assert "Traceback" not in shown.stderr

@@ -38,6 +38,8 @@ def tell(error: BaseException) -> int:
     """Says on standard error what went wrong; the exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, KeyboardInterrupt):  # outside click, which ends the line with the terminal's ^C itself
+        click.echo(err=True)
     if isinstance(error, (KeyboardInterrupt, click.Abort)) or _is_cancelled(error):
         say("interrupted", None)
         return INTERRUPTED
