@@ -15,6 +15,7 @@ mod restore;
 mod roles;
 mod save;
 mod session;
+mod staging;
 mod steps;
 mod stored;
 
@@ -48,6 +49,8 @@ pub mod _core {
     use crate::save::SaveHandle;
     #[pymodule_export]
     use crate::session::Session;
+    #[pymodule_export]
+    use crate::staging::{Staging, fork_shortage};
     #[pymodule_export]
     use crate::stored::{StoredJob, configured_stores};
 

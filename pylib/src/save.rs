@@ -41,7 +41,7 @@ pub fn position((dataset, epoch, step, batch_size, start, version): Position) ->
 /// A request on its way out of the interpreter lock.
 pub struct Request(pub SaveRequest);
 
-// SAFETY: the pointers are only read, and only until `run` returns; the Python caller holds what owns the bytes.
+// SAFETY: beginning a save reads no pointer.
 unsafe impl Send for Request {}
 
 impl Request {
@@ -49,10 +49,8 @@ impl Request {
         self,
         session: &client::Session,
         interrupt: &dyn client::Interrupt,
-    ) -> CoreResult<client::SaveHandle> {
-        // SAFETY: strata._state gave address and length of memory that `hold` keeps alive, and save() keeps those
-        // holds until this returns; that nothing writes there meanwhile is what save() asks of its caller.
-        unsafe { session.save(self.0, interrupt) }
+    ) -> CoreResult<client::Staging> {
+        session.begin_save(self.0, interrupt)
     }
 }
 
@@ -75,30 +73,20 @@ impl SaveHandle {
         self.handle.step().0
     }
 
-    #[getter]
-    fn mode(&self) -> &'static str {
-        self.handle.mode()
-    }
-
-    #[getter]
-    fn cold(&self) -> bool {
-        self.handle.cold()
-    }
-
-    /// "staged", "persisting", "committed", "failed" or "skipped".
+    /// "filling", "staged", "persisting", "committed", "failed" or "skipped".
     fn state(&self) -> Result<String> {
         Ok(self.handle.state()?.to_string())
     }
 
-    /// Seconds and bytes: waited, copy, seal, total, bytes.
+    /// Seconds, bytes, and whether the memory was touched for the first time: waited, copy, seal, bytes, cold.
     fn stats<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
         let stats = self.handle.stats();
         let found = PyDict::new(py);
         found.set_item("waited", stats.waited.as_secs_f64())?;
         found.set_item("copy", stats.copy.as_secs_f64())?;
         found.set_item("seal", stats.seal.as_secs_f64())?;
-        found.set_item("total", stats.total.as_secs_f64())?;
         found.set_item("bytes", stats.bytes)?;
+        found.set_item("cold", stats.cold)?;
         Ok(found)
     }
 

@@ -10,7 +10,8 @@ use crate::blocking::{blocking, seconds};
 use crate::data::{self, Batches};
 use crate::errors::Result;
 use crate::restore::{self, Restore};
-use crate::save::{self, Position, Request, SaveHandle, Tensor};
+use crate::save::{self, Position, Request, Tensor};
+use crate::staging::Staging;
 use crate::steps::step_info;
 
 /// One rank's session with its sidecar, from `connect` to `close`.
@@ -79,11 +80,10 @@ impl Session {
         blocking(py, |interrupt| self.session.prepare(bytes, timeout, interrupt))
     }
 
-    /// Copies the state into a slot and seals it. Every tensor's address must be readable for its bytes until this
-    /// returns.
+    /// Takes a slot for the state; the staging copies into it.
     #[pyo3(signature = (step, kind, tree, tensors, *, ranks, data, metrics, meta))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python call")]
-    fn save(
+    fn begin_save(
         &self,
         py: Python<'_>,
         step: u64,
@@ -94,7 +94,7 @@ impl Session {
         data: Vec<Position>,
         metrics: String,
         meta: String,
-    ) -> Result<SaveHandle> {
+    ) -> Result<Staging> {
         let request = Request(SaveRequest {
             step: Step(step),
             kind: save::kind(kind)?,
@@ -104,9 +104,8 @@ impl Session {
             data: data.into_iter().map(save::position).collect(),
             metrics_json: metrics,
             meta_json: meta,
-            threads: None,
         });
-        Ok(SaveHandle::new(blocking(py, |interrupt| request.run(&self.session, interrupt))?))
+        Ok(Staging::new(blocking(py, |interrupt| request.run(&self.session, interrupt))?))
     }
 
     /// Brings the rank's part of a step into a leased slot; None when the job has no step.

@@ -116,7 +116,6 @@ impl Trainer {
             data: vec![],
             metrics_json: String::new(),
             meta_json: String::new(),
-            threads: None,
         }
     }
 

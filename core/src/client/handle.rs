@@ -1,7 +1,10 @@
 //! What `save` gives back: how far the step is, and waits for it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::interrupt::Interrupt;
 use super::save::LONGEST_COMMIT;
@@ -35,18 +38,26 @@ impl fmt::Display for SaveState {
     }
 }
 
-/// How long `save` held the caller, and by what.
+/// What handing a state over took.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SaveStats {
     /// For a slot.
     pub waited: Duration,
+    /// Copying, in `save` or after it.
     pub copy: Duration,
     pub seal: Duration,
-    pub total: Duration,
     /// Copied.
     pub bytes: u64,
     /// The copy was the first touch of the slot's pages by this process.
     pub cold: bool,
+}
+
+/// How far this rank's part is on its way into the slot.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    pub stats: SaveStats,
+    /// None while it is copied; Ok once it is sealed.
+    pub end: Option<Result<()>>,
 }
 
 /// A step on its way to the store. Dropping it changes nothing.
@@ -54,34 +65,27 @@ pub struct SaveStats {
 pub struct SaveHandle {
     session: Session,
     step: Step,
-    stats: SaveStats,
+    stage: Arc<watch::Sender<Stage>>,
 }
 
 impl SaveHandle {
-    pub(super) fn new(session: Session, step: Step, stats: SaveStats) -> SaveHandle {
-        SaveHandle { session, step, stats }
+    pub(super) fn new(session: Session, step: Step, stage: Arc<watch::Sender<Stage>>) -> SaveHandle {
+        SaveHandle { session, step, stage }
     }
 
     pub fn step(&self) -> Step {
         self.step
     }
 
-    pub fn stats(&self) -> &SaveStats {
-        &self.stats
-    }
-
-    pub fn cold(&self) -> bool {
-        self.stats.cold
-    }
-
-    /// How the copy was made.
-    pub fn mode(&self) -> &'static str {
-        "copy"
+    /// As far as the copy has come.
+    pub fn stats(&self) -> SaveStats {
+        self.stage.borrow().stats
     }
 
     /// As far as this process has heard.
     pub fn state(&self) -> Result<SaveState> {
         Ok(match self.session.own()?.state.borrow().steps.get(&self.step.0) {
+            None | Some(Outcome::Staged) if self.stage.borrow().end.is_none() => SaveState::Filling,
             None | Some(Outcome::Staged) => SaveState::Staged,
             Some(Outcome::Persisting) => SaveState::Persisting,
             Some(Outcome::Committed(_)) => SaveState::Committed,
@@ -90,13 +94,21 @@ impl SaveHandle {
         })
     }
 
-    /// Returns when the tensors may change: at once, since `save` copied them. The error of a skipped step.
-    pub fn wait_staged(&self, _timeout: Option<Duration>, interrupt: &dyn Interrupt) -> Result<()> {
+    /// Returns when the tensors may change: at once where `save` copied them. The error of a step that was skipped, or
+    /// that this rank could not hand over.
+    pub fn wait_staged(&self, timeout: Option<Duration>, interrupt: &dyn Interrupt) -> Result<()> {
         interrupt.check()?;
-        match self.session.own()?.state.borrow().steps.get(&self.step.0) {
-            Some(Outcome::Skipped(error)) => Err(error.clone()),
-            _ => Ok(()),
+        if let Some(Outcome::Skipped(error)) = self.session.own()?.state.borrow().steps.get(&self.step.0) {
+            return Err(error.clone());
         }
+        let mut stage = self.stage.subscribe();
+        let timeout = timeout.unwrap_or_else(|| self.session.default_timeout());
+        let doing = format!("waiting until step {} is copied", self.step);
+        let ended = async {
+            let ended = stage.wait_for(|stage| stage.end.is_some()).await;
+            ended.expect("the handle holds the sender").end.clone().unwrap_or(Ok(()))
+        };
+        self.session.block(&doing, timeout, interrupt, ended)
     }
 
     /// Returns when the step is durable over all ranks. The error of a failed, skipped or abandoned one; Timeout, with

@@ -115,15 +115,21 @@ impl State {
         }
     }
 
-    /// Notes a step's outcome; the first failure of a step becomes a warning for the next call.
+    /// This rank's part of a step is handed over, or none is wanted.
+    pub fn staged(&mut self, step: Step) {
+        self.steps.entry(step.0).or_insert(Outcome::Staged);
+    }
+
+    /// Notes a step's outcome. A step's first failure stands, and becomes a warning for the next call.
     pub fn settle(&mut self, step: Step, outcome: Outcome) {
         let before = self.steps.get(&step.0);
         if matches!(before, Some(Outcome::Committed(_))) {
             return;
         }
-        if let Outcome::Failed(error) | Outcome::Skipped(error) = &outcome
-            && !matches!(before, Some(Outcome::Failed(_) | Outcome::Skipped(_)))
-        {
+        if let Outcome::Failed(error) | Outcome::Skipped(error) = &outcome {
+            if matches!(before, Some(Outcome::Failed(_) | Outcome::Skipped(_))) {
+                return;
+            }
             self.warnings.push(error.message.clone());
         }
         self.steps.insert(step.0, outcome);

@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::cgroup::memory_room;
 use crate::error::{Doing, Error, Result};
 
+const ARENAS_TAKE: &str = "raise the container's memory limit, or use a machine with more memory, fewer slots, or save less: \
+                           arenas take slots x state per rank";
+
 /// Asked before an arena of `needed` bytes is made in `directory`.
 pub trait MemoryBudget: Send + Sync {
     /// Overloaded, with what is needed, free and allowed, when it won't fit beside what is promised already.
@@ -55,6 +58,30 @@ impl MachineMemory {
         MachineMemory { root: root.into(), promised: Arc::default() }
     }
 
+    /// Overloaded, with the numbers, when `bytes` of this process's memory can't be copied because it writes to them
+    /// while a forked child still reads them.
+    pub fn room_for_copies(&self, bytes: u64) -> Result<()> {
+        self.has_memory(bytes, "what changes while a forked child copies")
+    }
+
+    /// In the memory cgroups of this process and in the machine.
+    fn has_memory(&self, needed: u64, what: &str) -> Result<()> {
+        let promised = self.promised.load(Ordering::Relaxed);
+        for room in memory_room(&self.root)? {
+            let free = room.free().saturating_sub(promised);
+            if needed > free {
+                let place = format!("memory cgroup {} (limit {})", room.path.display(), human(room.limit));
+                return Err(shortfall(needed, free, what, &place));
+            }
+        }
+        match self.available()?.map(|bytes| bytes.saturating_sub(promised)) {
+            Some(available) if needed > available => {
+                Err(shortfall(needed, available, what, "this machine's memory"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn available(&self) -> Result<Option<u64>> {
         let path = self.root.join("proc/meminfo");
         let text = std::fs::read_to_string(&path).doing(|| format!("reading {}", path.display()))?;
@@ -71,35 +98,20 @@ impl MemoryBudget for MachineMemory {
         let free = (volume.f_bavail * volume.f_frsize).saturating_sub(promised);
         if needed > free {
             let size = volume.f_blocks * volume.f_frsize;
-            return Err(shortfall(needed, free, &format!("{} ({} in all)", directory.display(), human(size))).hint(
+            return Err(shortfall(needed, free, "the arena", &format!("{} ({} in all)", directory.display(), human(size))).hint(
                 "enlarge that volume (docker: --shm-size; Kubernetes: the emptyDir's sizeLimit; else remount it with a \
                  larger size), or set STRATA_ARENA_DIR to a larger tmpfs",
             ));
         }
-        for room in memory_room(&self.root)? {
-            let free = room.free().saturating_sub(promised);
-            if needed > free {
-                let place = format!("memory cgroup {} (limit {})", room.path.display(), human(room.limit));
-                return Err(shortfall(needed, free, &place).hint(
-                    "raise the container's memory limit: arenas count against it, slots x state per rank, or save less",
-                ));
-            }
-        }
-        let available = self.available()?.map(|bytes| bytes.saturating_sub(promised));
-        if let Some(available) = available
-            && needed > available
-        {
-            return Err(shortfall(needed, available, "this machine's memory")
-                .hint("arenas take slots x state per rank: use a machine with more memory, fewer slots, or save less"));
-        }
+        self.has_memory(needed, "the arena").map_err(|error| error.hint(ARENAS_TAKE))?;
         self.promised.fetch_add(needed, Ordering::Relaxed);
         Ok(Promise { left: needed, sum: self.promised.clone() })
     }
 }
 
-fn shortfall(needed: u64, free: u64, place: &str) -> Error {
+fn shortfall(needed: u64, free: u64, what: &str, place: &str) -> Error {
     Error::overloaded(format!(
-        "finding memory for the arena: needs {} ({needed} bytes), {} ({free} bytes) are free in {place}",
+        "finding memory for {what}: needs {} ({needed} bytes), {} ({free} bytes) are free in {place}",
         human(needed),
         human(free)
     ))

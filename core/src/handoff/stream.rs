@@ -27,6 +27,12 @@ pub(super) unsafe fn copy(source: *const u8, target: *mut u8, bytes: usize) {
     unsafe { std::ptr::copy_nonoverlapping(source, target, bytes) };
 }
 
+/// Finds out which instructions there are, so that [`copy`] in a forked child need not.
+pub(super) fn detect() {
+    #[cfg(target_arch = "x86_64")]
+    let _ = is_x86_feature_detected!("avx");
+}
+
 /// # Safety
 /// As [`copy`], on a machine with AVX; `bytes` is at least a cache line.
 #[cfg(target_arch = "x86_64")]

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use super::copy::{Run, copy};
+use super::fork::{self, ForkedCopy};
+use super::forkable;
 use super::mapping::Mapping;
 use super::slot::{swap, write_seal};
 use super::state::{SlotState, Word};
@@ -21,10 +23,30 @@ pub struct CopyIn {
     pub offset: u64,
 }
 
-/// Where bytes go, and what is zeroed between them.
-struct Runs {
+/// Where each of a save's runs goes in the slot, and what is zeroed between them.
+pub struct FillPlan {
+    /// In the order of the copies it was made from.
     runs: Vec<Run>,
     gaps: Vec<(u64, u64)>,
+}
+
+impl FillPlan {
+    fn chosen(&self, which: &[usize]) -> Vec<Run> {
+        which.iter().map(|&number| self.runs[number]).collect()
+    }
+
+    pub(super) fn run(&self, number: usize) -> &Run {
+        &self.runs[number]
+    }
+
+    /// The first of the runs `which` that a forked child does not see as it was at the fork, and why.
+    pub fn first_unfit_to_fork(&self, which: &[usize]) -> Result<Option<(usize, &'static str)>> {
+        forkable::first_unfit(which.iter().map(|&number| (number, &self.runs[number])))
+    }
+
+    pub fn bytes(&self, which: &[usize]) -> u64 {
+        which.iter().map(|&number| self.runs[number].bytes).sum()
+    }
 }
 
 /// The right to fill one slot under one fill number.
@@ -48,15 +70,26 @@ impl SlotWriter {
         Err(self.lost(Word::unpack(found)))
     }
 
-    /// Copies all of `copies` with at most `threads` threads, as fast as the file gets its memory, and zeroes the gaps
-    /// between them, up to `data_bytes`, so that equal states give equal slots. Gaps of a page and more are left as they
-    /// are: no chunk holds them. Returns when the sources may change. Conflict as in [`SlotWriter::check`], asked
+    /// Copies all of `copies` and zeroes what is between them: [`plan`](SlotWriter::plan), [`copy`](SlotWriter::copy)
+    /// and [`zero_gaps`](SlotWriter::zero_gaps) at once.
+    ///
+    /// # Safety
+    /// As for [`SlotWriter::copy`].
+    pub unsafe fn fill(&self, copies: &[CopyIn], data_bytes: u64, threads: usize) -> Result<()> {
+        let plan = self.plan(copies, data_bytes)?;
+        let all: Vec<usize> = (0..copies.len()).collect();
+        // SAFETY: as the caller vouches.
+        unsafe { self.copy(&plan, &all, threads)? };
+        self.zero_gaps(&plan)
+    }
+
+    /// Copies the runs `which` (numbers of the copies that `plan` was made from) with at most `threads` threads, as fast
+    /// as the file gets its memory. Returns when their sources may change. Conflict as in [`SlotWriter::check`], asked
     /// between pieces; Overloaded when memory ran out.
     ///
     /// # Safety
-    /// Every source is readable for its bytes until this returns, and nothing writes to it.
-    pub unsafe fn fill(&self, copies: &[CopyIn], data_bytes: u64, threads: usize) -> Result<()> {
-        let Runs { runs, gaps } = self.runs(copies, data_bytes).doing(|| "filling a slot")?;
+    /// Every source of these runs is readable for its bytes until this returns, and nothing writes to it.
+    pub unsafe fn copy(&self, plan: &FillPlan, which: &[usize], threads: usize) -> Result<()> {
         let problem = Mutex::new(None);
         let ready = |end: *const u8| {
             let outcome =
@@ -65,20 +98,41 @@ impl SlotWriter {
         };
         // SAFETY: sources as the caller vouches; targets lie in the slot, do not overlap (checked), and only the
         // owner of this fill writes there.
-        unsafe { copy(&runs, threads, &ready) };
-        if let Some(error) = problem.into_inner() {
-            return Err(error);
-        }
+        unsafe { copy(&plan.chosen(which), threads, &ready) };
+        problem.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// As [`SlotWriter::copy`], by a forked child, of the sources as they are at this moment: they may change once this
+    /// returns. The child ends with the calling thread.
+    ///
+    /// # Safety
+    /// Every source of these runs is readable.
+    pub unsafe fn copy_in_child(&self, plan: &FillPlan, which: &[usize]) -> Result<ForkedCopy> {
+        self.check()?;
         self.mapping.wait_slot(self.slot)?;
-        for (from, to) in gaps {
+        let word = &self.mapping.slot(self.slot).word;
+        // SAFETY: sources as the caller vouches; targets lie in the slot, which has its memory.
+        unsafe { fork::copy_in_child(&plan.chosen(which), word, self.filling().pack()) }
+    }
+
+    /// Zeroes what no run covers, so that equal states give equal slots. Gaps of a page and more are left as they are:
+    /// no chunk holds them.
+    pub fn zero_gaps(&self, plan: &FillPlan) -> Result<()> {
+        self.check()?;
+        self.mapping.wait_slot(self.slot)?;
+        for (from, to) in &plan.gaps {
             // SAFETY: inside the slot's data, which only the owner of this fill writes to.
-            unsafe { self.mapping.data(self.slot).add(from as usize).write_bytes(0, (to - from) as usize) };
+            unsafe { self.mapping.data(self.slot).add(*from as usize).write_bytes(0, (to - from) as usize) };
         }
         Ok(())
     }
 
-    /// Invalid when they overlap or lie outside.
-    fn runs(&self, copies: &[CopyIn], data_bytes: u64) -> Result<Runs> {
+    /// Checks where the copies go. Invalid when they overlap or lie outside of the slot.
+    pub fn plan(&self, copies: &[CopyIn], data_bytes: u64) -> Result<FillPlan> {
+        self.places(copies, data_bytes).doing(|| "filling a slot")
+    }
+
+    fn places(&self, copies: &[CopyIn], data_bytes: u64) -> Result<FillPlan> {
         if data_bytes > self.mapping.header.slot_bytes {
             return Err(Error::invalid(format!(
                 "{data_bytes} bytes of data, the slot holds {}",
@@ -86,9 +140,10 @@ impl SlotWriter {
             )));
         }
         let base = self.mapping.data(self.slot);
+        let target = |copy: &CopyIn| base.wrapping_add(copy.offset as usize);
+        let run = |copy: &CopyIn| Run { source: copy.source, target: target(copy), bytes: copy.bytes };
         let mut order: Vec<&CopyIn> = copies.iter().filter(|copy| copy.bytes > 0).collect();
         order.sort_by_key(|copy| copy.offset);
-        let mut runs = Vec::with_capacity(order.len());
         let (mut gaps, mut end) = (Vec::new(), 0);
         let mut gap = |from, to| {
             if (1..ALIGNMENT).contains(&(to - from)) {
@@ -104,13 +159,10 @@ impl SlotWriter {
                 )));
             };
             gap(end, copy.offset);
-            // SAFETY: below `data_bytes`, which lies in the slot.
-            let target = unsafe { base.add(copy.offset as usize) };
-            runs.push(Run { source: copy.source, target, bytes: copy.bytes });
             end = copy_end;
         }
         gap(end, data_bytes);
-        Ok(Runs { runs, gaps })
+        Ok(FillPlan { runs: copies.iter().map(run).collect(), gaps })
     }
 
     /// Writes the index behind the data and seals: one compare-and-swap, after which the trainer may die. Conflict

@@ -118,7 +118,6 @@ impl Trainer {
             data: Vec::new(),
             metrics_json: String::new(),
             meta_json: String::new(),
-            threads: Some(1),
         };
         // SAFETY: the tensors are borrowed for the call, and nothing writes to them.
         unsafe { self.session.save(request, interrupt) }

@@ -41,7 +41,7 @@ from .errors import (
 from .kinds import FULL, INCREMENTAL, MODEL_ONLY, OPTIMIZER_ONLY
 
 if TYPE_CHECKING:
-    from . import aio, data
+    from . import aio, data, torch
     from .connecting import connect
     from .handle import SaveHandle
     from .info import CommitInfo, StepInfo, TensorInfo
@@ -77,6 +77,7 @@ __all__ = [
     "connect",
     "data",
     "inspect",
+    "torch",
 ]
 
 __version__ = _version()
@@ -95,7 +96,7 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("aio", "data"):
+    if name in ("aio", "data", "torch"):
         return importlib.import_module(f".{name}", __name__)
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

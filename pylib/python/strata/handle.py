@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from . import _core
+from ._staging import Taking
 from .errors import StrataError, StrataTimeoutError
 from .info import CommitInfo, StepInfo
 
@@ -17,28 +19,35 @@ SaveState = Literal["filling", "staged", "persisting", "committed", "failed", "s
 
 @dataclass(frozen=True, slots=True)
 class SaveStats:
-    """How long `save` held the caller, in seconds, and by what.
+    """What a save has cost so far, in seconds and bytes.
 
     Attributes:
-        waited: for a slot of the arena.
-        copy: copying the state into it.
+        total: how long `save` held its caller, all in all.
+        fenced: how long an optimizer's step (`strata.torch.fence`) or `wait_staged` was held until the copy was done.
+            The loop has lost `total + fenced` to this save.
+        waited: for a slot of the arena; part of `total`.
+        copy: copying the state into it, within `save` or behind it; the sum of its parts.
         seal: handing it over.
-        total: the call into the core as a whole.
         bytes: copied.
+        deferred: those of them that are copied after `save` has returned.
     """
 
+    total: float
+    fenced: float
     waited: float
     copy: float
     seal: float
-    total: float
     bytes: int
+    deferred: int
 
 
 class SaveHandle:
     """One step on its way to the store. Dropping it changes nothing: the step goes on."""
 
-    def __init__(self, handle: _core.SaveHandle, settled: Callable[[int], None]) -> None:
+    def __init__(self, handle: _core.SaveHandle, taking: Taking, total: float, settled: Callable[[int], None]) -> None:
         self._handle = handle
+        self._taking = taking
+        self._total = total
         self._settled = settled
 
     @property
@@ -47,32 +56,40 @@ class SaveHandle:
 
     @property
     def state(self) -> SaveState:
-        """How far the step is, as far as this process has heard: "filling", "staged" (the tensors may change; a crash
-        of the trainer does no harm), "persisting", "committed" (durable over all ranks), "failed", or "skipped" (the
-        node had no free slot in time)."""
+        """How far the step is, as far as this process has heard: "filling" (still being copied), "staged" (the tensors
+        may change; a crash of the trainer does no harm), "persisting", "committed" (durable over all ranks), "failed",
+        or "skipped" (the node had no free slot in time)."""
         return cast(SaveState, self._handle.state())
 
     @property
     def cold(self) -> bool:
         """Whether this save was the first touch of its memory and so paid for it; `job.prepare` spares that."""
-        return self._handle.cold
+        return bool(self._handle.stats()["cold"])
 
     @property
-    def mode(self) -> str:
-        """How the state was taken over: "copy"."""
-        return self._handle.mode
+    def mode(self) -> Literal["copy", "lazy", "fork"]:
+        """How the state was taken over: see `Job.save`."""
+        return self._taking.mode
 
     @property
     def stats(self) -> SaveStats:
-        return SaveStats(**self._handle.stats())
+        found = {name: value for name, value in self._handle.stats().items() if name != "cold"}
+        return SaveStats(self._total, self._taking.fenced, deferred=self._taking.deferred, **found)
 
     def wait_staged(self, timeout: float | None = None) -> None:
-        """Returns when the tensors may change. With mode "copy" that is so once `save` has returned.
+        """Returns when the tensors may change. With mode "copy" and "fork" that is so once `save` has returned.
 
         Raises:
+            InvalidError: mode "lazy", and a tensor was written to before it was copied; names it. The step is
+                abandoned on all ranks.
             OverloadedError: the step was skipped.
+            StrataTimeoutError: not within `timeout` seconds; None is the job's budget.
         """
-        self._handle.wait_staged(timeout)
+        started = time.perf_counter()
+        try:
+            self._handle.wait_staged(timeout)
+        finally:
+            self._taking.fenced += time.perf_counter() - started
 
     def wait_committed(self, timeout: float | None = None) -> CommitInfo:
         """Returns when the step is durable over all ranks (P1).

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
-import math
 import os
 import sys
 import time
@@ -13,7 +11,10 @@ from types import TracebackType
 from typing import Any, Literal
 
 from . import _background, _core, _signals
+from ._arguments import as_json, saving_ranks, step_number
+from ._staging import MODES, Mode, fences, forking, take_over
 from ._state import decode, encode, restore_into
+from ._state.buffers import Buffer
 from ._state.rules import replicated_glob, select
 from .data import Dataset, Positions, Tail, check_batch_size
 from .errors import InvalidError, StrataError
@@ -23,8 +24,6 @@ from .kinds import FULL, PARTS, Kind
 from .restored import Restored
 
 __all__ = ["Job"]
-
-_MODES = ("auto", "copy")
 
 open_jobs: set[Job] = set()
 """Joined and not left: until then a rank is a member, whatever becomes of the object."""
@@ -88,8 +87,7 @@ class Job:
         """
         self._tell()
         plan = encode(state, replicated_glob(False))
-        tensors = [(b.name, b.dtype, list(b.shape), 0, b.nbytes, b.replicated) for b in plan.buffers]
-        self._session.prepare(plan.tree, tensors, timeout)
+        self._session.prepare(plan.tree, [_described(buffer, 0) for buffer in plan.buffers], timeout)
 
     def save(
         self,
@@ -97,23 +95,31 @@ class Job:
         state: Any,
         *,
         kind: Kind = FULL,
-        mode: Literal["auto", "copy"] = "auto",
+        mode: Mode = "auto",
         replicated: bool | str = False,
         ranks: Sequence[int] | None = None,
         metrics: Any = None,
         meta: Any = None,
     ) -> SaveHandle:
-        """Takes a step over and returns as soon as the tensors may change; it becomes durable in the background.
+        """Takes a step over and returns as soon as the loop may go on; it becomes durable in the background.
 
-        Collective: every rank (or every one of `ranks`) calls it with the same step. From its return on the step
-        survives this process (P3); it exists for others once it is committed over all ranks, atomically (P1). The
-        positions of the job's datasets are stored with it.
+        Collective: every rank (or every one of `ranks`) calls it with the same step. Once all ranks have staged it
+        (`handle.wait_staged`; with mode "copy" from the return on) the step survives their processes (P3); it exists
+        for others once it is committed over all ranks, atomically (P1). The positions of the job's datasets are stored
+        with it.
 
         Args:
             step: 0 or more; a step that is committed already is ConflictError.
             state: nested dicts, lists and tuples of tensors, arrays and plain values.
             kind: strata.FULL, INCREMENTAL (unchanged chunks are not stored again), MODEL_ONLY, OPTIMIZER_ONLY.
-            mode: "auto" or "copy": how the state is taken over.
+            mode: how the state is taken over; `handle.mode` tells which it was.
+                "copy": everything is copied before `save` returns.
+                "lazy": what fenced optimizers own (`strata.torch.fence`) is copied beside the next forward and
+                backward, and their step waits for it; the rest is copied before `save` returns. Where no optimizer is
+                fenced, all tensors are copied behind it, and the caller lets `handle.wait_staged()` return before it
+                writes to one.
+                "fork": a forked child copies everything as it is now; needs room for what changes meanwhile.
+                "auto": "lazy" as far as optimizers are fenced, else "copy".
             replicated: True, or a glob over dotted tensor names: those are equal on all ranks, and are stored once.
                 States of random generators and Python values are stored per rank all the same.
             ranks: which ranks save; None: all. The others may call too, and get a handle to the same commit.
@@ -121,44 +127,44 @@ class Job:
                 that diverged) is stored as null, with a StrataWarning: it stops no save.
 
         Raises:
-            InvalidError: the state holds what can't be stored (names its path), before a byte is copied.
+            InvalidError: the state holds what can't be stored (names its path), or mode is "fork" where no child can
+                copy it (CUDA, shared memory), before a byte is copied.
             OverloadedError: memory is too short for the arena, with the numbers. A step without a free slot is no
                 error here: its handle says "skipped".
         """
+        started = time.perf_counter()
         self._tell()
-        if mode not in _MODES:
-            raise InvalidError(f"saving step {step}: mode={mode!r} is unknown", hint=f"modes are {', '.join(_MODES)}")
+        if mode not in MODES:
+            raise InvalidError(f"saving step {step}: mode={mode!r} is unknown", hint=f"modes are {', '.join(MODES)}")
         if kind not in PARTS:
             raise InvalidError(f"saving step {step}: kind={kind!r} is unknown", hint=f"kinds are {', '.join(PARTS)}")
-        number = _step(step)
+        number = step_number(step)
+        saving = f"saving step {number}"
+        doubts: list[str] = []
         not_finite: list[str] = []
-        told = {what: _json(what, value, not_finite) for what, value in (("metrics", metrics), ("meta", meta))}
+        told = {what: as_json(what, value, not_finite) for what, value in (("metrics", metrics), ("meta", meta))}
+        if not_finite:
+            doubts.append(f"{', '.join(not_finite)}, stored as null: JSON has no such number")
+        fences.wait()  # a save before this one may still be copying
         plan = encode(select(state, PARTS[kind]), replicated_glob(replicated))
+        mode = forking.possible(mode, plan.buffers, saving, doubts)
         held = [buffer.hold() for buffer in plan.buffers]
-        tensors = [
-            (buffer.name, buffer.dtype, list(buffer.shape), address, buffer.nbytes, buffer.replicated)
-            for buffer, (address, _) in zip(plan.buffers, held, strict=True)
-        ]
-        handle = self._session.save(
+        staging = self._session.begin_save(
             number,
             kind,
             plan.tree,
-            tensors,
-            ranks=self._ranks(step, ranks),
+            [_described(buffer, address) for buffer, (address, _) in zip(plan.buffers, held, strict=True)],
+            ranks=saving_ranks(number, ranks, self.world_size),
             data=self._positions.all(),
             metrics=told["metrics"],
             meta=told["meta"],
         )
-        del held  # kept what the addresses point to until here
-        saved = self._track(SaveHandle(handle, self._settled))
-        doubts = []
-        if not_finite:
-            doubts.append(f"{', '.join(not_finite)}, stored as null: JSON has no such number")
+        taking = take_over(staging, plan.buffers, held, mode)
         if isinstance(replicated, str) and plan.buffers and not any(buffer.replicated for buffer in plan.buffers):
             example = plan.buffers[0].name
             doubts.append(f"replicated={replicated!r} matches no tensor; names look like {example!r}")
-        _background.warn([f"saving step {number}: {doubt}" for doubt in doubts])
-        return saved
+        _background.warn([f"{saving}: {doubt}" for doubt in doubts])
+        return self._track(SaveHandle(staging.handle, taking, time.perf_counter() - started, self._settled))
 
     def wait_until_finished(self, timeout: float | None = None) -> None:
         """Returns when every save of this job object is committed. Raises the first error among them, each once; the
@@ -177,18 +183,6 @@ class Job:
                     first.add_note(f"and: {error}")
         if first is not None:
             raise first
-
-    def _ranks(self, step: int, ranks: Sequence[int] | None) -> list[int]:
-        """Empty for all."""
-        if ranks is None:
-            return []
-        chosen = sorted({int(rank) for rank in ranks})
-        if not chosen or chosen[0] < 0 or chosen[-1] >= self.world_size:
-            raise InvalidError(
-                f"saving step {step}: ranks={list(ranks)!r} in a world of {self.world_size}",
-                hint="name at least one rank from 0 up, or leave it out for all",
-            )
-        return chosen
 
     def _track(self, handle: SaveHandle) -> SaveHandle:
         for step, older in list(self._unsettled.items()):
@@ -233,7 +227,8 @@ class Job:
             StrataTimeoutError: ranks are missing, with their numbers.
         """
         self._tell()
-        number = None if step is None else _step(step)
+        fences.wait()
+        number = None if step is None else step_number(step)
         found = self._session.restore(number, only=only, source=source, on_damage=on_damage, timeout=timeout)
         if found is None:
             return None
@@ -271,12 +266,12 @@ class Job:
             NotFoundError: it is not committed.
         """
         self._tell()
-        self._session.set_pinned(_step(step), True, timeout)
+        self._session.set_pinned(step_number(step), True, timeout)
 
     def unpin(self, step: int, timeout: float | None = None) -> None:
         """Takes a pin back. Durable."""
         self._tell()
-        self._session.set_pinned(_step(step), False, timeout)
+        self._session.set_pinned(step_number(step), False, timeout)
 
     def delete(self, step: int, timeout: float | None = None) -> int:
         """Removes a step for good and returns how many bytes that freed; chunks that other steps refer to stay.
@@ -286,7 +281,7 @@ class Job:
             StrataTimeoutError: its objects are not all gone within `timeout` seconds; the removal goes on.
         """
         self._tell()
-        return self._session.delete(_step(step), timeout=timeout)
+        return self._session.delete(step_number(step), timeout=timeout)
 
     # -- data
 
@@ -362,7 +357,7 @@ class Job:
         self._tell()
         if self._watch is not None:
             self._watch.asks = True
-        return self._session.reached_preemption(_step(step), timeout)
+        return self._session.reached_preemption(step_number(step), timeout)
 
     # -- leaving
 
@@ -382,6 +377,7 @@ class Job:
         abandoned.discard(self)
         if self._watch is not None:
             _signals.forget(self._watch)
+        fences.wait()
         self._session.close(timeout)
 
     def _tell(self) -> None:
@@ -418,39 +414,5 @@ class Job:
         return f"<Job {self.name!r}, rank {self.rank} of {self.world_size}>"
 
 
-def _step(step: object) -> int:
-    """Also takes NumPy's whole numbers."""
-    try:
-        number = -1 if isinstance(step, bool) else step.__index__()  # type: ignore[attr-defined]
-    except AttributeError:
-        number = -1
-    if not isinstance(number, int) or not 0 <= number < 2**63:
-        raise InvalidError(f"naming a step: {step!r} is not a whole number from 0 up", hint="steps count from 0")
-    return number
-
-
-def _json(what: str, value: Any, not_finite: list[str]) -> str:
-    """As JSON; `not_finite` gets the place and value of each number that JSON can't hold, for which null is written."""
-    if value is None:
-        return ""
-    try:
-        text = json.dumps(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidError(
-            f"saving: {what} can't be written as JSON ({error})", hint="use dicts, lists, strings and numbers"
-        ) from None
-    if not any(word in text for word in ("NaN", "Infinity")):
-        return text
-    # What it has just written is plain, whatever classes `value` was made of.
-    return json.dumps(_finite(what, json.loads(text), not_finite), allow_nan=False)
-
-
-def _finite(where: str, value: Any, not_finite: list[str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(f"{where}[{key!r}]", inner, not_finite) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(f"{where}[{number}]", inner, not_finite) for number, inner in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        not_finite.append(f"{where} is {value}")
-        return None
-    return value
+def _described(buffer: Buffer, address: int) -> tuple[str, str, list[int], int, int, bool]:
+    return (buffer.name, buffer.dtype, list(buffer.shape), address, buffer.nbytes, buffer.replicated)

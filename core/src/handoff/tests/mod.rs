@@ -4,6 +4,7 @@ mod allocation;
 mod budget;
 mod directory;
 mod slots;
+mod taking;
 
 use std::path::PathBuf;
 

@@ -33,6 +33,8 @@ class View:
     densify: Callable[[], Held]  # a contiguous copy of its elements, on the host
     extent: Callable[[int, int], Held]  # (address, bytes) -> the allocation's bytes there, on the host
     must_densify: bool = False  # its bytes are not its values (a lazy conjugate)
+    source: Any = None  # the tensor itself, where writes to it can be noticed
+    on_host: bool = True
 
     @property
     def elements(self) -> int:
@@ -54,7 +56,10 @@ class View:
 
 @dataclass(slots=True)
 class Buffer:
-    """A dense run of bytes to store; `hold` brings them to the host where they are not yet."""
+    """A dense run of bytes to store; `hold` brings them to the host where they are not yet.
+
+    `in_place`: what `hold` gives is the memory of `views` themselves, no copy of it.
+    """
 
     name: str
     dtype: str
@@ -62,6 +67,8 @@ class Buffer:
     nbytes: int
     replicated: bool
     hold: Callable[[], Held]
+    views: list[View]
+    in_place: bool
 
 
 @dataclass(slots=True)
@@ -125,7 +132,11 @@ def _buffer(cluster: _Cluster, number: int, names: dict[str, int]) -> Buffer:
         _complete(view, number, view.address - low, view.stride)
 
     replicated = all(view.replicated for view in cluster.views)
-    return Buffer(name, "uint8", (nbytes,), nbytes, replicated, lambda: first.extent(low, nbytes))
+
+    def hold() -> Held:
+        return first.extent(low, nbytes)
+
+    return Buffer(name, "uint8", (nbytes,), nbytes, replicated, hold, cluster.views, first.on_host)
 
 
 def _single(cluster: _Cluster, view: View, name: str, number: int) -> Buffer:
@@ -149,6 +160,8 @@ def _single(cluster: _Cluster, view: View, name: str, number: int) -> Buffer:
         extent,
         view.replicated,
         hold,
+        [view],
+        as_it_lies and view.on_host,
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -42,10 +45,25 @@ class Plan:
 def encode(state: Any, replicated: Glob) -> Plan:
     """Raises InvalidError naming the path of the first value that can't be stored."""
     walk = _Walk(replicated)
-    root = walk.node(state, ())
-    buffers = pack(walk.views)
+    with _no_collection():
+        root = walk.node(state, ())
+        buffers = pack(walk.views)
     text = json.dumps({"format": 1, "state": root}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Plan(text.encode("utf-8"), buffers)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Thousands of new objects would set the garbage collector off, which looks at all that torch holds: measured, 15
+    of the 23 ms that a state of 433 tensors took."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class _Walk:
@@ -78,21 +96,24 @@ class _Walk:
             return scalars.encode_bytes(value)
         from .raw import view
 
-        return self.add("bytes.long", view(value, path, self.replicated(paths.name(path))))
+        name = paths.name(path)
+        return self.add("bytes.long", view(value, name, self.replicated(name)))
 
     def leaf(self, value: Any, path: Path) -> Any:
         if self.torch is not None:
             torch = sys.modules["torch"]
             if isinstance(value, torch.Tensor):
-                replicated = self.replicated(paths.name(path)) and not self.torch.is_generator_state(value)
-                return self.add("torch", self.torch.view(value, path, replicated))
+                name = paths.name(path)
+                replicated = self.replicated(name) and not self.torch.is_generator_state(value)
+                return self.add("torch", self.torch.view(value, path, name, replicated))
             if (small := self.torch.encode_small(value)) is not None:
                 return small
         if self.numpy is not None:
             np = sys.modules["numpy"]
             if type(value) is np.ndarray:
-                replicated = self.replicated(paths.name(path)) and not self.numpy.is_generator_state(value)
-                return self.add("numpy", self.numpy.view(value, path, replicated))
+                name = paths.name(path)
+                replicated = self.replicated(name) and not self.numpy.is_generator_state(value)
+                return self.add("numpy", self.numpy.view(value, path, name, replicated))
             if isinstance(value, np.generic):
                 return self.numpy.encode_scalar(value, path)
             if isinstance(value, np.dtype):

@@ -78,7 +78,7 @@ def decode_scalar(body: Any) -> Any:
     return np.frombuffer(bytearray(data), dtype)[0]
 
 
-def view(array: np.ndarray[Any, Any], path: Path, replicated: bool) -> View:
+def view(array: np.ndarray[Any, Any], path: Path, name: str, replicated: bool) -> View:
     dtype = encode_dtype(array.dtype, path)
     node: dict[str, Any] = {"dtype": dtype, "shape": list(array.shape)}
     if not array.flags.writeable:
@@ -89,7 +89,7 @@ def view(array: np.ndarray[Any, Any], path: Path, replicated: bool) -> View:
     root = _root(array)
     address = array.__array_interface__["data"][0]
     return View(
-        name=paths.name(path),
+        name=name,
         node=node,
         dtype=array.dtype.name,
         shape=array.shape,

@@ -14,5 +14,5 @@ def shown(path: Path) -> str:
 
 def name(path: Path) -> str:
     """`model.layers.0.weight`: what globs match and tensors are called in the store. Surrogates are escaped."""
-    text = ".".join(str(key) for key in path) or "state"
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = ".".join([str(key) for key in path]) or "state"
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

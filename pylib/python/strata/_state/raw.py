@@ -5,15 +5,13 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from . import path as paths
 from .buffers import View
-from .path import Path
 
 
-def view(value: bytes, path: Path, replicated: bool) -> View:
+def view(value: bytes, name: str, replicated: bool) -> View:
     address = ctypes.cast(ctypes.c_char_p(value), ctypes.c_void_p).value or 0
     return View(
-        name=paths.name(path),
+        name=name,
         node={"length": len(value)},
         dtype="uint8",
         shape=(len(value),),

@@ -46,17 +46,17 @@ def decode_small(tag: str, body: Any) -> Any:
     return decode_dtype(body) if tag == "torch.dtype" else torch.device(body)
 
 
-def view(tensor: torch.Tensor, path: Path, replicated: bool) -> View:
+def view(tensor: torch.Tensor, path: Path, name: str, replicated: bool) -> View:
     _refuse_unusual(tensor, path)
     node: dict[str, Any] = {"dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
     if tensor.requires_grad:
         node["requires_grad"] = True
     if type(tensor) is torch.nn.Parameter:
         node["parameter"] = True
-    tensor = tensor.detach()
+    source, tensor = tensor, tensor.detach()
     storage = tensor.untyped_storage()
     return View(
-        name=paths.name(path),
+        name=name,
         node=node,
         dtype=node["dtype"],
         shape=tuple(tensor.shape),
@@ -69,6 +69,8 @@ def view(tensor: torch.Tensor, path: Path, replicated: bool) -> View:
         densify=lambda: _held(tensor.resolve_conj().resolve_neg().contiguous()),
         extent=lambda low, nbytes: _extent(tensor, low, nbytes),
         must_densify=tensor.is_conj() or tensor.is_neg(),
+        source=source,
+        on_host=tensor.device.type == "cpu",
     )
 
 
