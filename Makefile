@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON ?= python3
 TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 
-.PHONY: help build demo check lint fix test bench bench-peers stubs
+.PHONY: help build demo check lint fix test bench bench-peers bench-training stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +46,9 @@ bench: ## coordinator, checkpoint and data figures (criterion), next to what the
 bench-peers: build ## Strata and what a user would pick instead save and restore the same 1 GB (BENCH='--turns 5')
 	@$(PYTHON) scripts/debian.py benches/peers/debian.txt
 	@$(PYTHON) benches/peers/run.py --python $$($(PYTHON) scripts/environment.py scripts/torch.txt) $(BENCH)
+
+bench-training: build ## what saving costs a training loop, with Strata and with what a user would pick instead (BENCH='--turns 1')
+	@$(PYTHON) benches/peers/training.py --python $$($(PYTHON) scripts/environment.py scripts/torch.txt) $(BENCH)
 
 stubs: ## the Python stubs of the gRPC services, after a change in proto/
 	@$(PYTHON) scripts/stubs.py

@@ -2,7 +2,7 @@
 
 The clock of `first` runs from before the saver's own package is imported to the end of the first save, with torch
 imported and the state made before. CPU is of steady saves (the second to the last), over this process, what it
-started, and the process named by --with (the sidecar).
+started, and the process that BESIDE names (the sidecar).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def main() -> None:
     parser.add_argument("saver")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--saves", type=int, default=6)
-    parser.add_argument("--with", type=int, dest="beside", help="pid of a process whose CPU counts too")
     args = parser.parse_args()
+    beside = int(os.environ["BESIDE"]) if "BESIDE" in os.environ else None
 
     state = make_state()
     from savers import SAVERS
@@ -40,14 +40,14 @@ def main() -> None:
     for step in range(1, args.saves + 1):
         change(state)
         if step == 2:
-            cpu_before = cpu_seconds(args.beside)
+            cpu_before = cpu_seconds(beside)
         started = time.perf_counter()
         wait = saver.save(step, state)
         blocks.append(time.perf_counter() - started)
         wait()
         durable.append(time.perf_counter() - started)
         time.sleep(PAUSE)
-    cpu = (cpu_seconds(args.beside) - cpu_before) / (args.saves - 1)
+    cpu = (cpu_seconds(beside) - cpu_before) / (args.saves - 1)
 
     target = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
     saver.restore(args.saves, target)  # warms caches and mappings

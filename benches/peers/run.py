@@ -40,12 +40,13 @@ def main() -> int:
     if not shutil.which("fio"):
         raise SystemExit("measuring the disk: fio is missing\nhint: sudo apt-get install fio")
     with tempfile.TemporaryDirectory(prefix="strata-peers-", dir=args.folder) as folder:
-        bench = Bench(args.strata.resolve(), args.python, Path(folder), args.saves)
+        bench = Bench(args.strata.resolve(), args.python, Path(folder), "measure.py")
         try:
             for turn in range(args.turns):
                 for name in args.only:
                     print(f"turn {turn + 1} of {args.turns}: {name}", file=sys.stderr, flush=True)
-                    bench.turn(name)
+                    result = bench.turn(name, ["--saves", str(args.saves)])
+                    assert result["exact"], f"{name} restored other values than were saved"
                 bench.measure_limits()
         finally:
             bench.close()
@@ -56,10 +57,10 @@ def main() -> int:
 
 
 class Bench:
-    """Results of one run; arenas lie in /dev/shm, all else below `folder`."""
+    """Results of one run of `script`; arenas lie in /dev/shm, all else below `folder`."""
 
-    def __init__(self, strata: Path, python: str, folder: Path, saves: int) -> None:
-        self.strata, self.python, self.folder, self.saves = strata, python, folder, saves
+    def __init__(self, strata: Path, python: str, folder: Path, script: str) -> None:
+        self.strata, self.python, self.folder, self.script = strata, python, folder, script
         self.arenas = Path(tempfile.mkdtemp(prefix="strata-peers-", dir="/dev/shm"))
         self.limits: Limits = {"copy": [], "write": []}
         self.results: list[Result] = []
@@ -71,19 +72,22 @@ class Bench:
     def close(self) -> None:
         shutil.rmtree(self.arenas)
 
-    def turn(self, name: str) -> None:
-        result = self.strata_turn(name) if name.startswith("strata") else self.measure(name, {}, [])
+    def turn(self, name: str, options: list[str]) -> Result:
+        """One saver in a fresh process; one of ours with a node of its own."""
+        measure = self.strata_turn if name.startswith("strata") else self.measure
+        result = measure(name, {}, options)
         self.results.append(result)
+        return result
 
     def measure_limits(self) -> None:
         nbytes = self.results[0]["bytes"]
         self.limits["copy"] += self.limit("copy_seconds", nbytes, self.arenas)
         self.limits["write"].append(self.limit("direct_write_seconds", nbytes, self.folder))
 
-    def strata_turn(self, name: str) -> Result:
-        """With a node of its own, as it is started by default."""
+    def strata_turn(self, name: str, env: dict[str, str], options: list[str]) -> Result:
+        """With a node as it is started by default."""
         home = Path(tempfile.mkdtemp(dir=self.folder))
-        env = {
+        env = env | {
             "STRATA_HOME": str(home),
             "STRATA_SOCKET": str(home / "s.sock"),
             "STRATA_ARENA_DIR": str(self.arenas),
@@ -98,7 +102,7 @@ class Bench:
             if subprocess.run(wait, env=os.environ | env, check=False, capture_output=True).returncode:
                 raise SystemExit((home / "up.log").read_text())
             with PrivateMemory(up.pid) as memory:
-                result = self.measure(name, env, ["--with", str(up.pid)])
+                result = self.measure(name, env | {"BESIDE": str(up.pid)}, options)
             result["sidecar_memory"] = memory.peak
             return result
         finally:
@@ -108,17 +112,16 @@ class Bench:
             shutil.rmtree(self.arenas)
             self.arenas.mkdir(mode=0o700)
 
-    def measure(self, name: str, env: dict[str, str], more: list[str]) -> Result:
+    def measure(self, name: str, env: dict[str, str], options: list[str]) -> Any:
+        """The JSON that the script prints in the end. BESIDE in its environment is the sidecar's pid."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
-        command = [self.python, str(HERE / "measure.py"), name, str(folder), "--saves", str(self.saves), *more]
+        command = [self.python, str(HERE / self.script), name, str(folder), *options]
         environment = os.environ | {"PYTHONPATH": str(self.folder / "site")} | env
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"measuring {name}: exit code {done.returncode}\n{done.stderr}")
         shutil.rmtree(folder)
-        result: Result = json.loads(done.stdout.splitlines()[-1])
-        assert result["exact"], f"{name} restored other values than were saved"
-        return result
+        return json.loads(done.stdout.splitlines()[-1])
 
     def limit(self, function: str, nbytes: int, folder: Path) -> Any:
         code = PYTHON_LIMITS + f"print(json.dumps(limits.{function}(n,f)))"

@@ -119,13 +119,16 @@ class DcpAsync(Saver):
     def save(self, step: int, state: State) -> Wait:
         writer = self.dcp.FileSystemWriter(self.path(step), sync_files=True)
         answer = self.dcp.async_save(state, storage_writer=writer, async_stager=self.stager, **self.options())
-        upload = getattr(answer, "upload_completion", answer)
+        self.upload = getattr(answer, "upload_completion", answer)
 
         def wait() -> None:
-            upload.result()
+            self.upload.result()
             fsync(self.path(step))
 
         return wait
+
+    def is_uploaded(self) -> bool:
+        return bool(self.upload.done())
 
     def restore(self, step: int, target: State) -> None:
         self.dcp.load(target, checkpoint_id=self.path(step))
