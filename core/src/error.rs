@@ -185,9 +185,12 @@ impl Error {
         self
     }
 
-    /// Says what was being done: `doing: message`.
+    /// Says what was being done: `doing: message`, unless the message says it already.
     pub fn while_doing(mut self, doing: impl fmt::Display) -> Error {
-        self.message = format!("{doing}: {}", self.message);
+        let doing = format!("{doing}: ");
+        if !self.message.starts_with(&doing) {
+            self.message.insert_str(0, &doing);
+        }
         self
     }
 

@@ -97,7 +97,7 @@ impl State {
     fn apply_step(&mut self, event: StepEvent) {
         let reason = || {
             let kind = Kind::from_name(&event.kind).unwrap_or(Kind::Internal);
-            Error::new(kind, format!("saving step {}: {}", event.step, event.reason))
+            Error::new(kind, event.reason.clone()).while_doing(format!("saving step {}", event.step))
         };
         let outcome = match event.state.as_str() {
             "persisting" => Outcome::Persisting,
