@@ -1,10 +1,10 @@
-"""Trains the small transformer whose checkpoints `cargo bench --bench small` encodes, and writes its states as raw files.
+"""Trains the small transformer whose checkpoints `cargo bench --bench small` encodes; writes its states as raw files.
 
     python benches/small/states.py FOLDER        about 300 MB of memory, 1.6 GB of files, some minutes on two cores
 
-Everything that decides how well a state can be encoded is fixed here, and was before the encoder was tuned: a byte-level
-transformer of 10.7 million parameters, Python's own standard library as text, AdamW as torch has it with a learning rate
-of 3e-4, one seed, and the steps whose states are kept, 10 apart.
+Everything that decides how well a state can be encoded is fixed here, and was before the encoder was tuned: a
+byte-level transformer of 10.9 million parameters, Python's own standard library as text, AdamW as torch has it with a
+learning rate of 3e-4, one seed, and the steps whose states are kept, 10 apart.
 
 - `mixed`: bf16 weights, their fp32 masters, two fp32 moments (mixed-precision AdamW)
 - `lora`: the weights of the last mixed step, frozen, and fp32 adapters of rank 4 on q and v with their moments

@@ -4,6 +4,7 @@
 
 mod attach;
 mod commits;
+mod decode;
 mod glob;
 mod inspect;
 mod objects;

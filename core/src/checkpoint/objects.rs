@@ -58,6 +58,11 @@ impl Packs {
         Packs { objects: Arc::clone(objects), open: Mutex::default() }
     }
 
+    /// For messages.
+    pub fn name_of(&self, pack: &Pack) -> String {
+        self.objects.name_of(&pack.path)
+    }
+
     /// Corrupt when the pack is missing or not as long as it was.
     pub fn open(&self, pack: &Pack) -> Result<Arc<dyn Reader>> {
         let opened = Arc::clone(self.open.lock().entry(pack.path.clone()).or_default());

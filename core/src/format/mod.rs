@@ -3,6 +3,8 @@
 
 pub mod chunks;
 pub mod commit;
+pub mod delta;
+pub mod encoding;
 pub mod manifest;
 pub mod owner;
 pub mod paths;
@@ -10,5 +12,6 @@ mod sealed_json;
 
 pub use chunks::{Run, Span};
 pub use commit::{CommitRecord, RankManifest, StepKind};
+pub use encoding::Encoding;
 pub use owner::Owner;
 pub use paths::Attempt;

@@ -8,7 +8,8 @@ use parking_lot::{Condvar, Mutex};
 /// Enough to keep a fast disk or a 10 Gbit/s line busy with four requests of 16 MiB, several times over.
 const DEFAULT_LIMIT: u64 = 256 << 20;
 
-/// One limit shared by all its clones. Taking blocks until there is room; who holds some must not wait for more.
+/// One limit shared by all its clones. Taking blocks until there is room; who holds some must not wait for more, beyond
+/// what was promised.
 #[derive(Clone)]
 pub struct BufferBudget {
     shared: Arc<Shared>,
@@ -17,6 +18,7 @@ pub struct BufferBudget {
 struct Shared {
     limit: u64,
     used: Mutex<u64>,
+    promised: Mutex<u64>,
     freed: Condvar,
 }
 
@@ -26,9 +28,36 @@ pub struct Held {
     bytes: u64,
 }
 
+impl Held {
+    /// Gives back what is above `bytes`.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let freed = self.bytes.saturating_sub(bytes);
+        self.bytes -= freed;
+        *self.shared.used.lock() -= freed;
+        self.shared.freed.notify_all();
+    }
+}
+
+/// A promise that room may be held while more is taken; ends when dropped.
+pub struct Promised {
+    shared: Arc<Shared>,
+    bytes: u64,
+}
+
+impl Drop for Promised {
+    fn drop(&mut self) {
+        *self.shared.promised.lock() -= self.bytes;
+    }
+}
+
 impl BufferBudget {
     pub fn new(limit: u64) -> BufferBudget {
-        let shared = Shared { limit: limit.max(1), used: Mutex::new(0), freed: Condvar::new() };
+        let shared = Shared {
+            limit: limit.max(1),
+            used: Mutex::new(0),
+            promised: Mutex::new(0),
+            freed: Condvar::new(),
+        };
         BufferBudget { shared: Arc::new(shared) }
     }
 
@@ -38,6 +67,15 @@ impl BufferBudget {
 
     pub fn in_use(&self) -> u64 {
         *self.shared.used.lock()
+    }
+
+    /// Whether so many bytes may be held by somebody who takes more before they are given back. At most half of the
+    /// limit is promised to all together, so that whoever takes from the other half always gets it.
+    pub fn promise(&self, bytes: u64) -> Option<Promised> {
+        let mut promised = self.shared.promised.lock();
+        let room = *promised + bytes <= self.shared.limit / 2;
+        *promised += if room { bytes } else { 0 };
+        room.then(|| Promised { shared: Arc::clone(&self.shared), bytes })
     }
 
     /// Blocks until `bytes` are free. A wish beyond the limit waits for all of it: it goes alone.
@@ -100,6 +138,21 @@ mod tests {
             }
         });
         assert!(most.load(Ordering::SeqCst) <= 10, "{most:?}");
+        assert_eq!(budget.in_use(), 0);
+    }
+
+    #[test]
+    fn half_is_promised_and_what_shrinks_is_free_again() {
+        let budget = BufferBudget::new(100);
+        let first = budget.promise(30);
+        assert!(first.is_some() && budget.promise(30).is_none());
+        drop(first);
+        assert!(budget.promise(50).is_some());
+        let mut held = budget.take(90);
+        held.shrink_to(40);
+        assert_eq!(budget.in_use(), 40);
+        drop(budget.take(60));
+        drop(held);
         assert_eq!(budget.in_use(), 0);
     }
 }

@@ -14,7 +14,7 @@ mod user;
 
 use std::sync::Arc;
 
-pub use budget::{BufferBudget, Held};
+pub use budget::{BufferBudget, Held, Promised};
 pub use checksum::crc32c;
 pub use options::StoreOptions;
 pub use store::{Created, Listed, Piece, Reader, Store, Writer};

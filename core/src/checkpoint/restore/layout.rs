@@ -20,7 +20,7 @@ pub struct Layout {
 /// `found`: of the first manifest's tensors, those wanted; `whole`: that is all of them.
 pub fn lay_out(manifests: &[Manifest], found: &[Found], whole: bool) -> Layout {
     if whole && found.iter().all(|found| found.manifest == 0) {
-        return keep_places(&manifests[0], found);
+        return keep_places(manifests, found);
     }
     let mut tensors = manifests[0].tensors.clone();
     for tensor in &mut tensors {
@@ -38,28 +38,22 @@ pub fn lay_out(manifests: &[Manifest], found: &[Found], whole: bool) -> Layout {
     let mut reads: Vec<Read> = places
         .targets
         .iter()
-        .map(|(&(manifest, chunk), &target)| read(&manifests[manifest], chunk, target))
+        .map(|(&(manifest, chunk), &target)| read(manifests, manifest, chunk, target))
         .collect();
     reads.sort_by_key(|read| read.target);
     Layout { tensors, slot_bytes: places.end, reads }
 }
 
-fn keep_places(manifest: &Manifest, found: &[Found]) -> Layout {
+fn keep_places(manifests: &[Manifest], found: &[Found]) -> Layout {
+    let manifest = &manifests[0];
     let mut tensors = manifest.tensors.clone();
     found.iter().for_each(|found| tensors[found.tensor].staged = true);
-    let reads = (0..manifest.chunks.len()).map(|at| read(manifest, at, manifest.chunks[at].slot_offset));
+    let reads = (0..manifest.chunks.len()).map(|at| read(manifests, 0, at, manifest.chunks[at].slot_offset));
     Layout { tensors, slot_bytes: manifest.slot_bytes, reads: reads.collect() }
 }
 
-fn read(manifest: &Manifest, number: usize, target: u64) -> Read {
-    let chunk = &manifest.chunks[number];
-    Read {
-        pack: manifest.packs[chunk.pack as usize].clone(),
-        pack_offset: chunk.pack_offset,
-        bytes: chunk.bytes,
-        crc32c: chunk.crc32c,
-        target,
-    }
+fn read(manifests: &[Manifest], manifest: usize, chunk: usize, target: u64) -> Read {
+    Read { manifest, chunk, bytes: manifests[manifest].chunks[chunk].bytes, target }
 }
 
 /// Where each wanted chunk goes, by manifest and number: chunks that lay together, and only those, lie together again,

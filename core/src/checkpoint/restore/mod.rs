@@ -16,7 +16,7 @@ use super::store::Place;
 use super::{Commit, commits, glob};
 use crate::error::{Error, Result};
 use crate::ids::{Rank, Step, WorldSize};
-use crate::proto::format::{Pack, SlotIndex};
+use crate::proto::format::{Manifest, SlotIndex};
 
 /// A plan to bring a rank's part of a step into a slot.
 pub struct RankRestore {
@@ -26,16 +26,16 @@ pub struct RankRestore {
     slot_bytes: u64,
     /// By ascending place in the slot.
     reads: Vec<Read>,
+    manifests: Vec<Manifest>,
     packs: Packs,
 }
 
-/// One chunk's way from a pack to the slot.
-#[derive(Clone, Debug)]
+/// One chunk's way to the slot: which one of which manifest.
+#[derive(Clone, Copy, Debug)]
 struct Read {
-    pack: Pack,
-    pack_offset: u64,
+    manifest: usize,
+    chunk: usize,
     bytes: u64,
-    crc32c: u32,
     target: u64,
 }
 
@@ -68,8 +68,8 @@ pub fn open(
         tensors,
         begun: Vec::new(),
     };
-    let packs = Packs::new(&place.objects);
-    Ok(RankRestore { place: Arc::clone(place), commit, index, slot_bytes, reads, packs })
+    let (manifests, packs) = (sources.into_manifests(), Packs::new(&place.objects));
+    Ok(RankRestore { place: Arc::clone(place), commit, index, slot_bytes, reads, manifests, packs })
 }
 
 fn nothing_matches(only: &str, manifest: &crate::proto::format::Manifest) -> Error {

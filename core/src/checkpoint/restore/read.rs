@@ -1,10 +1,14 @@
-//! Reading into a slot: ranged, by several threads, each chunk straight to its place and verified there.
+//! Reading into a slot: ranged, by several threads, each chunk straight to its place and verified there. Weights that
+//! are rounded masters come last, when their masters are there.
 
-use super::super::objects::Sum;
+use std::collections::HashMap;
+
+use super::super::decode::{encoding, read_chunk, room};
 use super::super::parallel::each;
 use super::{RankRestore, Read};
 use crate::error::{Doing, Error, Result};
 use crate::format::chunks::ALIGNMENT;
+use crate::proto::format::ChunkEncoding;
 
 impl RankRestore {
     /// Reads into a slot's data of at least `slot_bytes`; every byte is verified when this returns Ok, none may be used
@@ -27,12 +31,29 @@ impl RankRestore {
     }
 
     fn read_pieces(&self, pieces: Vec<(&Read, &mut [u8])>) -> Result<()> {
-        each(self.place.threads, pieces, |(read, target)| {
-            let _room = self.place.buffers.take(read.bytes);
-            let sum = Sum { offset: read.pack_offset, crc32c: read.crc32c };
-            self.packs.read(&read.pack, sum, target)
-        })
-        .map(drop)
+        let is_rounded = |read: &Read| {
+            let chunk = &self.manifests[read.manifest].chunks[read.chunk];
+            chunk.encoding == i32::from(ChunkEncoding::Rounded)
+        };
+        let (rounded, stored): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|(read, _)| is_rounded(read));
+        let done = each(self.place.threads, stored, |(read, target)| {
+            self.read_piece(read, &HashMap::new(), target)?;
+            Ok(((read.manifest, read.chunk), &*target))
+        })?;
+        let done: HashMap<(usize, usize), &[u8]> = done.into_iter().collect();
+        each(self.place.threads, rounded, |(read, target)| self.read_piece(read, &done, target)).map(drop)
+    }
+
+    fn read_piece(
+        &self,
+        read: &Read,
+        done: &HashMap<(usize, usize), &[u8]>,
+        target: &mut [u8],
+    ) -> Result<()> {
+        let manifest = &self.manifests[read.manifest];
+        let _room = self.place.buffers.take(room(&encoding(&manifest.chunks[read.chunk])?, read.bytes));
+        let known = |chunk| done.get(&(read.manifest, chunk)).copied();
+        read_chunk(&self.packs, manifest, read.chunk, &known, target)
     }
 
     /// The slot in pieces, one a read, and zeros in the gaps between, so that equal states give equal slots. Gaps of a

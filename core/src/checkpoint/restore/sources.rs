@@ -8,7 +8,7 @@ use super::super::objects::read_manifest;
 use super::super::parallel::each;
 use super::super::store::Place;
 use crate::error::{Error, Result};
-use crate::format::{CommitRecord, RankManifest};
+use crate::format::{CommitRecord, RankManifest, manifest};
 use crate::ids::Rank;
 use crate::proto::format::{Manifest, Tensor};
 
@@ -47,6 +47,10 @@ impl<'a> Sources<'a> {
 
     pub fn primary(&self) -> &Manifest {
         &self.manifests[0]
+    }
+
+    pub fn into_manifests(self) -> Vec<Manifest> {
+        self.manifests
     }
 
     pub fn manifests(&self) -> &[Manifest] {
@@ -130,19 +134,7 @@ pub fn covering(manifest: &Manifest, tensor: &Tensor) -> Option<Range<usize>> {
     if !tensor.staged {
         return None;
     }
-    let (start, end) = (tensor.offset, tensor.offset + tensor.bytes);
-    let first = manifest.chunks.partition_point(|chunk| chunk.slot_offset + chunk.bytes <= start);
-    let mut held = start;
-    for (number, chunk) in manifest.chunks.iter().enumerate().skip(first) {
-        if chunk.slot_offset > held {
-            return None;
-        }
-        held = chunk.slot_offset + chunk.bytes;
-        if held >= end {
-            return Some(first..number + 1);
-        }
-    }
-    None
+    manifest::covering(manifest, &(tensor.offset..tensor.offset + tensor.bytes))
 }
 
 /// Whether every tensor of every rank can be restored from these manifests, which are all of the step. Corrupt, naming

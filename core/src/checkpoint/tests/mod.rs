@@ -11,3 +11,4 @@ mod publish;
 mod removal;
 mod replicated;
 mod round_trip;
+mod small;
