@@ -88,11 +88,8 @@ fn read_planes(packs: &Packs, table: &[Pack], stored: &Stored<u32>, bytes: usize
     let pack = pack(table, stored)?;
     let mut frame = vec![0; stored.bytes as usize];
     packs.read(pack, Sum { offset: stored.offset, crc32c: stored.crc32c }, &mut frame)?;
-    let mut planes = vec![0; bytes];
-    delta::decompress(&frame, &mut planes).doing(|| {
-        format!("reading {} bytes at {} of {}", stored.bytes, stored.offset, packs.name_of(pack))
-    })?;
-    Ok(planes)
+    delta::decompress(&frame, bytes)
+        .doing(|| format!("reading {} bytes at {} of {}", stored.bytes, stored.offset, packs.name_of(pack)))
 }
 
 fn check(packs: &Packs, table: &[Pack], stored: &Stored<u32>, found: &[u8], sum: u32) -> Result<()> {

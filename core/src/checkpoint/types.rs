@@ -82,7 +82,8 @@ pub struct RankSlot {
     /// persist returns: a change is found and reported as Corrupt.
     pub data: Bytes,
     pub index: SlotIndex,
-    /// INCREMENTAL: the committed step whose equal chunks are referred to instead of stored again.
+    /// INCREMENTAL: the committed step whose equal chunks are referred to instead of stored again, and to which others are
+    /// stored as differences.
     pub base: Option<BaseSlot>,
 }
 

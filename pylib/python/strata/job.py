@@ -111,7 +111,8 @@ class Job:
         Args:
             step: 0 or more; a step that is committed already is ConflictError.
             state: nested dicts, lists and tuples of tensors, arrays and plain values.
-            kind: strata.FULL, INCREMENTAL (unchanged chunks are not stored again), MODEL_ONLY, OPTIMIZER_ONLY.
+            kind: strata.FULL, INCREMENTAL (what has not changed is not stored again, what has is stored as a difference
+                where that pays), MODEL_ONLY, OPTIMIZER_ONLY.
             mode: how the state is taken over; `handle.mode` tells which it was.
                 "copy": everything is copied before `save` returns.
                 "lazy": what fenced optimizers own (`strata.torch.fence`) is copied beside the next forward and

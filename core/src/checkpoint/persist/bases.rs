@@ -133,7 +133,8 @@ impl Bases {
         Ok(unless_damaged(read)?.is_some() && found == *bytes)
     }
 
-    /// What a chunk may be told as the difference to. Holds what [`room_for_base`] says.
+    /// What a chunk may be told as the difference to. The caller holds room for three times its bytes: the base, and to
+    /// read one that is encoded its frame and planes.
     pub fn base_of(&self, slot: &RankSlot, name: &str, work: &Work) -> Result<Option<Base>> {
         let step = slot.base.as_ref().map(|base| base.step);
         let Some(part) = self.parts.iter().find(|part| Some(part.step) == step && part.rank == slot.rank)

@@ -16,12 +16,12 @@ use crate::storage::{BufferBudget, Held, Promised};
 /// smaller than the chunk alone. As the base grows older the difference grows, until it is not: then the chunk is stored
 /// without one, and is the base of those to come.
 const WORTH: u64 = 16;
-/// Samples of a chunk and their length: of 4 MiB a sixteenth, spread evenly.
+/// Samples of a chunk, spread evenly: a sixteenth of it, but enough of each that its code is not most of it.
 const SAMPLES: usize = 4;
-const SAMPLE: usize = 64 << 10;
+const SAMPLE: usize = 16 << 10;
 /// What the end of a chain may have a restore read beyond the state's own bytes: percent of them. A FULL step's restore
-/// reads its bytes, and 1.3 of its time is promised.
-const MORE_READS: u64 = 28;
+/// reads its bytes, and 1.3 of its time is promised. The last difference may go beyond it by its own.
+const MORE_READS: u64 = 30;
 /// Encoded chunks that wait in a writer for more of them: one part of an upload.
 const WAITING: u64 = 20 << 20;
 
@@ -42,7 +42,7 @@ impl Reads {
 
     /// Notes it if there is room for it.
     fn allow(&self, bytes: u64, read: u64) -> bool {
-        let after = |left: i64| Some(left + bytes as i64 - read as i64).filter(|left| *left >= 0);
+        let after = |left: i64| (left > 0).then_some(left + bytes as i64 - read as i64);
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).is_ok()
     }
 }
@@ -91,10 +91,13 @@ impl Encoder {
             None => delta::split(width, bytes, &mut planes),
         }
         let mut frame = vec![0; worth(length) as usize];
-        let Some(stored) = delta::compress(&planes, &mut frame)? else { return Ok(None) };
+        let Some(stored) = delta::compress(width, &planes, &mut frame)? else { return Ok(None) };
         drop(planes);
         frame.truncate(stored);
         frame.shrink_to_fit();
+        if base.is_none() {
+            reads.note(length, stored as u64);
+        }
         let base = base.map(|base| base.whole);
         room.shrink_to(frame.capacity() as u64);
         let frame = Bytes::from_owner(Frame { bytes: frame, _room: room });
@@ -135,18 +138,17 @@ fn choose(bytes: &[u8], width: Width, base: Option<Base>, reads: &Reads) -> Resu
 
 /// What would be stored of the chunk, as samples of it say.
 fn sample(bytes: &[u8], width: Width, base: Option<&Bytes>) -> Result<u64> {
-    let length = SAMPLE.min(bytes.len());
-    let count = if bytes.len() <= SAMPLES * SAMPLE { 1 } else { SAMPLES };
+    let length = (bytes.len() / (16 * SAMPLES)).max(SAMPLE) / 8 * 8;
     let (mut planes, mut frame) = (vec![0; length], vec![0; length]);
     let mut stored = 0;
-    for number in 0..count {
-        let at = (bytes.len() - length) * number / SAMPLES / 8 * 8;
+    for number in 0..SAMPLES {
+        let at = (bytes.len() - length) * number / (SAMPLES - 1) / 8 * 8;
         let part = &bytes[at..at + length];
         match base {
             Some(base) => delta::split_difference(width, part, &base[at..at + length], &mut planes),
             None => delta::split(width, part, &mut planes),
         }
-        stored += delta::compress(&planes, &mut frame)?.unwrap_or(length);
+        stored += delta::compress(width, &planes, &mut frame)?.unwrap_or(length);
     }
-    Ok((stored * bytes.len() / (count * length)) as u64)
+    Ok((stored * bytes.len() / (SAMPLES * length)) as u64)
 }

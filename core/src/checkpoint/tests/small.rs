@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -13,7 +14,7 @@ use super::fixture::*;
 use crate::checkpoint::{BaseSlot, JobStore, RankSlot};
 use crate::error::Kind;
 use crate::format::encoding::Encoding;
-use crate::format::{CommitRecord, manifest};
+use crate::format::{CommitRecord, chunks, manifest};
 use crate::handoff::plan::{TensorSpec, layout};
 use crate::ids::{JobUuid, Rank, Step};
 use crate::proto::format::{ChunkEncoding, Manifest, SlotIndex, Tensor};
@@ -60,13 +61,13 @@ fn noise_bytes(seed: u64, bytes: usize) -> Vec<u8> {
 }
 
 fn slot_of(step: u64, state: &State) -> RankSlot {
+    rank_slot(0, 1, step, state, false)
+}
+
+fn rank_slot(rank: u32, world: u32, step: u64, state: &State, replicated: bool) -> RankSlot {
     let specs: Vec<TensorSpec> = state
         .iter()
-        .map(|(name, _, bytes)| TensorSpec {
-            name: (*name).into(),
-            bytes: bytes.len() as u64,
-            replicated: false,
-        })
+        .map(|(name, _, bytes)| TensorSpec { name: (*name).into(), bytes: bytes.len() as u64, replicated })
         .collect();
     let plan = layout(&specs);
     let mut memory = vec![0; plan.data_bytes as usize];
@@ -79,12 +80,13 @@ fn slot_of(step: u64, state: &State) -> RankSlot {
             shape: vec![bytes.len() as u64],
             offset,
             bytes: bytes.len() as u64,
-            replicated: false,
+            replicated,
             staged: true,
         });
     }
-    let index = SlotIndex { step, world_size: 1, tree: tree(0, step), tensors, ..SlotIndex::default() };
-    RankSlot { rank: Rank(0), data: Bytes::from(memory), index, base: None }
+    let tree = tree(rank, step);
+    let index = SlotIndex { step, rank, world_size: world, tree, tensors, ..SlotIndex::default() };
+    RankSlot { rank: Rank(rank), data: Bytes::from(memory), index, base: None }
 }
 
 /// Saves a step, INCREMENTAL where there is a base.
@@ -218,7 +220,7 @@ fn the_end_of_a_long_chain_needs_no_more_than_its_first_link() {
             let encoding = Encoding::of(chunk).unwrap();
             (bytes, reads) = (bytes + chunk.bytes, reads + encoding.read_bytes());
         }
-        assert!(reads as f64 <= 1.28 * bytes as f64, "{reads} of {bytes}");
+        assert!(reads <= bytes * 130 / 100 + chunks::CHUNK_BYTES, "{reads} of {bytes}");
         assert!(stored_part(&record) < 0.75, "step {step}: {}", stored_part(&record));
     }
     verify(&job.store, 5).unwrap();
@@ -360,6 +362,66 @@ fn removing_a_step_keeps_what_differences_to_it_need() {
     }
     run(job.store.remove(&removal(2, 1, true, &[]))).unwrap();
     assert_eq!(objects(&job, "pack"), Vec::<PathBuf>::new(), "and the last one takes all with it");
+}
+
+/// What one node stored is differences and rounded masters to the other one, too.
+#[test]
+fn replicated_tensors_are_rebuilt_from_what_another_node_stored() {
+    let job = local();
+    let nodes = |step: u64, base: Option<u64>| -> Vec<Vec<RankSlot>> {
+        let node = |rank| {
+            let mut slot = rank_slot(rank, 2, step, &trained(step), true);
+            slot.base = base.and_then(in_store);
+            vec![slot]
+        };
+        vec![node(0), node(1)]
+    };
+    let full = save(&job.store, job.uuid, 0, 2, nodes(0, None));
+    let next = save(&job.store, job.uuid, 1, 2, nodes(1, Some(0)));
+    assert!(next.stored_bytes() < full.stored_bytes() * 9 / 10);
+    for step in [0, 1] {
+        for rank in [0, 1] {
+            let found = read(&open_step(&job.store, step, rank, 2, "").unwrap()).unwrap();
+            for (name, _, bytes) in trained(step) {
+                assert!(found[name] == bytes, "{name} of rank {rank} in step {step}");
+            }
+            let weights = read(&open_step(&job.store, step, rank, 2, "model.weight").unwrap()).unwrap();
+            assert!(weights["model.weight"] == trained(step)[0].2);
+        }
+        verify(&job.store, step).unwrap();
+    }
+}
+
+/// P10: an upload keeps encoded chunks until a part is full; they count, and are given back.
+#[test]
+fn encoded_chunks_in_an_upload_count_against_the_limit_until_they_are_sent() {
+    let buffers = crate::storage::BufferBudget::new(48 << 20);
+    let options = crate::storage::StoreOptions { buffers: buffers.clone(), ..Default::default() };
+    let objects = Arc::new(object_store::memory::InMemory::new());
+    let objects = crate::storage::over_object_store(objects, JOB, &options);
+    let url = crate::storage::StoreUrl::local("/over").unwrap();
+    let store = JobStore::over(objects, &url, &options, &job());
+    let uuid = JobUuid::new();
+    // Two ranks, so that more than a part is written.
+    let ranks = |step: u64, base: Option<u64>| -> Vec<Vec<RankSlot>> {
+        let slot = |rank: u64| {
+            let mut slot = rank_slot(rank as u32, 2, step, &trained(10 * rank + step), false);
+            slot.base = base.and_then(in_store);
+            slot
+        };
+        vec![vec![slot(0), slot(1)]]
+    };
+    save(&store, uuid, 0, 2, ranks(0, None));
+    let record = save(&store, uuid, 1, 2, ranks(1, Some(0)));
+    assert!(stored_part(&record) < 0.75, "{}", stored_part(&record));
+    assert_eq!(buffers.in_use(), 0);
+    assert!(buffers.promise(24 << 20).is_some(), "every promise has ended");
+    for rank in [0, 1] {
+        let found = read(&open_step(&store, 1, rank, 2, "").unwrap()).unwrap();
+        for (name, _, bytes) in trained(10 * u64::from(rank) + 1) {
+            assert!(found[name] == bytes, "{name} of rank {rank}");
+        }
+    }
 }
 
 /// A limit without room for encoding: as before it, chunks are stored as they are.
