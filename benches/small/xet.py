@@ -20,7 +20,7 @@ import hf_xet
 def sent(session: hf_xet.XetSession, store: Path, data: bytes) -> int:
     commit = session.new_upload_commit(endpoint=f"local://{store}")
     commit.start_upload_bytes(data)
-    return commit.wait_to_finish().dedup_metrics.xorb_bytes_uploaded
+    return int(commit.wait_to_finish().dedup_metrics.xorb_bytes_uploaded)
 
 
 def state(folder: Path, prefix: str) -> bytes:

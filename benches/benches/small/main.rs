@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use strata_core::proto::v1::SaveKind;
 
-use node::{Node, Saved};
+use node::{Node, Saved, Trainer};
 
 /// Of alternating rounds.
 const RESTORES: usize = 11;
@@ -41,6 +41,8 @@ fn main() {
     pairs(&node, &folder, &load);
     chain(&node, "mixed", &|step| load("mixed", step, ""));
     chain(&node, "weights", &|step| load("mixed", step, "model."));
+    large(&node, "mixed", &|step| load("mixed", step, ""));
+    large(&node, "weights", &|step| load("mixed", step, "model."));
 }
 
 fn pairs(node: &Node, folder: &Path, load: &dyn Fn(&str, u64, &str) -> Vec<states::Tensor>) {
@@ -111,17 +113,41 @@ fn chain(node: &Node, name: &str, load: &dyn Fn(u64) -> Vec<states::Tensor>) {
     let last = CHAIN[CHAIN.len() - 1];
     let state = load(last);
     whole.save(last, SaveKind::Full, &state);
+    restores(&format!("{name} {last}, end of the chain"), &whole, &chain, last, &state);
+}
+
+/// The three pairs side by side, as one state that is large enough to keep a disk busy.
+fn large(node: &Node, name: &str, load: &dyn Fn(u64) -> Vec<states::Tensor>) {
+    let side_by_side = |steps: [u64; 3]| -> Vec<states::Tensor> {
+        let named = |(number, step): (usize, u64)| {
+            let rename = move |tensor: states::Tensor| states::Tensor {
+                name: format!("{number}.{}", tensor.name),
+                ..tensor
+            };
+            load(step).into_iter().map(rename)
+        };
+        steps.into_iter().enumerate().flat_map(named).collect()
+    };
+    let (delta, whole) = (node.join(&format!("large-{name}")), node.join(&format!("large-whole-{name}")));
+    delta.save(1, SaveKind::Full, &side_by_side(MIXED_PAIRS.map(|(base, _)| base)));
+    let state = side_by_side(MIXED_PAIRS.map(|(_, next)| next));
+    delta.save(2, SaveKind::Incremental, &state);
+    whole.save(2, SaveKind::Full, &state);
+    let what = format!("{name}, the three pairs side by side ({:.0} MB)", states::bytes(&state) as f64 / 1e6);
+    restores(&what, &whole, &delta, 2, &state);
+}
+
+/// One step from two jobs: FULL, and as differences; in turns.
+fn restores(what: &str, whole: &Trainer<'_>, delta: &Trainer<'_>, step: u64, state: &[states::Tensor]) {
     let (mut memory, mut full, mut end) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RESTORES {
-        full.push(whole.restore(last, &state, &mut memory));
-        end.push(chain.restore(last, &state, &mut memory));
+        full.push(whole.restore(step, state, &mut memory));
+        end.push(delta.restore(step, state, &mut memory));
     }
     let (full, end) = (times(&full), times(&end));
-    println!(
-        "\n| {name} {last}, restored from the store, verified | median | fastest to slowest |\n|---|---|---|"
-    );
+    println!("\n| {what}: restored from the store, verified | median | fastest to slowest |\n|---|---|---|");
     println!("| FULL | {:.0} ms | {:.0}–{:.0} |", full.0, full.1, full.2);
-    println!("| end of the chain | {:.0} ms | {:.0}–{:.0} |", end.0, end.1, end.2);
+    println!("| INCREMENTAL | {:.0} ms | {:.0}–{:.0} |", end.0, end.1, end.2);
     println!("| ratio | **{:.2}** | |", end.0 / full.0);
 }
 

@@ -129,7 +129,6 @@ impl Trainer<'_> {
             data: vec![],
             metrics_json: String::new(),
             meta_json: String::new(),
-            threads: None,
         };
         let (started, busy) = (Instant::now(), cpu());
         // SAFETY: the state outlives the call and nobody writes to it.

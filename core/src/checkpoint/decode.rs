@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::objects::{Packs, Sum};
 use crate::error::{Doing, Error, Result};
+use crate::format::chunks::ALIGNMENT;
 use crate::format::encoding::{Encoding, Stored, Whole};
 use crate::format::manifest;
 use crate::format::{chunks, delta};
@@ -86,9 +87,13 @@ fn pack<'a>(table: &'a [Pack], stored: &Stored<u32>) -> Result<&'a Pack> {
 
 fn read_planes(packs: &Packs, table: &[Pack], stored: &Stored<u32>, bytes: usize) -> Result<Vec<u8>> {
     let pack = pack(table, stored)?;
-    let mut frame = vec![0; stored.bytes as usize];
-    packs.read(pack, Sum { offset: stored.offset, crc32c: stored.crc32c }, &mut frame)?;
-    delta::decompress(&frame, bytes)
+    // From a page's start on: a local disk reads straight into it.
+    let page = ALIGNMENT as usize;
+    let mut memory = vec![0; stored.bytes as usize + page];
+    let start = memory.as_ptr().align_offset(page);
+    let frame = &mut memory[start..start + stored.bytes as usize];
+    packs.read(pack, Sum { offset: stored.offset, crc32c: stored.crc32c }, frame)?;
+    delta::decompress(frame, bytes)
         .doing(|| format!("reading {} bytes at {} of {}", stored.bytes, stored.offset, packs.name_of(pack)))
 }
 

@@ -95,9 +95,6 @@ impl Encoder {
         drop(planes);
         frame.truncate(stored);
         frame.shrink_to_fit();
-        if base.is_none() {
-            reads.note(length, stored as u64);
-        }
         let base = base.map(|base| base.whole);
         room.shrink_to(frame.capacity() as u64);
         let frame = Bytes::from_owner(Frame { bytes: frame, _room: room });
@@ -133,7 +130,12 @@ fn choose(bytes: &[u8], width: Width, base: Option<Base>, reads: &Reads) -> Resu
             return Ok(Some(Some(base)));
         }
     }
-    Ok((alone <= worth(length)).then_some(None))
+    if alone > worth(length) {
+        return Ok(None);
+    }
+    // At once, not when it is stored: what this saves is there for the chunks that other threads decide on meanwhile.
+    reads.note(length, alone);
+    Ok(Some(None))
 }
 
 /// What would be stored of the chunk, as samples of it say.
