@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 pub use budget::{BufferBudget, Held, Promised};
 pub use checksum::crc32c;
-pub use options::StoreOptions;
+pub use options::{DiskQueue, StoreOptions};
 pub use store::{Created, Listed, Piece, Reader, Store, Writer};
 pub use url::{Scheme, StoreUrl};
 pub use user::User;
@@ -27,7 +27,7 @@ use crate::error::Result;
 /// options that the store can't work with.
 pub fn open(url: &StoreUrl, options: &StoreOptions, folder: &str) -> Result<Arc<dyn Store>> {
     Ok(match url.scheme() {
-        Scheme::Local(root) => Arc::new(local::LocalStore::new(root, folder)),
+        Scheme::Local(root) => Arc::new(local::LocalStore::new(root, folder, options.disk_queue)),
         Scheme::S3 { bucket, prefix } => Arc::new(s3::S3Store::connect(bucket, prefix, folder, options)?),
     })
 }

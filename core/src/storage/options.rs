@@ -7,6 +7,16 @@ use super::BufferBudget;
 use crate::config::{Secret, StoreConfig};
 use crate::error::{Error, Result};
 
+/// How bytes get into a local disk's queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiskQueue {
+    /// Through io_uring where the kernel grants it, else by threads.
+    #[default]
+    Probed,
+    /// By threads that wait for their write, everywhere.
+    Threads,
+}
+
 /// Settings of a store. Credentials are never shown by Debug or in messages.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreOptions {
@@ -25,6 +35,8 @@ pub struct StoreOptions {
     /// Requests, or blocked disk writers, in flight at once. Eight keep a local disk as busy as it gets while other work
     /// wants the cores (1.1 GB on two busy cores: 0.60–0.69 s with eight, 0.65–0.96 s with four).
     pub concurrency: usize,
+    /// A directory: how its disk is kept busy.
+    pub disk_queue: DiskQueue,
     /// S3: bytes of one part of a large object.
     pub part_bytes: u64,
     /// Memory for persisting and restoring, beyond the arenas; shared by all clones of these options.
@@ -43,6 +55,7 @@ impl Default for StoreOptions {
             request_timeout: Duration::from_secs(30),
             retry_budget: Duration::from_secs(60),
             concurrency: 8,
+            disk_queue: DiskQueue::default(),
             part_bytes: 16 << 20,
             buffers: BufferBudget::default(),
         }
@@ -103,6 +116,7 @@ impl fmt::Debug for StoreOptions {
             .field("request_timeout", &self.request_timeout)
             .field("retry_budget", &self.retry_budget)
             .field("concurrency", &self.concurrency)
+            .field("disk_queue", &self.disk_queue)
             .field("part_bytes", &self.part_bytes)
             .field("buffers", &self.buffers)
             .finish()

@@ -6,35 +6,45 @@ use std::sync::Arc;
 
 use super::{conforms, noise, piece};
 use crate::error::Kind;
-use crate::storage::local::LocalStore;
-use crate::storage::{Piece, Store, crc32c};
+use crate::storage::local::{LocalStore, LocalWriter};
+use crate::storage::{DiskQueue, Piece, Store, crc32c};
 
 fn store(root: &Path) -> Arc<dyn Store> {
-    let store = LocalStore::new(root, "job");
+    store_with(root, DiskQueue::Probed)
+}
+
+fn store_with(root: &Path, queue: DiskQueue) -> Arc<dyn Store> {
+    let store = LocalStore::new(root, "job", queue);
     store.make_place().unwrap();
     Arc::new(store)
 }
 
 #[test]
-fn a_directory_on_disk_conforms() {
-    let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-    let new = folder.path().join("not/there/yet");
-    conforms(&store(&new));
-    let left: Vec<_> =
-        fs::read_dir(new.join("job")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["race"], "deleting takes empty folders along");
+fn a_directory_on_disk_conforms_however_its_disk_is_kept_busy() {
+    for queue in [DiskQueue::Probed, DiskQueue::Threads] {
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let new = folder.path().join("not/there/yet");
+        conforms(&store_with(&new, queue));
+        let left: Vec<_> =
+            fs::read_dir(new.join("job")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["race"], "deleting takes empty folders along");
+    }
 }
 
 #[test]
-fn a_directory_in_memory_conforms() {
-    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
-    conforms(&store(folder.path()));
+fn a_directory_in_memory_conforms_however_it_is_written() {
+    for queue in [DiskQueue::Probed, DiskQueue::Threads] {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        conforms(&store_with(folder.path(), queue));
+    }
 }
 
 #[test]
 fn a_store_that_is_not_there_is_not_an_empty_one() {
     let folder = tempfile::tempdir().unwrap();
-    let error = LocalStore::new(&folder.path().join("unmounted"), "job").list("steps").unwrap_err();
+    let error = LocalStore::new(&folder.path().join("unmounted"), "job", DiskQueue::Probed)
+        .list("steps")
+        .unwrap_err();
     assert_eq!(error.kind, Kind::NotFound);
     assert!(error.hint.unwrap().contains("mounted"));
 }
@@ -96,7 +106,7 @@ fn bytes_that_change_while_they_are_written_are_found() {
 fn a_file_system_that_refuses_direct_access_is_written_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let writer =
-        crate::storage::local::LocalWriter::begin(folder.path(), &folder.path().join("x"), 1 << 20).unwrap();
+        LocalWriter::begin(folder.path(), &folder.path().join("x"), 1 << 20, DiskQueue::Probed).unwrap();
     // An address that is not aligned is refused by the kernel as a file system without O_DIRECT refuses all.
     let bytes = noise(3, 64 << 10);
     writer.write_unaligned_for_test(&bytes[8..][..8192]);
@@ -119,7 +129,7 @@ fn aligned_memory_goes_straight_to_a_disk_that_takes_it() {
     let takes_it = open.is_ok_and(|file| file.write_at(&memory[start..], 0).is_ok());
     let bytes = bytes::Bytes::from(memory).slice(start..);
     let writer =
-        crate::storage::local::LocalWriter::begin(folder.path(), &folder.path().join("x"), 1 << 20).unwrap();
+        LocalWriter::begin(folder.path(), &folder.path().join("x"), 1 << 20, DiskQueue::Probed).unwrap();
     crate::storage::Writer::append(&writer, Piece { crc32c: crc32c(&bytes), bytes }).unwrap();
     assert_eq!(writer.is_direct(), takes_it);
 }

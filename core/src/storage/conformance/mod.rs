@@ -1,7 +1,9 @@
 //! What every store promises, checked on each kind: a directory on disk and in memory, S3 over object_store's own memory,
 //! and a real S3 server where STRATA_VERSITYGW names one.
 
+mod disk;
 mod local;
+mod mounts;
 mod s3;
 mod server;
 

@@ -30,6 +30,10 @@ impl Aligned {
         Aligned { bytes, start, length }
     }
 
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.length]
+    }
+
     pub fn get(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.start + self.length]
     }
@@ -49,9 +53,9 @@ impl DirectFile {
         DirectFile { file, direct: AtomicBool::new(direct) }
     }
 
-    #[cfg(test)]
+    /// Whether the file still goes past the page cache.
     pub fn is_direct(&self) -> bool {
-        fcntl_getfl(&self.file).unwrap().contains(OFlags::DIRECT)
+        fcntl_getfl(&self.file).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
     }
 
     pub fn write_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {

@@ -7,6 +7,7 @@ mod error;
 mod folders;
 mod publish;
 mod reader;
+mod ring;
 mod writer;
 
 use std::fs;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use self::error::failed;
 #[cfg(test)]
 pub(super) use self::writer::LocalWriter;
+use super::options::DiskQueue;
 use super::store::{Created, Listed, Reader, Store, Writer};
 use crate::error::{Error, Kind, Result};
 
@@ -25,11 +27,12 @@ pub(super) struct LocalStore {
     /// What the URL names: when this is not there, nothing is known about what lies in it.
     root: PathBuf,
     base: PathBuf,
+    queue: DiskQueue,
 }
 
 impl LocalStore {
-    pub fn new(root: &Path, folder: &str) -> LocalStore {
-        LocalStore { root: root.to_owned(), base: root.join(folder) }
+    pub fn new(root: &Path, folder: &str, queue: DiskQueue) -> LocalStore {
+        LocalStore { root: root.to_owned(), base: root.join(folder), queue }
     }
 
     fn full(&self, path: &str) -> PathBuf {
@@ -84,7 +87,8 @@ impl Store for LocalStore {
     }
 
     fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
-        Ok(Box::new(writer::LocalWriter::begin(&self.base, &self.full(path), at_most)?))
+        let writer = writer::LocalWriter::begin(&self.base, &self.full(path), at_most, self.queue)?;
+        Ok(Box::new(writer))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>> {

@@ -1,4 +1,5 @@
-//! A large file written by several threads, straight from the caller's memory where that is aligned.
+//! A large file written straight from the caller's memory where that is aligned: through io_uring where that can be had,
+//! else by the calling threads themselves.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +10,19 @@ use rustix::io::Errno;
 use super::aligned::{ALIGNMENT, Aligned, BOUNCE, DirectFile, is_aligned};
 use super::error::failed;
 use super::publish::{Existing, Temporary};
+use super::ring::{Flight, Landed, Memory, Ring, Wait};
 use crate::error::{Error, Result};
-use crate::storage::{Created, Piece, Writer, crc32c};
+use crate::storage::{Created, DiskQueue, Piece, Writer, crc32c};
 
 /// Room is allocated ahead in steps: one extent that grows lets writers go on side by side (an ext4 write past the end
 /// of a file locks it alone), and a full disk shows before the bytes are sent.
 const ALLOCATION_STEP: u64 = 256 << 20;
+/// Smaller files are written in one or two requests: a queue has nothing to keep busy.
+const RING_FROM: u64 = 8 << 20;
 
 pub struct LocalWriter {
+    /// First, so that it is dropped first: what it has in flight goes to the file. None: the callers' threads write.
+    ring: Option<Mutex<Ring>>,
     file: DirectFile,
     target: PathBuf,
     at_most: u64,
@@ -32,12 +38,16 @@ struct Ends {
 }
 
 impl LocalWriter {
-    pub fn begin(place: &Path, target: &Path, at_most: u64) -> Result<LocalWriter> {
+    pub fn begin(place: &Path, target: &Path, at_most: u64, queue: DiskQueue) -> Result<LocalWriter> {
         let temporary = Temporary::create(place, target, libc::O_DIRECT)?;
         let file = temporary.file.try_clone();
         let file = file.map_err(|error| failed(format!("creating {}", target.display()), target, &error))?;
+        let file = DirectFile::new(file);
+        // Through the page cache a write copies and is done: a queue has nothing to wait for.
+        let wanted = queue == DiskQueue::Probed && at_most >= RING_FROM && file.is_direct();
         Ok(LocalWriter {
-            file: DirectFile::new(file),
+            ring: wanted.then(open_ring).flatten().map(Mutex::new),
+            file,
             target: target.to_owned(),
             at_most: at_most.next_multiple_of(ALIGNMENT as u64),
             ends: Mutex::default(),
@@ -48,6 +58,17 @@ impl LocalWriter {
     #[cfg(test)]
     pub fn is_direct(&self) -> bool {
         self.file.is_direct()
+    }
+
+    #[cfg(test)]
+    pub fn has_ring(&self) -> bool {
+        self.ring.is_some()
+    }
+
+    /// As if room had been found for all of it, so that only writing tells.
+    #[cfg(test)]
+    pub fn pretend_allocated(&self) {
+        self.ends.lock().allocated = u64::MAX;
     }
 
     /// As it must never be done: from an address that O_DIRECT refuses.
@@ -99,21 +120,90 @@ impl LocalWriter {
     }
 }
 
+/// None, and threads, where there is none to be had.
+fn open_ring() -> Option<Ring> {
+    Ring::open().inspect_err(|error| tracing::debug!(%error, "io_uring is not to be had: threads write")).ok()
+}
+
+impl LocalWriter {
+    /// By the calling thread: done when it returns.
+    fn write(&self, piece: &Piece, straight: usize, offset: u64) -> Result<()> {
+        let (head, tail) = piece.bytes.split_at(straight);
+        self.file
+            .write_at(head, offset)
+            .and_then(|()| self.write_through(tail, offset + straight as u64))
+            .map_err(|error| self.failed(&error))?;
+        self.check(piece, offset)
+    }
+
+    /// Through the ring: on its way when it returns. Looks after those that have landed meanwhile, whoever sent them.
+    fn send(&self, ring: &Mutex<Ring>, piece: Piece, straight: usize, offset: u64) -> Result<()> {
+        let mut tail = Aligned::new((piece.bytes.len() - straight).next_multiple_of(ALIGNMENT));
+        tail.get()[..piece.bytes.len() - straight].copy_from_slice(&piece.bytes[straight..]);
+        let tail = Flight { memory: Memory::Block(tail), offset: offset + straight as u64 };
+        let head = Flight { memory: Memory::Piece(piece, straight), offset };
+        let mut landed = Vec::new();
+        {
+            let mut ring = ring.lock();
+            for flight in [head, tail].into_iter().filter(|flight| !flight.bytes().is_empty()) {
+                while ring.is_full() {
+                    landed.extend(ring.land(Wait::ForOne).map_err(|error| self.failed(&error))?);
+                }
+                ring.write(&self.file.file, flight).map_err(|error| self.failed(&error))?;
+            }
+            landed.extend(ring.land(Wait::No).map_err(|error| self.failed(&error))?);
+        }
+        landed.into_iter().try_for_each(|landed| self.settle(landed))
+    }
+
+    /// What the ring did not write, or not all of it, is written again by this thread, and its answer counts: an interrupted
+    /// request is made up for, a disk that is full or broken says so once more, and the refusal of O_DIRECT is heeded.
+    fn settle(&self, landed: Landed) -> Result<()> {
+        let Landed { flight, written } = landed;
+        let bytes = flight.bytes();
+        let written = written.unwrap_or(0);
+        if written < bytes.len() {
+            let whole = written - written % ALIGNMENT;
+            let rest = self.file.write_at(&bytes[whole..], flight.offset + whole as u64);
+            rest.map_err(|error| self.failed(&error))?;
+        }
+        match &flight.memory {
+            Memory::Piece(piece, _) => self.check(piece, flight.offset),
+            Memory::Block(_) => Ok(()),
+        }
+    }
+
+    /// Waits for all that is in flight.
+    fn land(&self, ring: &Mutex<Ring>) -> Result<()> {
+        let mut ring = ring.lock();
+        while !ring.is_empty() {
+            let landed = ring.land(Wait::ForOne).map_err(|error| self.failed(&error))?;
+            landed.into_iter().try_for_each(|landed| self.settle(landed))?;
+        }
+        Ok(())
+    }
+
+    /// The disk has taken these bytes: are they still those that were summed?
+    fn check(&self, piece: &Piece, offset: u64) -> Result<()> {
+        if crc32c(&piece.bytes) == piece.crc32c {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!(
+            "writing {}: the bytes at its {offset} changed while they were written",
+            self.target.display()
+        )))
+    }
+}
+
 impl Writer for LocalWriter {
     fn append(&self, piece: Piece) -> Result<u64> {
         let bytes = piece.bytes.as_ref();
         let offset = self.reserve(bytes.len().next_multiple_of(ALIGNMENT) as u64)?;
         let straight = if is_aligned(bytes) { bytes.len() - bytes.len() % ALIGNMENT } else { 0 };
-        let (head, tail) = bytes.split_at(straight);
-        self.file
-            .write_at(head, offset)
-            .and_then(|()| self.write_through(tail, offset + straight as u64))
-            .map_err(|error| self.failed(&error))?;
-        if crc32c(bytes) != piece.crc32c {
-            return Err(Error::corrupt(format!(
-                "writing {}: the bytes at its {offset} changed while they were written",
-                self.target.display()
-            )));
+        match &self.ring {
+            // What must be copied first in more than one block is no matter of the disk's queue.
+            Some(ring) if straight > 0 => self.send(ring, piece, straight, offset)?,
+            _ => self.write(&piece, straight, offset)?,
         }
         Ok(offset)
     }
@@ -122,6 +212,9 @@ impl Writer for LocalWriter {
         let Some(temporary) = self.temporary.lock().take() else {
             return Err(Error::internal(format!("finishing {} a second time", self.target.display())));
         };
+        if let Some(ring) = &self.ring {
+            self.land(ring)?;
+        }
         let ends = self.ends.lock();
         ftruncate(&self.file.file, ends.data).map_err(|errno| self.failed(&errno.into()))?;
         self.file
