@@ -18,7 +18,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_grou
 use strata_core::storage::{StoreOptions, StoreUrl};
 use tokio::runtime::{Builder, Runtime};
 
-use node::Node;
+use node::{Node, Trainer};
 use rank::Rank;
 
 /// As users count: 10^6 bytes.
@@ -72,7 +72,7 @@ fn through_a_node(criterion: &mut Criterion) {
     for size in SIZES {
         let name = |what| BenchmarkId::new(what, format!("{size} MB"));
         group.throughput(Throughput::Bytes((size * MB) as u64));
-        let mut trainer = node.join(size * MB);
+        let mut trainer = Trainer::join(&node.socket(), size * MB);
         group.bench_function(name("save blocks"), |bencher| {
             bencher.iter_custom(|times| (0..times).map(|_| trainer.save().0).sum());
         });

@@ -1,7 +1,7 @@
 //! The whole way: a trainer's session over the Unix socket, a sidecar, a coordinator with its log, and the store. All of
 //! it in this process, over the same sockets as ever.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -55,29 +55,8 @@ impl Node {
         Node { runtime, coordinator, sidecar, stop, home, _memory: memory }
     }
 
-    /// A job of one rank, its world open and its arena made for a state of `bytes`.
-    pub fn join(&self, bytes: usize) -> Trainer {
-        let options = ConnectOptions {
-            job: format!("node-{bytes}").parse().expect("a valid name"),
-            rank: Rank(0),
-            world_size: WorldSize(1),
-            store: None,
-            sockets: vec![self.home.path().join("s.sock")],
-            coordinator: None,
-            token: None,
-            timeout: PATIENCE,
-            version: None,
-        };
-        let session = Session::connect(options, &Uninterrupted).expect("the sidecar answers");
-        session.wait_world(Some(PATIENCE), &Uninterrupted).expect("the world is of one");
-        let mut state = vec![0; bytes];
-        StdRng::seed_from_u64(bytes as u64).fill(&mut state[..]);
-        let mut trainer = Trainer { session, state, step: 0 };
-        let needed = slot_bytes(&trainer.request().tree, &trainer.request().tensors);
-        trainer.session.prepare(needed, None, &Uninterrupted).expect("/dev/shm has room for two slots");
-        // The first save through a mapping pays for its pages.
-        trainer.save();
-        trainer
+    pub fn socket(&self) -> PathBuf {
+        self.home.path().join("s.sock")
     }
 }
 
@@ -98,6 +77,31 @@ pub struct Trainer {
 }
 
 impl Trainer {
+    /// A job of one rank, its world open and its arena made for a state of `bytes`.
+    pub fn join(socket: &Path, bytes: usize) -> Trainer {
+        let options = ConnectOptions {
+            job: format!("node-{bytes}").parse().expect("a valid name"),
+            rank: Rank(0),
+            world_size: WorldSize(1),
+            store: None,
+            sockets: vec![socket.to_owned()],
+            coordinator: None,
+            token: None,
+            timeout: PATIENCE,
+            version: None,
+        };
+        let session = Session::connect(options, &Uninterrupted).expect("the sidecar answers");
+        session.wait_world(Some(PATIENCE), &Uninterrupted).expect("the world is of one");
+        let mut state = vec![0; bytes];
+        StdRng::seed_from_u64(bytes as u64).fill(&mut state[..]);
+        let mut trainer = Trainer { session, state, step: 0 };
+        let needed = slot_bytes(&trainer.request().tree, &trainer.request().tensors);
+        trainer.session.prepare(needed, None, &Uninterrupted).expect("/dev/shm has room for two slots");
+        // The first save through a mapping pays for its pages.
+        trainer.save();
+        trainer
+    }
+
     fn request(&self) -> SaveRequest {
         let tensor = |(number, part): (usize, &[u8])| SourceTensor {
             name: format!("model.{number}"),

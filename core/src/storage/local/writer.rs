@@ -14,9 +14,11 @@ use super::ring::{Flight, Landed, Memory, Ring, Wait};
 use crate::error::{Error, Result};
 use crate::storage::{Created, DiskQueue, Piece, Writer, crc32c};
 
-/// Room is allocated ahead in steps: one extent that grows lets writers go on side by side (an ext4 write past the end
-/// of a file locks it alone), and a full disk shows before the bytes are sent.
-const ALLOCATION_STEP: u64 = 256 << 20;
+/// Room is allocated ahead: an extent that is there lets writers go on side by side (an ext4 write past the end of a file
+/// locks it alone), and a full disk shows before the bytes are sent. Each allocation waits until the file has nothing in
+/// flight (10 to 35 ms on ext4 with sixteen writes of 4 MiB; steps of 256 MiB cost a fifth of the rate), so they are few: this
+/// much first, and then as much again as there is. An INCREMENTAL save may need far less than it was announced with.
+const FIRST_ALLOCATION: u64 = 4 << 30;
 /// Smaller files are written in one or two requests: a queue has nothing to keep busy.
 const RING_FROM: u64 = 8 << 20;
 
@@ -86,17 +88,25 @@ impl LocalWriter {
         let mut ends = self.ends.lock();
         let (offset, end) = (ends.data, ends.data + bytes);
         if end > ends.allocated {
-            let step = ALLOCATION_STEP.min(self.at_most.saturating_sub(ends.allocated));
-            let wished = (ends.allocated + step).max(end);
-            // A disk that lacks the step may have room for the piece.
-            ends.allocated = match self.allocate(ends.allocated, wished) {
-                Err(Errno::NOSPC) if wished > end => self.allocate(ends.allocated, end),
-                other => other,
-            }
-            .map_err(|errno| self.failed(&errno.into()))?;
+            let step = ends.allocated.max(FIRST_ALLOCATION);
+            let wished = ends.allocated.saturating_add(step).min(self.at_most).max(end);
+            ends.allocated = self
+                .allocate_some(ends.allocated, wished, end)
+                .map_err(|errno| self.failed(&errno.into()))?;
         }
         ends.data = end;
         Ok(offset)
+    }
+
+    /// Up to `wished`, or less where the disk lacks that, but up to `needed` at least.
+    fn allocate_some(&self, from: u64, wished: u64, needed: u64) -> rustix::io::Result<u64> {
+        match self.allocate(from, wished) {
+            Err(Errno::NOSPC) if wished > needed => {
+                let less = from + ((wished - from) / 2).next_multiple_of(ALIGNMENT as u64);
+                self.allocate_some(from, less.max(needed).min(wished - 1), needed)
+            }
+            other => other,
+        }
     }
 
     fn allocate(&self, from: u64, to: u64) -> rustix::io::Result<u64> {
