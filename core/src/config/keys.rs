@@ -128,7 +128,7 @@ settings! {
 
     /// Where checkpoints are kept.
     [store] StoreConfig {
-        /// A directory, file:///path or s3://bucket/prefix. Unset: what the job asks for, and for `strata up`
+        /// A directory, file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix. Unset: what the job asks for, and for `strata up`
         /// $STRATA_HOME/store.
         url: Option<String> = "", "STRATA_STORE";
         /// S3: the server's address, for anything but AWS itself.
@@ -141,8 +141,18 @@ settings! {
         secret_access_key: Option<Secret> = "", "AWS_SECRET_ACCESS_KEY";
         /// S3: the session token of temporary credentials.
         session_token: Option<Secret> = "", "AWS_SESSION_TOKEN";
-        /// S3: allow an endpoint without TLS.
+        /// S3 and Azure: allow an endpoint without TLS.
         allow_http: bool = "false", "AWS_ALLOW_HTTP";
+        /// GCS: the address of an emulator, which is asked without credentials. Credentials for GCS itself are found as
+        /// Google's tools find them (GOOGLE_APPLICATION_CREDENTIALS, GOOGLE_SERVICE_ACCOUNT, the instance's own).
+        gcs_emulator: Option<String> = "", "STORAGE_EMULATOR_HOST";
+        /// Azure: the storage account, where the URL names none. Credentials other than its key are found as Azure's
+        /// tools find them (AZURE_CLIENT_ID and its like, a managed identity, AZURE_STORAGE_SAS_TOKEN).
+        azure_account: Option<String> = "", "AZURE_STORAGE_ACCOUNT_NAME";
+        /// Azure: the key of the account. Better given in the environment than in a file.
+        azure_key: Option<Secret> = "", "AZURE_STORAGE_ACCOUNT_KEY";
+        /// Azure: the account's address, for anything but Azure itself, such as http://127.0.0.1:10000/devstoreaccount1.
+        azure_endpoint: Option<String> = "", "AZURE_STORAGE_ENDPOINT";
         /// After so long without an answer a store request has failed, and is made again.
         timeout: Duration = "30s", "STRATA_STORE_TIMEOUT";
         /// Take over a store prefix that belongs to another cluster (its coordinator's state was lost). Keeps the job.

@@ -1,4 +1,4 @@
-//! Stores by URL: local directory with direct IO, S3 through object_store; and the conformance suite.
+//! Stores by URL: local directory with direct IO; S3, GCS and Azure through object_store; and the conformance suite.
 //! Called by `checkpoint`. Never knows what the objects mean.
 //!
 //! Every call blocks the thread it is made on, and never needs the caller's runtime: call it on threads that may block.
@@ -6,8 +6,8 @@
 mod budget;
 mod checksum;
 mod local;
+mod objects;
 mod options;
-mod s3;
 mod store;
 mod url;
 mod user;
@@ -28,7 +28,9 @@ use crate::error::Result;
 pub fn open(url: &StoreUrl, options: &StoreOptions, folder: &str) -> Result<Arc<dyn Store>> {
     Ok(match url.scheme() {
         Scheme::Local(root) => Arc::new(local::LocalStore::new(root, folder, options.disk_queue)),
-        Scheme::S3 { bucket, prefix } => Arc::new(s3::S3Store::connect(bucket, prefix, folder, options)?),
+        Scheme::S3 { .. } | Scheme::Gcs { .. } | Scheme::Azure { .. } => {
+            Arc::new(objects::BucketStore::connect(url, options, folder)?)
+        }
     })
 }
 
@@ -39,7 +41,8 @@ pub fn over_object_store(
     prefix: &str,
     options: &StoreOptions,
 ) -> Arc<dyn Store> {
-    Arc::new(s3::S3Store::over(objects, "memory:".into(), prefix.into(), options))
+    let provider = objects::Provider::S3;
+    Arc::new(objects::BucketStore::over(objects, provider, "memory:".into(), prefix.into(), options))
 }
 
 #[cfg(test)]

@@ -26,8 +26,15 @@ pub struct StoreOptions {
     pub access_key_id: Option<String>,
     pub secret_access_key: Option<String>,
     pub session_token: Option<String>,
-    /// S3 over plain HTTP, for servers on the same machine or network.
+    /// Plain HTTP, for servers on the same machine or network.
     pub allow_http: bool,
+    /// GCS: an emulator's base URL. It is asked without credentials, and may be plain HTTP.
+    pub gcs_emulator: Option<String>,
+    /// Azure: the storage account, where the URL names none.
+    pub azure_account: Option<String>,
+    pub azure_key: Option<String>,
+    /// Azure: base URL of the account, such as `http://127.0.0.1:10000/devstoreaccount1`; none: Azure itself.
+    pub azure_endpoint: Option<String>,
     /// One request.
     pub request_timeout: Duration,
     /// All tries of one operation together.
@@ -37,7 +44,7 @@ pub struct StoreOptions {
     pub concurrency: usize,
     /// A directory: how its disk is kept busy.
     pub disk_queue: DiskQueue,
-    /// S3: bytes of one part of a large object.
+    /// Object stores: bytes of one part of a large object.
     pub part_bytes: u64,
     /// Memory for persisting and restoring, beyond the arenas; shared by all clones of these options.
     pub buffers: BufferBudget,
@@ -52,6 +59,10 @@ impl Default for StoreOptions {
             secret_access_key: None,
             session_token: None,
             allow_http: false,
+            gcs_emulator: None,
+            azure_account: None,
+            azure_key: None,
+            azure_endpoint: None,
             request_timeout: Duration::from_secs(30),
             retry_budget: Duration::from_secs(60),
             concurrency: 8,
@@ -63,7 +74,7 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
-    /// Defaults, with what the AWS_* environment says; `get` looks a variable up.
+    /// Defaults, with what the providers' own variables say (AWS_*, AZURE_*, STORAGE_EMULATOR_HOST); `get` looks a variable up.
     /// Invalid when AWS_ALLOW_HTTP is neither true nor false.
     pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> Result<StoreOptions> {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
@@ -84,6 +95,10 @@ impl StoreOptions {
             secret_access_key: get("AWS_SECRET_ACCESS_KEY"),
             session_token: get("AWS_SESSION_TOKEN"),
             allow_http,
+            gcs_emulator: get("STORAGE_EMULATOR_HOST"),
+            azure_account: get("AZURE_STORAGE_ACCOUNT_NAME"),
+            azure_key: get("AZURE_STORAGE_ACCOUNT_KEY"),
+            azure_endpoint: get("AZURE_STORAGE_ENDPOINT"),
             ..StoreOptions::default()
         })
     }
@@ -100,6 +115,10 @@ impl From<&StoreConfig> for StoreOptions {
             secret_access_key: secret(&config.secret_access_key),
             session_token: secret(&config.session_token),
             allow_http: config.allow_http,
+            gcs_emulator: config.gcs_emulator.clone(),
+            azure_account: config.azure_account.clone(),
+            azure_key: secret(&config.azure_key),
+            azure_endpoint: config.azure_endpoint.clone(),
             request_timeout: config.timeout,
             ..StoreOptions::default()
         }
@@ -111,7 +130,10 @@ impl fmt::Debug for StoreOptions {
         f.debug_struct("StoreOptions")
             .field("endpoint", &self.endpoint)
             .field("region", &self.region)
-            .field("credentials", &self.access_key_id.as_ref().map(|_| "given"))
+            .field("credentials", &self.access_key_id.as_ref().or(self.azure_key.as_ref()).map(|_| "given"))
+            .field("gcs_emulator", &self.gcs_emulator)
+            .field("azure_account", &self.azure_account)
+            .field("azure_endpoint", &self.azure_endpoint)
             .field("allow_http", &self.allow_http)
             .field("request_timeout", &self.request_timeout)
             .field("retry_budget", &self.retry_budget)

@@ -1,7 +1,12 @@
 //! What every store promises, checked on each kind: a directory on disk and in memory, S3 over object_store's own memory,
-//! and a real S3 server where STRATA_VERSITYGW names one.
+//! GCS over a double of its XML API, and real servers of S3 and Azure where STRATA_VERSITYGW and STRATA_AZURITE name them.
 
+mod azure;
+mod azurite;
 mod disk;
+mod gcs;
+mod gcs_double;
+mod gcs_xml;
 mod local;
 mod mounts;
 mod s3;

@@ -1,45 +1,30 @@
-//! From options to a client.
+//! S3 and what speaks like it. Create-only is `If-None-Match: *`.
 
 use std::sync::Arc;
 
+use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
+use super::provider::{check_endpoint, client, retry};
 use crate::error::{Error, Result};
 use crate::storage::StoreOptions;
 
 const DEFAULT_REGION: &str = "us-east-1";
-/// The budget of time ends the tries, not their number.
-const MOST_TRIES: usize = 1000;
 
 /// Reaches for nothing yet. Credentials that the options lack are found as object_store finds them: environment, web
 /// identity, container, instance.
 pub fn bucket(bucket: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>> {
-    let plain = options.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-    if plain && !options.allow_http {
-        let endpoint = options.endpoint.as_deref().unwrap_or_default();
-        return Err(Error::invalid(format!("opening s3://{bucket}: {endpoint} is not encrypted"))
-            .hint("set store.allow_http (AWS_ALLOW_HTTP=true) if the network between is yours"));
-    }
+    check_endpoint(&format!("s3://{bucket}"), options.endpoint.as_deref(), options)?;
     if options.access_key_id.is_some() != options.secret_access_key.is_some() {
         return Err(Error::invalid(format!(
             "opening s3://{bucket}: of access key and secret only one is given"
         ))
         .hint("set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither"));
     }
-    let client = ClientOptions::new()
-        .with_allow_http(options.allow_http)
-        .with_timeout(options.request_timeout)
-        .with_connect_timeout(options.request_timeout);
-    let retry = RetryConfig {
-        backoff: BackoffConfig::default(),
-        max_retries: MOST_TRIES,
-        retry_timeout: options.retry_budget,
-    };
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
-        .with_client_options(client)
-        .with_retry(retry)
+        .with_client_options(client(options))
+        .with_retry(retry(options))
         .with_conditional_put(S3ConditionalPut::ETagMatch);
     if let Some(region) = &options.region {
         builder = builder.with_region(region);

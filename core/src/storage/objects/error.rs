@@ -1,11 +1,12 @@
-//! What the service said, as ours: the kind by HTTP status and S3 error code, the message without the XML around it.
+//! What the service said, as ours: the kind by HTTP status and error code, the message without the XML around it.
 
 use object_store::Error as Said;
 use object_store::client::{HttpError, HttpErrorKind};
 
+use super::Provider;
 use crate::error::{Error, Kind};
 
-/// S3 codes that mean that there is no room, whatever their HTTP status.
+/// Codes that mean that there is no room, whatever their HTTP status.
 const FULL: [&str; 4] = ["QuotaExceeded", "StorageFull", "InsufficientStorage", "XMinioStorageFull"];
 /// Codes under status 400 that another try may mend.
 const SLOW: [&str; 2] = ["RequestTimeout", "IncompleteBody"];
@@ -13,17 +14,18 @@ const SLOW: [&str; 2] = ["RequestTimeout", "IncompleteBody"];
 const CREDENTIALS: [&str; 4] =
     ["ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed", "InvalidAccessKeyId"];
 
-pub fn failed(doing: impl std::fmt::Display, said: &Said) -> Error {
+pub fn failed(provider: Provider, doing: impl std::fmt::Display, said: &Said) -> Error {
     let answer = Answer::read(&said.to_string());
     let kind = kind(said, &answer);
     let error = Error::new(kind, format!("{doing}: {}", answer.text));
     match kind {
-        Kind::NotFound if answer.code == "NoSuchBucket" => {
-            error.hint("make the bucket first, or check the url and the endpoint")
+        Kind::NotFound if answer.code == provider.no_place() => {
+            error.hint(format!("make the {} first, or check the url and the endpoint", provider.place()))
         }
-        Kind::Denied => error.hint(
-            "check the credentials ([store], or AWS_*), and that they may read, write, list and delete there",
-        ),
+        Kind::Denied => error.hint(format!(
+            "check the credentials ({}), and that they may read, write, list and delete there",
+            provider.credentials()
+        )),
         Kind::Overloaded => error.hint("free space in the bucket, keep fewer steps, or raise its quota"),
         Kind::Unavailable if timed_out(said) => error.hint("the store answers too slowly: see store.timeout"),
         _ => error,
@@ -55,7 +57,7 @@ fn kind(said: &Said, answer: &Answer) -> Kind {
 struct Answer {
     /// HTTP status; 0: there was none.
     status: u16,
-    /// S3's error code; empty: there was none.
+    /// The service's error code; empty: there was none.
     code: String,
     text: String,
 }
@@ -112,7 +114,8 @@ mod tests {
                 "Error performing PUT http://h/b/k in 3ms - Server returned non-2xx status code: {status}: \
                  <?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><Message>why</Message><Key>k</Key></Error>"
             );
-            let error = failed("writing x", &Said::Generic { store: "S3", source: source.into() });
+            let error =
+                failed(Provider::S3, "writing x", &Said::Generic { store: "S3", source: source.into() });
             assert_eq!(error.kind, kind, "{error}");
             assert!(error.message.ends_with(&format!("{code}: why")), "{error}");
         }

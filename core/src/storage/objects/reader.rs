@@ -5,19 +5,21 @@ use std::sync::Arc;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::Provider;
 use super::error::failed;
 use super::runtime::wait;
 use crate::error::{Error, Result};
 use crate::storage::Reader;
 
-pub struct S3Reader {
+pub struct BucketReader {
     pub objects: Arc<dyn ObjectStore>,
+    pub provider: Provider,
     pub location: Path,
     pub name: String,
     pub bytes: u64,
 }
 
-impl Reader for S3Reader {
+impl Reader for BucketReader {
     fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -38,7 +40,7 @@ impl Reader for S3Reader {
             return Err(ends_early(self.bytes));
         }
         let bytes = wait(async { self.objects.get_range(&self.location, range).await })?
-            .map_err(|error| failed(format!("reading {}", self.name), &error))?;
+            .map_err(|error| failed(self.provider, format!("reading {}", self.name), &error))?;
         if bytes.len() != target.len() {
             return Err(ends_early(offset + bytes.len() as u64));
         }

@@ -26,7 +26,7 @@ fn runtime() -> Result<Arc<Runtime>> {
     }
     let made = Builder::new_multi_thread()
         .worker_threads(THREADS)
-        .thread_name("strata-s3")
+        .thread_name("strata-objects")
         .enable_all()
         .build()
         .doing(|| "starting the threads for store requests")?;

@@ -7,22 +7,30 @@ use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use parking_lot::Mutex;
 
+use super::Provider;
 use super::error::failed;
 use super::runtime::wait;
 use crate::error::{Error, Result};
 use crate::storage::{Piece, Writer, crc32c};
 
-/// S3 takes parts from 5 MiB (the last one apart) and at most 10,000 of them.
+/// S3 and GCS take parts from 5 MiB (the last one apart) and at most 10,000 of them; Azure takes any, and 50,000.
 const SMALLEST_PART: u64 = 5 << 20;
 const MOST_PARTS: u64 = 10_000;
 const ALIGNMENT: usize = 4096;
 static ZEROS: [u8; ALIGNMENT] = [0; ALIGNMENT];
 
+/// Which object.
+pub struct Large {
+    pub objects: Arc<dyn ObjectStore>,
+    pub provider: Provider,
+    pub location: Path,
+    /// For messages.
+    pub name: String,
+}
+
 /// Memory: none of its own. The bytes go out from where the caller has them, one part a thread.
-pub struct S3Writer {
-    objects: Arc<dyn ObjectStore>,
-    location: Path,
-    name: String,
+pub struct BucketWriter {
+    large: Large,
     part_bytes: u64,
     state: Mutex<State>,
 }
@@ -37,29 +45,24 @@ struct State {
     finished: bool,
 }
 
-impl S3Writer {
-    pub fn begin(
-        objects: Arc<dyn ObjectStore>,
-        location: Path,
-        name: String,
-        part_bytes: u64,
-        at_most: u64,
-    ) -> S3Writer {
+impl BucketWriter {
+    pub fn begin(large: Large, part_bytes: u64, at_most: u64) -> BucketWriter {
         let part_bytes = part_bytes.max(SMALLEST_PART).max(at_most.div_ceil(MOST_PARTS - 1));
-        S3Writer { objects, location, name, part_bytes, state: Mutex::default() }
+        BucketWriter { large, part_bytes, state: Mutex::default() }
     }
 
     fn failed(&self, error: &object_store::Error) -> Error {
-        failed(format!("writing {}", self.name), error)
+        failed(self.large.provider, format!("writing {}", self.large.name), error)
     }
 
     /// The store has taken these bytes: are they still those that were summed?
     fn check(&self, part: &[Piece]) -> Result<()> {
         match part.iter().all(|piece| crc32c(&piece.bytes) == piece.crc32c) {
             true => Ok(()),
-            false => {
-                Err(Error::corrupt(format!("writing {}: bytes changed while they were sent", self.name)))
-            }
+            false => Err(Error::corrupt(format!(
+                "writing {}: bytes changed while they were sent",
+                self.large.name
+            ))),
         }
     }
 }
@@ -72,7 +75,7 @@ fn payload(part: &[Piece]) -> PutPayload {
     padded.filter(|bytes| !bytes.is_empty()).collect()
 }
 
-impl Writer for S3Writer {
+impl Writer for BucketWriter {
     fn append(&self, piece: Piece) -> Result<u64> {
         let mut state = self.state.lock();
         let offset = state.end;
@@ -86,7 +89,7 @@ impl Writer for S3Writer {
         let part = std::mem::take(&mut state.part);
         state.part_filled = 0;
         if state.upload.is_none() {
-            let begun = wait(async { self.objects.put_multipart(&self.location).await })?;
+            let begun = wait(async { self.large.objects.put_multipart(&self.large.location).await })?;
             state.upload = Some(begun.map_err(|error| self.failed(&error))?);
         }
         let upload = state.upload.as_mut().expect("just begun");
@@ -103,7 +106,7 @@ impl Writer for S3Writer {
         let part = std::mem::take(&mut state.part);
         let payload = payload(&part);
         let sent = match state.upload.as_mut() {
-            None => wait(async { self.objects.put(&self.location, payload).await.map(drop) })?,
+            None => wait(async { self.large.objects.put(&self.large.location, payload).await.map(drop) })?,
             Some(upload) => wait(async {
                 if !part.is_empty() {
                     upload.put_part(payload).await?;
@@ -118,7 +121,7 @@ impl Writer for S3Writer {
     }
 }
 
-impl Drop for S3Writer {
+impl Drop for BucketWriter {
     fn drop(&mut self) {
         let state = self.state.get_mut();
         if state.finished {
@@ -128,9 +131,11 @@ impl Drop for S3Writer {
         match wait(async { upload.abort().await }) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, object = self.name, "leaving an unfinished upload behind")
+                tracing::warn!(%error, object = self.large.name, "leaving an unfinished upload behind")
             }
-            Err(error) => tracing::warn!(%error, object = self.name, "leaving an unfinished upload behind"),
+            Err(error) => {
+                tracing::warn!(%error, object = self.large.name, "leaving an unfinished upload behind")
+            }
         }
     }
 }
