@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON ?= python3
 TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 
-.PHONY: help build demo check lint fix test bench bench-peers bench-training stubs
+.PHONY: help build demo check lint fix test bench bench-durable bench-peers bench-training stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,6 +42,11 @@ test: ## everything; says first what it needs (PYTEST='-k crash' passes words on
 bench: ## coordinator, checkpoint and data figures (criterion), next to what the machine allows
 	@$(PYTHON) scripts/cargo_target.py
 	cargo bench
+
+bench-durable: ## how much of the disk's own rate (fio) reaches a committed step; TMPDIR is on the disk (BENCH='--rounds 15')
+	@$(PYTHON) scripts/debian.py benches/peers/debian.txt
+	@$(PYTHON) scripts/cargo_target.py
+	cargo bench --bench durable -- $(BENCH)
 
 bench-peers: build ## Strata and what a user would pick instead save and restore the same 1 GB (BENCH='--turns 5')
 	@$(PYTHON) scripts/debian.py benches/peers/debian.txt

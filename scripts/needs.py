@@ -11,6 +11,7 @@ from pathlib import Path
 import debian
 import environment
 import gotool
+import npmtool
 
 GB = 1e9
 SCRIPTS = Path(__file__).resolve().parent
@@ -52,6 +53,7 @@ def parts() -> list[Part]:
         ),
         Part("Python environment with torch 2.15 (from PyPI, with its CUDA libraries)", torch, 5.6 * GB, 5),
         Part("S3 server versitygw (Go)", tool_built("versitygw"), 0.7 * GB, 3),
+        Part("Azure server azurite (npm)", npmtool.path_of("azurite").exists(), 0.2 * GB, 1),
     ]
 
 

@@ -19,6 +19,7 @@ import cargo_target
 import debian
 import gotool
 import needs
+import npmtool
 from environment import environment
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -40,11 +41,13 @@ def main() -> int:
     with ThreadPoolExecutor() as pool:
         python = pool.submit(environment, SCRIPTS / "torch.txt")
         s3 = pool.submit(gotool.tool, "versitygw")
+        azure = pool.submit(npmtool.tool, "azurite")
         cargo_target.claim(needs.target_folder())
         step("Rust tests", ["cargo", "test", *(["--locked"] if STRICT else [])])
         exe = executable()
     step("format, lints, types", ["make", "--no-print-directory", "lint"])
-    real_s3(s3)
+    real_server(s3, "S3", "STRATA_VERSITYGW", "real_s3")
+    real_server(azure, "Azure", "STRATA_AZURITE", "real_azure")
     with tempfile.TemporaryDirectory(prefix="strata-site-") as site:
         pytest(exe, python, s3, Path(site))
     for line in left_out:
@@ -52,11 +55,11 @@ def main() -> int:
     return 0
 
 
-def real_s3(s3: Future[Path]) -> None:
-    """Those Rust tests that start an S3 server, which may still be on its way while the others run."""
-    if path := have(s3, "Rust tests against a real S3 server"):
-        env = dict(os.environ, STRATA_VERSITYGW=str(path))
-        step("Rust tests, S3", ["cargo", "test", "-p", "strata-core", "--lib", "real_s3"], env)
+def real_server(server: Future[Path], name: str, variable: str, tests: str) -> None:
+    """Those Rust tests that start a server, which may still be on its way while the others run."""
+    if path := have(server, f"Rust tests against a real {name} server"):
+        env = dict(os.environ, **{variable: str(path)})
+        step(f"Rust tests, {name}", ["cargo", "test", "-p", "strata-core", "--lib", tests], env)
 
 
 def executable() -> Path:

@@ -7,8 +7,9 @@ use object_store::memory::InMemory;
 use super::fixture::*;
 use crate::checkpoint::{JobStore, RankSlot, Takeover};
 use crate::error::Kind;
+use crate::format::StepKind;
 use crate::ids::{ClusterId, JobUuid, Step};
-use crate::storage::conformance::TestServer;
+use crate::storage::conformance::{Azurite, Fault, GcsDouble, TestServer};
 use crate::storage::{BufferBudget, StoreOptions, StoreUrl, open as open_store, over_object_store};
 
 fn round_trip(store: &JobStore) {
@@ -43,16 +44,87 @@ fn every_rank_gets_its_state_back_from_s3_over_memory() {
     round_trip(&over(over_object_store(Arc::new(InMemory::new()), "p", &options)));
 }
 
-#[test]
-fn every_rank_gets_its_state_back_from_a_real_s3_server() {
-    let Some(server) = TestServer::start() else { return };
-    let store = JobStore::open(&server.url, &server.options, &job()).unwrap();
+/// Attached, saved, restored, and removed again.
+fn whole_life(url: &StoreUrl, options: &StoreOptions) {
+    let store = JobStore::open(url, options, &job()).unwrap();
+    let cluster = ClusterId::new();
+    let attached = run(store.attach(cluster, Takeover::No, OWN)).unwrap();
+    assert!(attached.steps.is_empty());
     round_trip(&store);
+    let stranger = run(store.attach(ClusterId::new(), Takeover::No, OWN)).unwrap_err();
+    assert_eq!(stranger.kind, Kind::Conflict, "{stranger}");
     let steps = run(store.steps()).unwrap();
     let order = removal(7, steps[0].commit.as_ref().unwrap().record.generation.0, true, &[]);
     assert!(run(store.remove(&order)).unwrap() > 30 << 20);
-    let attached = run(store.attach(ClusterId::new(), Takeover::No, OWN)).unwrap();
+    let attached = run(store.attach(cluster, Takeover::No, OWN)).unwrap();
     assert!(attached.steps.is_empty() && attached.highest_generation.0 == 0, "nothing is left");
+}
+
+#[test]
+fn every_rank_gets_its_state_back_from_a_real_s3_server() {
+    let Some(server) = TestServer::start() else { return };
+    whole_life(&server.url, &server.options);
+}
+
+#[test]
+fn every_rank_gets_its_state_back_from_a_real_azure_server() {
+    let Some(server) = Azurite::start() else { return };
+    whole_life(&server.url, &server.options);
+}
+
+#[test]
+fn every_rank_gets_its_state_back_from_gcs() {
+    let double = GcsDouble::start();
+    whole_life(&double.url, &double.options);
+}
+
+/// P5, P1: while the store refuses, throttles or loses answers a save is Unavailable or whole, never half; then it commits.
+#[test]
+fn a_save_over_a_store_that_fails_at_random_is_whole_or_not_there() {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+    const STEPS: u64 = 4;
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let double = GcsDouble::start();
+    let options =
+        StoreOptions { retry_budget: std::time::Duration::from_millis(200), ..double.options.clone() };
+    let store = JobStore::open(&double.url, &options, &job()).unwrap();
+    let (uuid, mut failed) = (JobUuid::new(), 0);
+    for step in 1..=STEPS {
+        let specs = mixed(step);
+        let mut dice = StdRng::seed_from_u64(random.random());
+        double.fail(move |_, _| match dice.random_range(0..100) {
+            0..12 => Some(Fault::Refused([429, 500, 503][dice.random_range(0..3)])),
+            12..20 => Some(Fault::LostAnswer),
+            20..25 => Some(Fault::CutShort),
+            _ => None,
+        });
+        let attempt = attempt(uuid, step, 1);
+        let try_once = || {
+            let durable = persist(&store, attempt, 2, one_node(2, step, &specs))?;
+            publish(&store, &record(attempt, 2, StepKind::Full, &durable))
+        };
+        for _ in 0..3 {
+            match try_once() {
+                Ok(()) => break,
+                Err(error) => {
+                    // Another try's COMMIT whose answer was lost holds other names: that step is committed.
+                    assert!(matches!(error.kind, Kind::Unavailable | Kind::Conflict), "{error}");
+                    failed += 1;
+                }
+            }
+        }
+        double.fail(|_, _| None);
+        if run(store.commit(Step(step))).is_err() {
+            try_once().unwrap();
+        }
+    }
+    for step in 1..=STEPS {
+        (0..2).for_each(|rank| check(&store, step, rank, 2, rank, &mixed(step)));
+    }
+    println!("{failed} tries failed");
 }
 
 #[test]

@@ -128,3 +128,20 @@ fn a_large_object_whose_upload_fails_leaves_nothing_and_can_be_written_again() {
         assert_eq!(write().unwrap(), 18 << 20);
     }
 }
+
+#[test]
+fn an_upload_whose_completion_is_not_answered_is_found_complete() {
+    let double = GcsDouble::start();
+    let store = job(&double);
+    let completions = AtomicUsize::new(0);
+    double.fail(move |method, target| {
+        let completes = method == "POST" && target.contains("uploadId");
+        (completes && completions.fetch_add(1, Ordering::SeqCst) == 0).then_some(Fault::LostAnswer)
+    });
+    let writer = store.writer("big", 18 << 20).unwrap();
+    for seed in 0..3 {
+        writer.append(piece(noise(seed, 6 << 20))).unwrap();
+    }
+    assert_eq!(writer.finish().unwrap(), 18 << 20);
+    assert_eq!(listing(&*store, "").len(), 1);
+}

@@ -12,6 +12,8 @@ mod mounts;
 mod s3;
 mod server;
 
+pub use azurite::Azurite;
+pub use gcs_double::{Fault, GcsDouble};
 pub use server::TestServer;
 
 use std::sync::Arc;

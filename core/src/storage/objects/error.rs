@@ -10,6 +10,8 @@ use crate::error::{Error, Kind};
 const FULL: [&str; 4] = ["QuotaExceeded", "StorageFull", "InsufficientStorage", "XMinioStorageFull"];
 /// Codes under status 400 that another try may mend.
 const SLOW: [&str; 2] = ["RequestTimeout", "IncompleteBody"];
+/// Of an upload that was begun and is there no more: complete already, or cleaned away. The object can be written again.
+const GONE: &str = "NoSuchUpload";
 /// Codes under status 400 that speak of credentials.
 const CREDENTIALS: [&str; 4] =
     ["ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed", "InvalidAccessKeyId"];
@@ -34,6 +36,7 @@ pub fn failed(provider: Provider, doing: impl std::fmt::Display, said: &Said) ->
 
 fn kind(said: &Said, answer: &Answer) -> Kind {
     match said {
+        _ if answer.code == GONE => Kind::Unavailable,
         Said::NotFound { .. } => Kind::NotFound,
         Said::AlreadyExists { .. } | Said::Precondition { .. } | Said::NotModified { .. } => Kind::Conflict,
         Said::PermissionDenied { .. } | Said::Unauthenticated { .. } => Kind::Denied,
@@ -103,6 +106,7 @@ mod tests {
         for (status, code, kind) in [
             ("403 Forbidden", "SignatureDoesNotMatch", Kind::Denied),
             ("404 Not Found", "NoSuchBucket", Kind::NotFound),
+            ("404 Not Found", "NoSuchUpload", Kind::Unavailable),
             ("400 Bad Request", "ExpiredToken", Kind::Denied),
             ("400 Bad Request", "RequestTimeout", Kind::Unavailable),
             ("400 Bad Request", "InvalidArgument", Kind::Invalid),

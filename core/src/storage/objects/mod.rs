@@ -147,7 +147,7 @@ impl Store for BucketStore {
             location: self.path(path)?,
             name: self.name_of(path),
         };
-        Ok(Box::new(writer::BucketWriter::begin(large, self.part_bytes, at_most)))
+        Ok(Box::new(writer::BucketWriter::begin(large, self.part_bytes, self.concurrency, at_most)))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>> {

@@ -46,13 +46,21 @@ struct State {
 }
 
 impl BucketWriter {
-    pub fn begin(large: Large, part_bytes: u64, at_most: u64) -> BucketWriter {
-        let part_bytes = part_bytes.max(SMALLEST_PART).max(at_most.div_ceil(MOST_PARTS - 1));
+    /// `part_bytes`: of an object that is neither small nor very large; `requests`: in flight at once.
+    pub fn begin(large: Large, part_bytes: u64, requests: usize, at_most: u64) -> BucketWriter {
+        let part_bytes = part_bytes_of(at_most, part_bytes, requests);
         BucketWriter { large, part_bytes, state: Mutex::default() }
     }
 
     fn failed(&self, error: &object_store::Error) -> Error {
         failed(self.large.provider, format!("writing {}", self.large.name), error)
+    }
+
+    /// Whether the object is complete although its completion seems to have failed: an answer got lost, and the second try
+    /// was told that there is no such upload. Nobody else uses the name, and a part of it is never seen.
+    fn is_there(&self, bytes: u64) -> bool {
+        let found = wait(async { self.large.objects.head(&self.large.location).await });
+        found.is_ok_and(|found| found.is_ok_and(|found| found.size == bytes))
     }
 
     /// The store has taken these bytes: are they still those that were summed?
@@ -65,6 +73,12 @@ impl BucketWriter {
             ))),
         }
     }
+}
+
+/// Small enough that every request has a part, and large enough that there are not too many of them.
+fn part_bytes_of(at_most: u64, usual: u64, requests: usize) -> u64 {
+    let shared = at_most.div_ceil(requests.max(1) as u64).next_multiple_of(ALIGNMENT as u64);
+    usual.min(shared).max(SMALLEST_PART).max(at_most.div_ceil(MOST_PARTS - 1))
 }
 
 fn payload(part: &[Piece]) -> PutPayload {
@@ -105,16 +119,25 @@ impl Writer for BucketWriter {
         let mut state = self.state.lock();
         let part = std::mem::take(&mut state.part);
         let payload = payload(&part);
-        let sent = match state.upload.as_mut() {
-            None => wait(async { self.large.objects.put(&self.large.location, payload).await.map(drop) })?,
-            Some(upload) => wait(async {
-                if !part.is_empty() {
-                    upload.put_part(payload).await?;
+        match state.upload.as_mut() {
+            None => {
+                let sent = wait(async { self.large.objects.put(&self.large.location, payload).await })?;
+                sent.map(drop).map_err(|error| self.failed(&error))?;
+            }
+            Some(upload) => {
+                let sent = wait(async {
+                    if !part.is_empty() {
+                        upload.put_part(payload).await?;
+                    }
+                    upload.complete().await.map(drop)
+                })?;
+                if let Err(error) = sent
+                    && !self.is_there(state.end)
+                {
+                    return Err(self.failed(&error));
                 }
-                upload.complete().await.map(drop)
-            })?,
-        };
-        sent.map_err(|error| self.failed(&error))?;
+            }
+        }
         state.finished = true;
         self.check(&part)?;
         Ok(state.end)
@@ -136,6 +159,28 @@ impl Drop for BucketWriter {
             Err(error) => {
                 tracing::warn!(%error, object = self.large.name, "leaving an unfinished upload behind")
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_fit_the_object() {
+        let part = |at_most| part_bytes_of(at_most, 16 << 20, 8);
+        for (at_most, expected) in [
+            (0, 5 << 20),
+            (20 << 20, 5 << 20),
+            (64 << 20, 8 << 20),
+            (1 << 30, 16 << 20),
+            (64 << 30, 16 << 20),
+        ] {
+            assert_eq!(part(at_most), expected, "{at_most}");
+        }
+        for at_most in [200u64 << 30, 5 << 40] {
+            assert!(at_most.div_ceil(part(at_most)) < MOST_PARTS, "{at_most}");
         }
     }
 }
