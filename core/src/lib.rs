@@ -29,5 +29,8 @@ pub mod telemetry;
 pub mod transport;
 pub mod version;
 
+#[cfg(test)]
+mod torture_tests;
+
 /// The version of this build, as Hello, `strata version` and the wheel say it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -19,16 +19,6 @@ fn state(version: u64) -> Vec<Spec> {
     ]
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found.sort();
-    found
-}
-
 fn saved() -> (LocalJob, Vec<PathBuf>) {
     let job = local();
     save(&job.store, job.uuid, 3, 2, one_node(2, 3, &state(1)));

@@ -1,7 +1,7 @@
 //! States, nodes that persist them, and the proof that a rank got its own back.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -275,4 +275,15 @@ pub fn restore_all(store: &JobStore, step: u64, world: u32) -> Result<()> {
 
 pub fn verify(store: &JobStore, step: u64) -> Result<crate::checkpoint::Report> {
     run(store.verify(Step(step), |done, total| assert!(done.bytes <= total.bytes)))
+}
+
+/// Every file below a folder, in order.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
 }

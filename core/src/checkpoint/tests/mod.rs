@@ -7,6 +7,7 @@ mod faults;
 mod fixture;
 mod full;
 mod incremental;
+mod mutations;
 mod publish;
 mod removal;
 mod replicated;

@@ -1,0 +1,74 @@
+//! Randomised campaigns of the fault tests: how many rounds each plays, from which seed, and how they went. Every room's
+//! tests may use it. In the suite a sample is played; `make torture` asks for the full number and reads the results.
+
+use std::collections::BTreeMap;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+/// How many rounds every campaign plays, in place of the suite's sample.
+const ROUNDS: &str = "STRATA_TORTURE_ROUNDS";
+/// Replays what a run printed.
+const SEED: &str = "STRATA_TORTURE_SEED";
+
+pub struct Campaign {
+    name: &'static str,
+    seed: u64,
+    rounds: u64,
+    /// Whether somebody follows the progress.
+    followed: bool,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Campaign {
+    /// `sample`: rounds in the suite.
+    pub fn new(name: &'static str, sample: u64) -> Campaign {
+        let given = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+        let rounds = given(ROUNDS);
+        let seed = given(SEED).unwrap_or_else(rand::random);
+        println!("{name}: seed {seed} (replay with {SEED}={seed})");
+        let (followed, rounds) = (rounds.is_some(), rounds.unwrap_or(sample));
+        Campaign { name, seed, rounds, followed, counts: BTreeMap::new() }
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Plays every round with randomness of its own, drawn from the seed and the round's number alone.
+    pub fn play(&mut self, mut round: impl FnMut(&mut Campaign, &mut StdRng)) {
+        self.each(self.rounds, |campaign, number| {
+            let mut random = StdRng::seed_from_u64(campaign.seed.wrapping_add(number << 32 | number));
+            round(campaign, &mut random);
+        });
+    }
+
+    /// Plays a number of rounds that the thing under test decides.
+    pub fn each(&mut self, rounds: u64, mut round: impl FnMut(&mut Campaign, u64)) {
+        for number in 0..rounds {
+            if self.followed && number * 100 / rounds != (number + 1) * 100 / rounds {
+                println!("torture-progress {} {} {rounds}", self.name, number + 1);
+            }
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| round(self, number)));
+            if let Err(panic) = outcome {
+                println!("{}: failed in round {number} of {rounds}, seed {}", self.name, self.seed);
+                std::panic::resume_unwind(panic);
+            }
+        }
+        *self.counts.entry("rounds").or_default() += rounds;
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    pub fn counted(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+
+    /// For the report; called when everything held.
+    pub fn held(self) {
+        let counts = serde_json::json!({ "name": self.name, "seed": self.seed, "counts": self.counts });
+        println!("torture-result {counts}");
+    }
+}
