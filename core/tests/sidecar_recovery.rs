@@ -163,6 +163,32 @@ fn p2_byte_that_flips_in_an_arena_is_found_and_the_store_answers() {
     assert_eq!((restored.source(), contents(&restored)), ("store", state));
 }
 
+#[test]
+fn p2_byte_that_flips_in_a_slot_that_waits_for_its_store_is_found_and_never_committed() {
+    for restarted in [false, true] {
+        let mut cluster = Cluster::start();
+        let trainer = &Trainer::world(&cluster, "j", 1)[0];
+        let [before, state] = [1, 2].map(|step| State::of(0, step, false));
+        committed(&trainer.save(1, &before).unwrap()).unwrap();
+        let (store, away) = (cluster.store(), cluster.store().with_extension("away"));
+        std::fs::rename(&store, &away).unwrap();
+        let handle = trainer.save(2, &state).unwrap();
+        eventually("step 2 is summed", || files(&cluster.arenas(), "sums").len() == 2);
+        if restarted {
+            cluster.stop_sidecar();
+        }
+        flip_in(&cluster.arena_files()[0], &state.tensors[0].1);
+        if restarted {
+            cluster.start_sidecar();
+        }
+        std::fs::rename(&away, &store).unwrap();
+        let error = sidecar::trainer::lost(&handle);
+        assert!(error.message.contains("is not what was sealed"), "{error}");
+        let restored = trainer.restore(RestoreOptions::default()).unwrap().unwrap();
+        assert_eq!((restored.step(), contents(&restored)), (Step(1), before));
+    }
+}
+
 /// Flips one bit of the bytes that start like `tensor`.
 fn flip_in(path: &std::path::Path, tensor: &[u8]) {
     use std::os::unix::fs::FileExt;

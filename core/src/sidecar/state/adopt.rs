@@ -94,6 +94,7 @@ impl State {
                     entry.slot.return_to_sealed(found.fill)?;
                 }
                 entry.used = Use::Sealed;
+                entry.sums = Sums::read(&entry.slot, found.fill).map(Arc::new);
                 self.adopt_sealed(key, found)?;
             }
         }
