@@ -62,10 +62,6 @@ impl Campaign {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    pub fn counted(&self, what: &str) -> u64 {
-        self.counts.get(what).copied().unwrap_or(0)
-    }
-
     /// For the report; called when everything held.
     pub fn held(self) {
         let counts = serde_json::json!({ "name": self.name, "seed": self.seed, "counts": self.counts });

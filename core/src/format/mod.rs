@@ -8,7 +8,7 @@ pub mod encoding;
 pub mod manifest;
 pub mod owner;
 pub mod paths;
-mod sealed_json;
+pub mod sealed_json;
 
 pub use chunks::{Run, Span};
 pub use commit::{CommitRecord, RankManifest, StepKind};

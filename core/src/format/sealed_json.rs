@@ -1,4 +1,5 @@
-//! JSON that people can read, ended by a line `blake3:<hex>` over everything before it: COMMIT and OWNER.
+//! JSON that people can read, ended by a line `blake3:<hex>` over everything before it: COMMIT, OWNER, and what a sidecar
+//! keeps beside its arenas.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,7 +8,7 @@ use crate::error::{Error, Result};
 
 const MARK: &str = "blake3:";
 
-pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes =
         serde_json::to_vec_pretty(value).expect("plain structs with string keys always serialise");
     bytes.push(b'\n');
@@ -17,7 +18,7 @@ pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// `version` is the newest that this build reads; `what` names the object in messages.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], version: u32, what: &str) -> Result<T> {
+pub fn decode<T: DeserializeOwned>(bytes: &[u8], version: u32, what: &str) -> Result<T> {
     let damaged = |why: &str| Error::corrupt(format!("reading {what}: {why}"));
     let seal = MARK.len() + 2 * blake3::OUT_LEN + 1;
     let cut = bytes.len().checked_sub(seal).ok_or_else(|| damaged("it is truncated"))?;

@@ -31,6 +31,9 @@ mod sums;
 mod sweep;
 mod uplink;
 
+#[cfg(test)]
+mod damage_tests;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::process::ProcessId;
 use crate::error::{Doing, Error, Result};
+use crate::format::sealed_json;
 use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, WorldSize};
 
+const FORMAT: u32 = 1;
 const SESSION: &str = "session";
 const JOB: &str = "job";
 
@@ -94,10 +96,26 @@ pub(super) fn read_all(folder: &Path) -> Result<(Vec<SessionRecord>, Vec<JobReco
     Ok((sessions, jobs))
 }
 
+#[derive(Serialize, Deserialize)]
+struct File<T> {
+    format: u32,
+    record: T,
+}
+
+pub(super) fn encode(record: &impl Serialize) -> Vec<u8> {
+    sealed_json::encode(&File { format: FORMAT, record })
+}
+
+/// Corrupt when a byte is not what was written. Before records were sealed they were one line of JSON without an end.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    match bytes.last() {
+        Some(b'}') => serde_json::from_slice(bytes).map_err(|error| Error::corrupt(error.to_string())),
+        _ => Ok(sealed_json::decode::<File<T>>(bytes, FORMAT, "the record")?.record),
+    }
+}
+
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let parsed = std::fs::read(path)
-        .doing(|| "reading it")
-        .and_then(|text| serde_json::from_slice(&text).map_err(|error| Error::corrupt(error.to_string())));
+    let parsed = std::fs::read(path).doing(|| "reading it").and_then(|bytes| decode(&bytes));
     match parsed {
         Ok(record) => Some(record),
         Err(error) => {
@@ -111,7 +129,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 }
 
 fn write(path: &Path, record: &impl Serialize) -> Result<()> {
-    replace(path, &serde_json::to_vec(record).expect("plain structs with string keys always serialise"))
+    replace(path, &encode(record))
 }
 
 /// Writes a small file whole. Atomic; as durable as the tmpfs it lies on. Follows no link: as root this is done in
@@ -137,6 +155,20 @@ fn remove(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As they were written before they were sealed.
+    const PLAIN_JOB: &[u8] = include_bytes!("golden/plain.job");
+    const PLAIN_SESSION: &[u8] = include_bytes!("golden/plain.session");
+
+    #[test]
+    fn a_record_without_a_seal_still_loads() {
+        let job: JobRecord = decode(PLAIN_JOB).unwrap();
+        assert_eq!((job.generation, &job.nodes["n"]), (Generation(2), &vec![Rank(3)]));
+        let session: SessionRecord = decode(PLAIN_SESSION).unwrap();
+        assert_eq!((session.id, session.leases[&7].fill), (SessionId(u64::MAX), 4));
+        assert_eq!(serde_json::to_vec(&session).unwrap(), PLAIN_SESSION);
+        assert_eq!(serde_json::to_vec(&job).unwrap(), PLAIN_JOB);
+    }
 
     #[test]
     fn records_read_back_and_a_damaged_one_is_forgotten() {
@@ -167,6 +199,7 @@ mod tests {
         save_session(folder.path(), &session).unwrap();
         save_job(folder.path(), &job).unwrap();
         std::fs::write(folder.path().join("5.session"), "{").unwrap();
+        std::fs::write(folder.path().join("6.session"), &encode(&session)[1..]).unwrap();
         assert_eq!(read_all(folder.path()).unwrap(), (vec![session.clone()], vec![job.clone()]));
         remove_session(folder.path(), session.id).unwrap();
         remove_job(folder.path(), &job.job).unwrap();

@@ -41,15 +41,20 @@ impl Sums {
         }
     }
 
-    /// None when there are none for this filling.
+    /// None when there are none for this filling, or they are damaged themselves.
     pub fn read(slot: &Slot, fill: u64) -> Option<Sums> {
         let text = std::fs::read(path(slot)).ok()?;
-        let sums: Sums = serde_json::from_slice(&text).ok()?;
-        (sums.fill == fill).then_some(sums)
+        match records::decode::<Sums>(&text) {
+            Ok(sums) => (sums.fill == fill).then_some(sums),
+            Err(error) => {
+                tracing::error!("the checksums of {slot} are not used: {error}");
+                None
+            }
+        }
     }
 
     pub fn write(&self, slot: &Slot) -> Result<()> {
-        records::replace(&path(slot), &serde_json::to_vec(self).expect("numbers always serialise"))
+        records::replace(&path(slot), &records::encode(self))
     }
 
     pub fn remove(slot: &Slot) {
