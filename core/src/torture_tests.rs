@@ -35,16 +35,25 @@ impl Campaign {
         self.seed
     }
 
-    /// Plays every round with randomness of its own, drawn from the seed and the round's number alone.
+    pub fn rounds(&self) -> u64 {
+        self.rounds
+    }
+
+    /// Of one round alone: drawn from the seed and the round's number.
+    pub fn random(&self, round: u64) -> StdRng {
+        StdRng::seed_from_u64(self.seed.wrapping_add(round << 32 | round))
+    }
+
+    /// Plays every round with randomness of its own.
     pub fn play(&mut self, mut round: impl FnMut(&mut Campaign, &mut StdRng)) {
-        self.each(self.rounds, |campaign, number| {
-            let mut random = StdRng::seed_from_u64(campaign.seed.wrapping_add(number << 32 | number));
+        self.play_each(self.rounds, |campaign, number| {
+            let mut random = campaign.random(number);
             round(campaign, &mut random);
         });
     }
 
-    /// Plays a number of rounds that the thing under test decides.
-    pub fn each(&mut self, rounds: u64, mut round: impl FnMut(&mut Campaign, u64)) {
+    /// Plays as many rounds as the thing under test has of them.
+    pub fn play_each(&mut self, rounds: u64, mut round: impl FnMut(&mut Campaign, u64)) {
         for number in 0..rounds {
             if self.followed && number * 100 / rounds != (number + 1) * 100 / rounds {
                 println!("torture-progress {} {} {rounds}", self.name, number + 1);

@@ -47,3 +47,5 @@ pub fn over_object_store(
 
 #[cfg(test)]
 pub mod conformance;
+#[cfg(test)]
+pub use local::changes::{Change, Watcher, watch};

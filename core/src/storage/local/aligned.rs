@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use super::changes::{Change, change};
 
 /// Of every disk and file system that we met; others refuse with EINVAL, and are used without O_DIRECT.
 pub const ALIGNMENT: usize = 4096;
@@ -43,14 +46,20 @@ impl Aligned {
 /// and refuse the access.
 pub struct DirectFile {
     pub file: File,
+    /// Where it was opened.
+    path: PathBuf,
     /// False once an EINVAL can't come from O_DIRECT any more.
     direct: AtomicBool,
 }
 
 impl DirectFile {
-    pub fn new(file: File) -> DirectFile {
+    pub fn new(file: File, path: &Path) -> DirectFile {
         let direct = fcntl_getfl(&file).is_ok_and(|flags| flags.contains(OFlags::DIRECT));
-        DirectFile { file, direct: AtomicBool::new(direct) }
+        DirectFile { file, path: path.to_owned(), direct: AtomicBool::new(direct) }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether the file still goes past the page cache.
@@ -60,7 +69,7 @@ impl DirectFile {
 
     pub fn write_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.file.write_at(bytes, offset) {
+            match change(Change::Write(&self.path), || self.file.write_at(bytes, offset)) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     bytes = &bytes[written..];

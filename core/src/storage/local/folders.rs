@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
 
+use super::changes::{Change, change};
 use super::error::failed;
 use crate::error::{Error, Result};
 
@@ -21,7 +22,7 @@ pub fn make_below(place: &Path, folder: &Path) -> Result<()> {
         ))
         .hint("is the disk mounted? A store that was moved must be brought back to where it was"));
     }
-    match fs::create_dir(folder) {
+    match change(Change::MakeFolder(folder), || fs::create_dir(folder)) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -35,11 +36,12 @@ pub fn make_below(place: &Path, folder: &Path) -> Result<()> {
 
 /// Makes durable which names the folder holds.
 pub fn sync(folder: &Path) -> Result<()> {
-    let outcome = File::open(folder).and_then(|file| match file.sync_all() {
-        // File systems without it (some FUSE) say so; they have nothing to flush.
-        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
-        other => other,
-    });
+    let outcome =
+        File::open(folder).and_then(|file| match change(Change::SyncFolder(folder), || file.sync_all()) {
+            // File systems without it (some FUSE) say so; they have nothing to flush.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+            other => other,
+        });
     outcome.map_err(|error| failed(format!("syncing the directory {}", folder.display()), folder, &error))
 }
 
@@ -75,7 +77,7 @@ pub fn entries(folder: &Path) -> Result<Option<Vec<(String, bool)>>> {
 /// Removes `folder` and those above it, up to `base`, as far as they are empty.
 pub fn remove_empty(folder: &Path, base: &Path) -> Result<()> {
     for folder in folder.ancestors().take_while(|folder| *folder != base && folder.starts_with(base)) {
-        match fs::remove_dir(folder) {
+        match change(Change::RemoveFolder(folder), || fs::remove_dir(folder)) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => return Ok(()),

@@ -3,6 +3,7 @@
 //! with O_DIRECT. Nothing here reads a name that starts with a dot.
 
 mod aligned;
+pub(super) mod changes;
 mod error;
 mod folders;
 mod publish;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use self::changes::{Change, change};
 use self::error::failed;
 #[cfg(test)]
 pub(super) use self::writer::LocalWriter;
@@ -128,7 +130,7 @@ impl Store for LocalStore {
         let mut touched = std::collections::BTreeSet::new();
         for path in paths {
             let full = self.full(path);
-            match fs::remove_file(&full) {
+            match change(Change::Unlink(&full), || fs::remove_file(&full)) {
                 Ok(()) => {}
                 // Whoever deleted it may have been killed before that was durable.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -153,7 +155,7 @@ impl Store for LocalStore {
         for name in publish::leftovers(&full)? {
             let path = full.join(name);
             let bytes = fs::metadata(&path).map_or(0, |data| data.len());
-            match fs::remove_file(&path) {
+            match change(Change::Unlink(&path), || fs::remove_file(&path)) {
                 Ok(()) => freed += bytes,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(format!("removing {}", path.display()), &path, &error)),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use super::changes::{Change, change};
 use super::error::failed;
 use super::{folders, parent};
 use crate::error::{Error, Result};
@@ -29,7 +30,7 @@ pub enum Existing {
 /// A file that is not yet an object; unlinked when dropped before it is published.
 pub struct Temporary {
     pub file: File,
-    path: PathBuf,
+    pub path: PathBuf,
     published: bool,
 }
 
@@ -39,8 +40,9 @@ pub fn write(place: &Path, target: &Path, content: &[u8], existing: Existing) ->
     let mut last = None;
     for _ in 0..WRITE_TRIES {
         let mut temporary = Temporary::create(place, target, 0)?;
-        temporary.file.write_all(content).map_err(|error| failed(doing(), target, &error))?;
-        match temporary.file.sync_all() {
+        change(Change::Write(&temporary.path), || temporary.file.write_all(content))
+            .map_err(|error| failed(doing(), target, &error))?;
+        match change(Change::Sync(&temporary.path), || temporary.file.sync_all()) {
             Ok(()) => return temporary.publish(target, existing),
             Err(error) => last = Some(error),
         }
@@ -56,12 +58,14 @@ impl Temporary {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let path = folder.join(format!("{TEMPORARY}{name}-{:016x}", rand::random::<u64>()));
         for _ in 0..FOLDER_TRIES {
-            match OpenOptions::new().read(true).write(true).create_new(true).custom_flags(flags).open(&path) {
+            let open =
+                || OpenOptions::new().read(true).write(true).create_new(true).custom_flags(flags).open(&path);
+            match change(Change::Create(&path), open) {
                 Ok(file) => return Ok(Temporary { file, path, published: false }),
                 Err(error) if error.kind() == ErrorKind::NotFound => folders::make_below(place, folder)?,
                 // Refused flags leave the name behind on some file systems.
                 Err(error) if error.kind() == ErrorKind::InvalidInput && flags != 0 => {
-                    let _ = fs::remove_file(&path);
+                    let _ = change(Change::Unlink(&path), || fs::remove_file(&path));
                     return Temporary::create(place, target, 0);
                 }
                 Err(error) => return Err(failed(format!("creating {}", path.display()), &path, &error)),
@@ -77,7 +81,7 @@ impl Temporary {
     pub fn publish(mut self, target: &Path, existing: Existing) -> Result<Created> {
         let created = match existing {
             Existing::Replace => {
-                fs::rename(&self.path, target)
+                change(Change::Rename(&self.path, target), || fs::rename(&self.path, target))
                     .map_err(|error| failed(format!("publishing {}", target.display()), target, &error))?;
                 self.published = true;
                 Created::New
@@ -91,7 +95,8 @@ impl Temporary {
 
     fn take_name(&mut self, target: &Path) -> Result<Created> {
         let failed = |errno: Errno| failed(format!("publishing {}", target.display()), target, &errno.into());
-        match renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE) {
+        let rename = || renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE);
+        match change(Change::Rename(&self.path, target), rename) {
             Ok(()) => {
                 self.published = true;
                 Ok(Created::New)
@@ -105,7 +110,7 @@ impl Temporary {
     /// Over NFS a repeated request may be told that the name exists although the first one made it: the count of
     /// links tells (open(2), O_EXCL).
     fn link_name(&self, target: &Path) -> rustix::io::Result<Created> {
-        let outcome = rustix::fs::link(&self.path, target);
+        let outcome = change(Change::Link(&self.path, target), || rustix::fs::link(&self.path, target));
         let linked = self.file.metadata().is_ok_and(|data| data.nlink() == 2);
         match outcome {
             _ if linked => Ok(Created::New),
@@ -119,7 +124,7 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.published
-            && let Err(error) = fs::remove_file(&self.path)
+            && let Err(error) = change(Change::Unlink(&self.path), || fs::remove_file(&self.path))
         {
             tracing::warn!(%error, path = %self.path.display(), "leaving a temporary behind");
         }

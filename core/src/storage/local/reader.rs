@@ -25,7 +25,7 @@ impl LocalReader {
         };
         let file = file.map_err(|error| unreadable(path, &error))?;
         let bytes = file.metadata().map_err(|error| unreadable(path, &error))?.len();
-        Ok(LocalReader { file: DirectFile::new(file), path: path.to_owned(), bytes })
+        Ok(LocalReader { file: DirectFile::new(file, path), path: path.to_owned(), bytes })
     }
 
     fn read(&self, target: &mut [u8], offset: u64) -> Result<usize> {

@@ -8,6 +8,7 @@ use rustix::fs::{FallocateFlags, fallocate, ftruncate};
 use rustix::io::Errno;
 
 use super::aligned::{ALIGNMENT, Aligned, BOUNCE, DirectFile, is_aligned};
+use super::changes::{Change, change};
 use super::error::failed;
 use super::publish::{Existing, Temporary};
 use super::ring::{Flight, Landed, Memory, Ring, Wait};
@@ -44,7 +45,7 @@ impl LocalWriter {
         let temporary = Temporary::create(place, target, libc::O_DIRECT)?;
         let file = temporary.file.try_clone();
         let file = file.map_err(|error| failed(format!("creating {}", target.display()), target, &error))?;
-        let file = DirectFile::new(file);
+        let file = DirectFile::new(file, &temporary.path);
         // Through the page cache a write copies and is done: a queue has nothing to wait for.
         let wanted = queue == DiskQueue::Probed && at_most >= RING_FROM && file.is_direct();
         Ok(LocalWriter {
@@ -110,11 +111,11 @@ impl LocalWriter {
     }
 
     fn allocate(&self, from: u64, to: u64) -> rustix::io::Result<u64> {
-        match fallocate(&self.file.file, FallocateFlags::empty(), from, to - from) {
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => ftruncate(&self.file.file, to)?,
-            other => other?,
-        }
-        Ok(to)
+        let allocate = || match fallocate(&self.file.file, FallocateFlags::empty(), from, to - from) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => ftruncate(&self.file.file, to),
+            other => other,
+        };
+        change(Change::Write(self.file.path()), allocate).map(|()| to)
     }
 
     /// Through aligned memory, the last block padded with zeros.
@@ -159,7 +160,8 @@ impl LocalWriter {
                 while ring.is_full() {
                     landed.extend(ring.land(Wait::ForOne).map_err(|error| self.failed(&error))?);
                 }
-                ring.write(&self.file.file, flight).map_err(|error| self.failed(&error))?;
+                let write = || ring.write(&self.file.file, flight);
+                change(Change::Write(self.file.path()), write).map_err(|error| self.failed(&error))?;
             }
             landed.extend(ring.land(Wait::No).map_err(|error| self.failed(&error))?);
         }
@@ -226,10 +228,9 @@ impl Writer for LocalWriter {
             self.land(ring)?;
         }
         let ends = self.ends.lock();
-        ftruncate(&self.file.file, ends.data).map_err(|errno| self.failed(&errno.into()))?;
-        self.file
-            .file
-            .sync_all()
+        let cut = || ftruncate(&self.file.file, ends.data);
+        change(Change::Write(self.file.path()), cut).map_err(|errno| self.failed(&errno.into()))?;
+        change(Change::Sync(self.file.path()), || self.file.file.sync_all())
             .map_err(|error| failed(format!("syncing {}", self.target.display()), &self.target, &error))?;
         match temporary.publish(&self.target, Existing::Keep)? {
             Created::New => Ok(ends.data),
