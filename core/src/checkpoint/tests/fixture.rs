@@ -287,3 +287,21 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+/// In the folders of attempts lies only what a COMMIT leads to.
+#[track_caller]
+pub fn nothing_is_left_over(root: &Path, store: &JobStore) {
+    let mut named = std::collections::BTreeSet::new();
+    for listed in run(store.steps()).unwrap() {
+        for rank in listed.commit.unwrap().record.ranks {
+            let bytes = std::fs::read(root.join(JOB).join(&rank.path)).unwrap();
+            let manifest = crate::format::manifest::decode(&bytes, "a manifest").unwrap();
+            named.extend(manifest.packs.into_iter().map(|pack| pack.path));
+            named.insert(rank.path);
+        }
+    }
+    let there = files(&root.join(JOB).join(paths::DATA));
+    let there: Vec<&str> =
+        there.iter().map(|path| path.strip_prefix(root.join(JOB)).unwrap().to_str().unwrap()).collect();
+    assert_eq!(there, named.iter().map(String::as_str).collect::<Vec<_>>());
+}

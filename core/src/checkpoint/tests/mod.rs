@@ -7,6 +7,7 @@ mod damage;
 mod faults;
 mod fixture;
 mod full;
+mod full_anywhere;
 mod incremental;
 mod mutations;
 mod publish;

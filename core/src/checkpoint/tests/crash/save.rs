@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::checkpoint::{Attempt, Durable};
-use crate::error::Kind;
-use crate::format::{CommitRecord, StepKind, paths};
-use crate::ids::{JobUuid, Step};
+use crate::format::{CommitRecord, StepKind};
+use crate::ids::JobUuid;
 
 fn state(step: u64) -> Vec<Spec> {
     vec![
@@ -83,22 +82,4 @@ fn goes_on(store: &JobStore, uuid: JobUuid, step: u64) {
     let durable = persist(store, attempt, 2, nodes(step)).unwrap();
     publish(store, &record_of(attempt, &durable)).unwrap();
     is_whole(store, step);
-}
-
-/// In the folders of attempts lies only what a COMMIT leads to.
-fn nothing_is_left_over(root: &Path, store: &JobStore) {
-    let mut named = std::collections::BTreeSet::new();
-    for listed in run(store.steps()).unwrap() {
-        for rank in listed.commit.unwrap().record.ranks {
-            let bytes = std::fs::read(root.join(JOB).join(&rank.path)).unwrap();
-            let manifest = crate::format::manifest::decode(&bytes, "a manifest").unwrap();
-            named.extend(manifest.packs.into_iter().map(|pack| pack.path));
-            named.insert(rank.path);
-        }
-    }
-    let there = files(&root.join(JOB).join(paths::DATA));
-    let there: Vec<&str> =
-        there.iter().map(|path| path.strip_prefix(root.join(JOB)).unwrap().to_str().unwrap()).collect();
-    assert_eq!(there, named.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(run(store.commit(Step(9))).unwrap_err().kind, Kind::NotFound);
 }
