@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::resolve::Resolver;
-use super::value::{ByteSize, Form, Listen, Secret, Setting};
+use super::value::{ByteSize, Extreme, Form, Listen, Secret, Setting};
 use crate::telemetry::LogFormat;
 
 /// One `[section]` as the example file and the checks see it.
@@ -159,10 +159,21 @@ settings! {
         take_over: bool = "false", "STRATA_TAKE_OVER_STORE";
     }
 
-    /// Which checkpoints are kept.
+    /// Which checkpoints are kept: those that any of these rules keeps, and pinned ones. What is newest and whole, or what a
+    /// save or a restore needs, is never removed.
     [checkpoint] CheckpointConfig {
         /// Keep the newest so many committed steps that hold the whole state; 0 keeps all. Pinned steps are always kept.
         keep_last: u32 = "0", "STRATA_KEEP_LAST";
+        /// Beside the newest: keep the first step of every so many, such as 1000, 2000, 3000; 0 keeps none by this rule.
+        keep_every_steps: u64 = "0", "STRATA_KEEP_EVERY_STEPS";
+        /// Beside the newest: keep one step for every so much time.
+        keep_every: Option<Duration> = "", "STRATA_KEEP_EVERY";
+        /// Beside the newest: keep so many with the best value of best_metric; 0 keeps none by this rule.
+        keep_best: u32 = "0", "STRATA_KEEP_BEST";
+        /// Which of the metrics that a step is saved with keep_best compares, such as "loss".
+        best_metric: Option<String> = "", "STRATA_BEST_METRIC";
+        /// Whether the lowest or the highest best_metric is the best: "min" or "max".
+        best_is: Extreme = "min", "STRATA_BEST_IS";
         /// Told to workers that ask for their configuration: save every so many steps; 0 leaves it to the script.
         interval_steps: u64 = "0", "STRATA_CHECKPOINT_INTERVAL";
     }

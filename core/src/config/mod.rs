@@ -22,4 +22,4 @@ pub use keys::{
 };
 pub use load::{Loaded, check, find_file};
 pub use resolve::{Flag, Origin};
-pub use value::{ByteSize, Form, Listen, Secret, Setting};
+pub use value::{ByteSize, Extreme, Form, Listen, Secret, Setting};

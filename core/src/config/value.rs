@@ -195,6 +195,34 @@ impl Setting for LogFormat {
     }
 }
 
+/// Which end of a metric is the good one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extreme {
+    #[default]
+    Min,
+    Max,
+}
+
+impl Setting for Extreme {
+    const WHAT: &'static str = "\"min\" or \"max\"";
+    const FORM: Form = Form::Text;
+
+    fn parse(text: &str) -> Result<Extreme, String> {
+        match text {
+            "min" => Ok(Extreme::Min),
+            "max" => Ok(Extreme::Max),
+            _ => Err(format!("{text:?} is neither min nor max")),
+        }
+    }
+
+    fn render(&self) -> String {
+        match self {
+            Extreme::Min => "min".into(),
+            Extreme::Max => "max".into(),
+        }
+    }
+}
+
 macro_rules! plain {
     ($($ty:ty, $form:ident, $what:literal, $sample:literal;)*) => {$(
         impl Setting for $ty {

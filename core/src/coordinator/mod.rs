@@ -3,12 +3,13 @@
 //! The state machine never reads a clock, does IO or draws randomness; effects leave only after their record is durable.
 //!
 //! `state` is what must not be forgotten, `engine` the one task that owns it and everything volatile, `log` its
-//! durability, `service` the gRPC faces, `hooks` the operator's Python in a child process.
+//! durability, `service` the gRPC faces, `keep` the retention rules, `hooks` the operator's Python in a child process.
 
 mod compat;
 mod engine;
 mod home;
 mod hooks;
+mod keep;
 mod log;
 mod service;
 mod settings;
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use compat::{PROTOCOL, check as check_version, ours as our_version};
+pub use keep::{KeepBest, KeepRules};
 pub use settings::{CoordinatorSettings, Timings, TlsFiles};
 
 use crate::clock::SharedClock;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
+use super::KeepRules;
 use crate::error::{Error, Result};
 use crate::ids::ClusterId;
 
@@ -21,8 +22,8 @@ pub struct CoordinatorSettings {
     /// Allows to listen beyond loopback without TLS (P11).
     pub insecure: bool,
     pub timings: Timings,
-    /// Newest whole steps that retention keeps; 0 keeps all.
-    pub keep_last: u32,
+    /// What retention keeps.
+    pub keep: KeepRules,
     /// Told to workers: save every so many steps; 0: the script decides.
     pub checkpoint_interval_steps: u64,
     /// Command line of the hooks child, such as `[exe, "python", "-m", "strata._hooks", FILE]`; none: no hooks.
@@ -78,14 +79,15 @@ impl CoordinatorSettings {
             tls: None,
             insecure: false,
             timings: Timings::default(),
-            keep_last: 0,
+            keep: KeepRules::default(),
             checkpoint_interval_steps: 0,
             hooks: None,
         }
     }
 
-    /// Fails with Denied for an open door (P11) and with Invalid for times that can't work.
+    /// Fails with Denied for an open door (P11) and with Invalid for times, or rules of retention, that can't work.
     pub fn check(&self) -> Result<()> {
+        self.keep.check()?;
         if !self.listen.ip().is_loopback() && self.tls.is_none() && !self.insecure {
             return Err(Error::denied(format!(
                 "listening on {}: that is beyond loopback, and neither TLS nor insecure is set",

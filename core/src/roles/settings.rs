@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::RoleOptions;
 use crate::admin::AdminSettings;
 use crate::checkpoint::Takeover;
-use crate::config::{Config, locate};
-use crate::coordinator::{CoordinatorSettings, Timings, TlsFiles};
+use crate::config::{CheckpointConfig, Config, locate};
+use crate::coordinator::{CoordinatorSettings, KeepBest, KeepRules, Timings, TlsFiles};
 use crate::error::{Doing, Error, Result};
 use crate::sidecar::{CoordinatorLink, SidecarSettings};
 use crate::storage::{Scheme, StoreOptions, StoreUrl};
@@ -43,11 +43,26 @@ pub(super) fn coordinator(
             timeout: config.job.timeout,
             ..Timings::default()
         },
-        keep_last: config.checkpoint.keep_last,
+        keep: keep(&config.checkpoint),
         checkpoint_interval_steps: config.checkpoint.interval_steps,
         hooks,
         ..CoordinatorSettings::new(home)
     })
+}
+
+fn keep(own: &CheckpointConfig) -> KeepRules {
+    // Halves of a rule are told by its check.
+    let is_asked = own.keep_best > 0 || own.best_metric.is_some();
+    KeepRules {
+        last: own.keep_last,
+        every_steps: own.keep_every_steps,
+        every: own.keep_every,
+        best: is_asked.then(|| KeepBest {
+            count: own.keep_best,
+            metric: own.best_metric.clone().unwrap_or_default(),
+            is: own.best_is,
+        }),
+    }
 }
 
 /// A file that is missing is said now, not at the first commit. NotFound.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use strata_core::clock::MachineClock;
 use strata_core::coordinator::{Coordinator, CoordinatorSettings};
 use strata_core::error::Result;
+use strata_core::proto::v1;
 use strata_core::sidecar::{CoordinatorLink, Sidecar, SidecarSettings};
 use strata_core::telemetry::Metrics;
 use tempfile::TempDir;
@@ -89,6 +90,10 @@ impl Cluster {
         let Some((running, stop)) = self.coordinator.take() else { return };
         stop.cancel();
         self.runtime.block_on(running.stopped()).unwrap();
+    }
+
+    pub fn coordinator_status(&self) -> v1::Status {
+        self.block(self.coordinator.as_ref().unwrap().0.status()).unwrap()
     }
 
     pub fn settings(&self) -> SidecarSettings {

@@ -93,6 +93,10 @@ impl Trainer {
         self.try_save(step, state, SaveKind::Full, &[], interrupt)
     }
 
+    pub fn save_measured(&self, step: u64, state: &State, metrics_json: &str) -> Result<SaveHandle> {
+        self.try_save_with(step, state, SaveKind::Full, &[], &Uninterrupted, metrics_json)
+    }
+
     fn try_save(
         &self,
         step: u64,
@@ -100,6 +104,18 @@ impl Trainer {
         kind: SaveKind,
         ranks: &[u32],
         interrupt: &dyn Interrupt,
+    ) -> Result<SaveHandle> {
+        self.try_save_with(step, state, kind, ranks, interrupt, "")
+    }
+
+    fn try_save_with(
+        &self,
+        step: u64,
+        state: &State,
+        kind: SaveKind,
+        ranks: &[u32],
+        interrupt: &dyn Interrupt,
+        metrics_json: &str,
     ) -> Result<SaveHandle> {
         let tensor = |(name, bytes, replicated): &(String, Vec<u8>, bool)| SourceTensor {
             name: name.clone(),
@@ -116,7 +132,7 @@ impl Trainer {
             tensors: state.tensors.iter().map(tensor).collect(),
             ranks: ranks.to_vec(),
             data: Vec::new(),
-            metrics_json: String::new(),
+            metrics_json: metrics_json.to_owned(),
             meta_json: String::new(),
         };
         // SAFETY: the tensors are borrowed for the call, and nothing writes to them.

@@ -24,7 +24,7 @@ impl Engine {
 
     /// The hook file has no `retain`: the configured rule decides.
     pub fn no_retain_hook(&mut self, job: &JobName) {
-        self.keep_newest(job);
+        self.keep_by_rule(job);
     }
 
     pub fn retained(&mut self, job: &JobName, answer: &Retained) {

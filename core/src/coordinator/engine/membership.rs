@@ -101,7 +101,7 @@ impl Engine {
             timeout_ms: timings.timeout.as_millis() as u64,
             checkpoint_interval_steps: self.settings.checkpoint_interval_steps,
             store: self.state.job(job).ok().and_then(|known| known.store.clone()).unwrap_or_default(),
-            keep_last: self.settings.keep_last,
+            keep_last: self.settings.keep.last,
         }
     }
 

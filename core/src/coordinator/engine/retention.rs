@@ -1,6 +1,6 @@
 //! Retention: what the rule or the hook gives up is removed one step at a time per job, by a sidecar that has the store.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use super::super::hooks::HookCall;
@@ -23,6 +23,8 @@ pub struct Retention {
     freed: HashMap<AttemptId, u64>,
     /// Of each job the removal that failed last: the one behind it is tried next, for it may be what this one waits for.
     failed: HashMap<JobName, AttemptId>,
+    /// Jobs that were told of a step without the metric by which the best are kept.
+    told: HashSet<JobName>,
 }
 
 struct UnderWay {
@@ -32,7 +34,7 @@ struct UnderWay {
 }
 
 impl Engine {
-    /// After a commit: asks the hook where there is one, else keeps the newest N whole steps.
+    /// After a commit: asks the hook where there is one, else follows the rules of the configuration.
     pub(super) fn plan_retention(&mut self, job: &JobName) {
         let Ok(known) = self.state.job(job) else { return };
         if self.hooks.is_some() {
@@ -40,19 +42,26 @@ impl Engine {
             self.hook(HookCall::Retain { job: job.clone(), steps });
             return;
         }
-        self.keep_newest(job);
+        self.keep_by_rule(job);
     }
 
-    /// The rule of the configuration.
-    pub(super) fn keep_newest(&mut self, job: &JobName) {
-        let keep = self.settings.keep_last as usize;
+    /// The rules of the configuration.
+    pub(super) fn keep_by_rule(&mut self, job: &JobName) {
+        self.tell_missing_metric(job);
         let Ok(known) = self.state.job(job) else { return };
-        if keep == 0 {
-            return self.redrive_removals();
-        }
-        let whole = known.steps.iter().rev().filter(|(_, record)| record.kind.holds_whole_state());
-        let surplus: Vec<Step> = whole.skip(keep).map(|(step, _)| *step).collect();
+        let surplus = self.settings.keep.surplus(&known.steps);
         self.give_up_steps(job, surplus);
+    }
+
+    /// Once per job: a metric that is never saved, or under another name, would keep nothing in silence.
+    fn tell_missing_metric(&mut self, job: &JobName) {
+        let Some(best) = &self.settings.keep.best else { return };
+        let Ok(known) = self.state.job(job) else { return };
+        let Some(newest) = known.newest_whole() else { return };
+        let Some(missing) = best.missing_in(&known.steps[&newest]) else { return };
+        if self.retention.told.insert(job.clone()) {
+            self.warn(job, format!("keeping the best steps: step {newest} is not among them: {missing}"));
+        }
     }
 
     /// The hook's answer: what it does not name goes. It was asked about `asked`; newer steps are not its to remove.

@@ -23,6 +23,24 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
+    #[cfg(test)]
+    pub fn for_tests() -> StepRecord {
+        StepRecord {
+            generation: Generation(1),
+            kind: StepKind::Full,
+            world: WorldSize(1),
+            bytes: 0,
+            stored_bytes: 0,
+            committed_unix_ms: 0,
+            pinned: false,
+            bases: Vec::new(),
+            commit_blake3: String::new(),
+            metrics_json: "{}".into(),
+            meta_json: "{}".into(),
+            data: Vec::new(),
+        }
+    }
+
     pub(super) fn of(commit: &CommitRecord) -> StepRecord {
         StepRecord {
             generation: commit.generation,
