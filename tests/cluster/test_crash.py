@@ -1,28 +1,46 @@
-"""P1, P3, P4 with real processes: SIGKILL of a trainer, the sidecar, the coordinator, or everything at once.
+"""P1, P3, P4, P6 with real processes: SIGKILL of a trainer, the sidecar, the coordinator, or everything at once; and a
+trainer that was stopped, is replaced, and wakes up.
 
-Each round kills at a seeded moment while several ranks save step after step. Afterwards the newest acknowledged step
-(or a newer one) restores bit-exactly on every rank, and the next step number, saved again, commits.
+A round plays several lives of one job: each trains on from the step that came back, kills at a seeded moment while
+several ranks save step after step, and starts again what was lost. After each the newest acknowledged step (or a newer
+one) restores bit-exactly on every rank, and the next step number, saved again with another state, commits.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import shutil
+import signal
+import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from harness.node import Node
+from harness.process import PATIENCE
 from harness.s3 import S3Server
 from harness.states import digest, make_state
 from harness.trainer import StrataFailure, Trainer, all_do
 
-VICTIMS = ("trainer", "sidecar", "coordinator", "all")
+VICTIMS = ("trainer", "sidecar", "coordinator", "all", "sleeper")
 STEPS = 40  # that ranks save which live on
 ENDLESS = 100_000  # more than are ever reached before the kill
 LATEST_KILL = 1.2  # seconds after training began
+
+
+@dataclass(frozen=True)
+class Life:
+    """Everything random about one crash."""
+
+    victim: str
+    kill_after: float
+    down_for: float
+    rival: bool  # another sidecar tries to take the node while this one lives
 
 
 @dataclass(frozen=True)
@@ -30,86 +48,140 @@ class Round:
     """Everything random about one round."""
 
     seed: int
-    victim: str
     world: int
-    kill_after: float
-    down_for: float
+    lives: tuple[Life, ...]
 
     @staticmethod
     def draw(seed: int, number: int) -> Round:
         source = random.Random(f"{seed}/{number}")
-        return Round(
-            seed=source.randrange(2**32),
-            victim=VICTIMS[number % len(VICTIMS)],
-            world=source.choice((1, 2, 4)),
-            kill_after=source.uniform(0.0, LATEST_KILL),
-            down_for=source.uniform(0.0, 1.0),
+        # Every victim is the first of as many rounds as the others.
+        victims = [VICTIMS[number % len(VICTIMS)]]
+        victims += source.choices(VICTIMS, k=source.choice((0, 0, 1, 2)))
+        worlds = (2, 4) if "sleeper" in victims else (1, 2, 4)
+        lives = tuple(
+            Life(
+                victim=victim,
+                kill_after=source.uniform(0.0, LATEST_KILL),
+                down_for=source.uniform(0.0, 1.0),
+                rival=source.random() < 0.25,
+            )
+            for victim in victims
         )
+        return Round(seed=source.randrange(2**32), world=source.choice(worlds), lives=lives)
 
 
 class Crash:
     def __init__(self, node: Node, start: Callable[[int], list[Trainer]], plan: Round, acks: Path) -> None:
         self.node, self.start, self.plan, self.acks = node, start, plan, acks
+        self.base = 0  # the newest step that a life before committed, saved by `check`
+        self.sleeper: Trainer | None = None
 
     def play(self) -> None:
-        trainers = self.train()
-        time.sleep(self.plan.kill_after)
-        self.strike(trainers)
-        trainers = self.come_back(trainers)
-        self.check(trainers)
-
-    def train(self) -> list[Trainer]:
         trainers = self.start(self.plan.world)
         all_do(trainers, "connect")
-        last = STEPS if self.plan.victim in ("sidecar", "coordinator") else ENDLESS
-        for trainer in trainers:
-            trainer.send("train", seed=self.plan.seed, first=1, last=last, rank=trainer.rank, acks=str(self.acks))
-        return trainers
+        for number, life in enumerate(self.plan.lives):
+            seed = self.plan.seed + 2 * number
+            self.train(trainers, life, seed)
+            time.sleep(life.kill_after)
+            self.strike(trainers, life)
+            trainers = self.come_back(trainers, life)
+            self.check(trainers, seed)
+        all_do(trainers, "close")
 
-    def strike(self, trainers: list[Trainer]) -> None:
-        if self.plan.victim in ("trainer", "all"):
-            for trainer in trainers if self.plan.victim == "all" else trainers[-1:]:
+    def train(self, trainers: list[Trainer], life: Life, seed: int) -> None:
+        last = self.base + STEPS if life.victim in ("sidecar", "coordinator") else ENDLESS
+        for trainer in trainers:
+            trainer.send("train", seed=seed, first=self.base + 1, last=last, rank=trainer.rank, acks=str(self.acks))
+
+    def strike(self, trainers: list[Trainer], life: Life) -> None:
+        if life.rival:
+            self.refuse_rival()
+        if life.victim == "sleeper":
+            trainers[0].popen.send_signal(signal.SIGSTOP)
+        if life.victim in ("trainer", "sleeper", "all"):
+            for trainer in trainers if life.victim == "all" else trainers[-1:]:
                 trainer.kill()
         for part in ("sidecar", "coordinator"):
-            if self.plan.victim in (part, "all"):
+            if life.victim in (part, "all"):
                 self.node.kill(part)
-        time.sleep(self.plan.down_for)
+        time.sleep(life.down_for)
         for part in ("coordinator", "sidecar"):
-            if self.plan.victim in (part, "all"):
+            if life.victim in (part, "all"):
                 self.node.restart(part)
 
-    def come_back(self, trainers: list[Trainer]) -> list[Trainer]:
+    def refuse_rival(self) -> None:
+        """A second sidecar on the same arenas is refused, whatever socket it would listen on."""
+        env = self.node.env | {"STRATA_SOCKET": self.node.env["STRATA_SOCKET"] + ".rival"}
+        rival = subprocess.run(
+            [self.node.exe, "sidecar", "--http-port", "0"],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert rival.returncode != 0, "two sidecars share the arenas"
+        assert "error" in rival.stderr, rival.stderr
+
+    def come_back(self, trainers: list[Trainer], life: Life) -> list[Trainer]:
         """A lost sidecar or coordinator evicts nobody: the same trainers go on. Lost trainers fence the others."""
-        if self.plan.victim in ("sidecar", "coordinator"):
+        if life.victim in ("sidecar", "coordinator"):
             for trainer in trainers:
-                assert trainer.answer()["step"] == STEPS
+                assert trainer.answer()["step"] == self.base + STEPS
             return trainers
-        for trainer in trainers[:-1] if self.plan.victim == "trainer" else []:
-            with pytest.raises(StrataFailure) as failure:
-                trainer.answer()
-            assert failure.value.kind == "Fenced", failure.value
-            trainer.kill()
+        survivors = {"trainer": trainers[:-1], "sleeper": trainers[1:-1], "all": []}[life.victim]
+        for trainer in survivors:
+            self.is_fenced(trainer)
+        if life.victim == "sleeper":
+            self.sleeper = trainers[0]
         again = self.start(self.plan.world)
         all_do(again, "connect")
         return again
 
-    def check(self, trainers: list[Trainer]) -> None:
+    def is_fenced(self, trainer: Trainer) -> None:
+        with pytest.raises(StrataFailure) as failure:
+            trainer.answer()
+        assert failure.value.kind == "Fenced", failure.value
+        trainer.kill()
+
+    def wake_sleeper(self) -> None:
+        """P6: in the middle of a save when it was stopped; what it does now belongs to no generation."""
+        if self.sleeper is None:
+            return
+        os.kill(self.sleeper.popen.pid, signal.SIGCONT)
+        self.is_fenced(self.sleeper)
+        self.sleeper = None
+
+    def check(self, trainers: list[Trainer], seed: int) -> None:
         acknowledged = max((int(line) for line in self.acks.read_text().split()), default=0)
         restored = all_do(trainers, "restore")
         steps = {answer["step"] for answer in restored}
         assert len(steps) == 1, f"ranks restored different steps: {steps}"
         step = steps.pop() or 0
-        assert step >= acknowledged, f"step {acknowledged} was acknowledged, {step} came back"
+        assert step >= max(acknowledged, self.base), f"step {acknowledged} was acknowledged, {step} came back"
+        # What `check` itself saved in the life before had a state of its own.
+        saved_with = seed - 1 if step == self.base else seed
         for trainer, answer in zip(trainers, restored, strict=True):
             if step:
-                assert answer["digest"] == digest(make_state(self.plan.seed, step, trainer.rank)), f"step {step}"
+                assert answer["digest"] == digest(make_state(saved_with, step, trainer.rank)), f"step {step}"
+        self.wake_sleeper()
         for trainer in trainers:
-            trainer.send("save", step=step + 1, seed=self.plan.seed + 1, rank=trainer.rank)
+            trainer.send("save", step=step + 1, seed=seed + 1, rank=trainer.rank)
         for trainer in trainers:
             trainer.answer()
         for answer in all_do(trainers, "wait_committed", step=step + 1):
             assert answer["step"] == step + 1
-        all_do(trainers, "close")
+        for trainer, answer in zip(trainers, all_do(trainers, "restore"), strict=True):
+            assert answer["step"] == step + 1
+            assert answer["digest"] == digest(make_state(seed + 1, step + 1, trainer.rank))
+        self.base = step + 1
+
+
+def tell(line: str) -> None:
+    """For scripts/torture.py, which names a file: pytest keeps what tests print to itself."""
+    if path := os.environ.get("STRATA_TORTURE_PROGRESS"):
+        with open(path, "a") as file:
+            file.write(f"{line}\n")
 
 
 def play_rounds(
@@ -122,9 +194,11 @@ def play_rounds(
     forget: Callable[[str], None],
 ) -> None:
     """`forget` removes a job's checkpoints once its round went well: a long run would fill the disk, 60 MB a round."""
+    moments: Counter[str] = Counter()
     for number in numbers:
         plan = Round.draw(seed, number)
         print(f"{name} round {number}: {plan}")
+        tell(f"torture-progress sigkill-{name} {number + 1 - numbers.start} {len(numbers)}")
         acks = folder / f"{name}-{number}.acks"
         acks.touch()
         job = f"{name}-{number}"
@@ -134,9 +208,13 @@ def play_rounds(
 
         Crash(node, start, plan, acks).play()
         forget(job)
+        moments.update(life.victim for life in plan.lives)
+        moments["a second sidecar refused"] += sum(life.rival for life in plan.lives)
+    counts = {"rounds": len(numbers), **moments}
+    tell("torture-result " + json.dumps({"name": f"sigkill-{name}", "seed": seed, "counts": counts}))
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(8 * 3600)
 def test_acknowledged_steps_survive_every_sigkill(
     request: pytest.FixtureRequest,
     make_node: Callable[..., Node],
@@ -154,7 +232,7 @@ def test_acknowledged_steps_survive_every_sigkill(
     play_rounds(range(rounds - rounds // 7), seed, node, make_trainers, tmp_path, "local", forget)
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(8 * 3600)
 def test_acknowledged_steps_survive_every_sigkill_on_s3(
     request: pytest.FixtureRequest,
     make_node: Callable[..., Node],
