@@ -1,6 +1,8 @@
 //! Randomised campaigns of the fault tests: how many rounds each plays, from which seed, and how they went. Every room's
 //! tests may use it. In the suite a sample is played; `make torture` asks for the full number and reads the results.
 
+#![allow(dead_code, reason = "each campaign uses its own part")]
+
 use std::collections::BTreeMap;
 
 use rand::SeedableRng;

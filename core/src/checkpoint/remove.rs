@@ -16,14 +16,16 @@ pub fn remove(place: &Place, order: &v1::RemoveStep) -> Result<u64> {
     let own = delete_commit(place, step, generation, order.committed)?;
     let remaining = remaining(place, order, step)?;
     let named = named_by(place, &remaining)?;
-    let doomed = doomed(place, &own, &remaining, &named)?;
+    let mut doomed = doomed(place, &own, &remaining, &named)?;
+    let committed = committed(&remaining);
+    doomed.extend(superseded(place, &committed, &named)?);
     // Manifests last: until then they lead a repeated removal to what this one has not come to.
     let (manifests, packs): (Vec<_>, Vec<_>) =
         doomed.keys().cloned().partition(|path| path.ends_with(MANIFEST));
     place.objects.delete(&packs)?;
     place.objects.delete(&manifests)?;
     let mut freed = doomed.values().sum::<u64>();
-    for (step, generation) in own {
+    for (step, generation) in own.into_iter().chain(committed) {
         freed += place.objects.sweep(&paths::attempt_folder(step, generation))?;
     }
     Ok(freed)
@@ -153,6 +155,27 @@ fn doomed(
             && of.is_some_and(|of| !is_alive(of, attempts, remaining))
     });
     Ok(doomed)
+}
+
+/// Attempts whose COMMIT is there.
+fn committed(remaining: &[ListedStep]) -> BTreeSet<Own> {
+    let committed = |listed: &ListedStep| Some((listed.step, listed.commit.as_ref().ok()?.record.generation));
+    remaining.iter().filter_map(committed).collect()
+}
+
+/// What a sidecar that was killed wrote for an attempt that another try of it then committed. Nothing that COMMIT does not
+/// lead to can ever be named: a persist that is still at it comes too late.
+fn superseded(
+    place: &Place,
+    committed: &BTreeSet<Own>,
+    named: &BTreeSet<String>,
+) -> Result<Vec<(String, u64)>> {
+    let mut found = place.objects.list(paths::DATA)?;
+    found.retain(|object| {
+        let is_over = paths::attempt_of(&object.path).is_some_and(|of| committed.contains(&of));
+        is_over && !named.contains(&object.path)
+    });
+    Ok(found.into_iter().map(|object| (object.path, object.bytes)).collect())
 }
 
 /// Another attempt that is committed, or may still be: only a folder whose step is gone, or one of these, is swept.

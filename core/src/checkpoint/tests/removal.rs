@@ -87,6 +87,30 @@ fn leftovers_of_a_killed_writer_go_with_the_attempt() {
     assert!(!stray.exists());
 }
 
+#[test]
+fn what_a_killed_sidecar_wrote_for_a_step_that_was_committed_after_all_goes_with_the_next_removal() {
+    let job = local();
+    save(&job.store, job.uuid, 1, 1, one_node(1, 1, &state(1)));
+    // Twice the same attempt: the objects of the first try are named by nobody.
+    persist(&job.store, attempt(job.uuid, 2, 1), 1, one_node(1, 2, &state(2))).unwrap();
+    let killed = paths::attempt_folder(Step(2), Generation(1));
+    let torn = job.folder.path().join(JOB).join(killed).join(".writing-node-0.pack-00ff");
+    fs::write(&torn, vec![1; 5000]).unwrap();
+    save(&job.store, job.uuid, 2, 1, one_node(1, 2, &state(2)));
+    // Another attempt's, whose fate is open.
+    persist(&job.store, attempt(job.uuid, 3, 1), 1, one_node(1, 3, &state(3))).unwrap();
+    let open = used_by(&job, 3);
+    assert!(remove(&job, 1, &[2]).unwrap() > 14 << 20, "step 1 and the first try of step 2");
+    assert!(!torn.exists());
+    nothing_is_left_over_but(job.folder.path(), &job.store, &[3]);
+    assert_eq!(used_by(&job, 3), open);
+    check(&job.store, 2, 0, 1, 0, &state(2));
+}
+
+fn used_by(job: &LocalJob, step: u64) -> usize {
+    files(&job.folder.path().join(JOB).join(paths::attempt_folder(Step(step), Generation(1)))).len()
+}
+
 #[track_caller]
 fn stops(outcome: Result<u64>, kind: Kind) -> Error {
     let error = outcome.unwrap_err();
