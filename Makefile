@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON ?= python3
 TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 
-.PHONY: help build demo check lint fix test bench bench-durable bench-peers bench-training stubs
+.PHONY: help build demo check lint fix test torture bench bench-durable bench-peers bench-training stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,6 +38,9 @@ fix: ## what check can mend by itself
 
 test: ## everything; says first what it needs (PYTEST='-k crash' passes words on to pytest)
 	@$(PYTHON) scripts/test.py
+
+torture: ## the fault tests in their full numbers, about two hours; writes docs/results/torture.md (TORTURE='--moments 100')
+	@$(PYTHON) scripts/torture.py $(TORTURE)
 
 bench: ## coordinator, checkpoint and data figures (criterion), next to what the machine allows
 	@$(PYTHON) scripts/cargo_target.py
