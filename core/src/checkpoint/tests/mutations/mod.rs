@@ -103,7 +103,7 @@ fn owner_is_told(saved: &Saved, mutation: &Mutation) -> bool {
         confirmed.unwrap();
         return false;
     };
-    match changed.map(|bytes| Owner::decode(bytes)) {
+    match changed.map(Owner::decode) {
         None => {
             assert_eq!(found.unwrap(), None);
             assert_eq!(confirmed, Err(Kind::Unavailable));
