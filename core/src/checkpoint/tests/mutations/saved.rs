@@ -140,7 +140,7 @@ fn attempt_step(path: &Path) -> u64 {
 impl StepSaved {
     fn new(root: &Path, world: u32, specs: &[Spec], record: CommitRecord) -> StepSaved {
         let at = |path: &str| root.join(JOB).join(path);
-        let whole = |path: &Path| Vec::from([0..path.metadata().unwrap().len()]);
+        let whole = |path: &Path| std::iter::once(0..path.metadata().unwrap().len()).collect::<Vec<_>>();
         let commit = at(&paths::commit(record.step));
         let mut made_of = BTreeMap::from([(commit.clone(), whole(&commit))]);
         for rank in &record.ranks {
