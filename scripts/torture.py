@@ -41,7 +41,6 @@ class Campaign:
     test: str
     target: tuple[str, ...]
     rounds: int
-    promise: str
 
 
 @dataclass
@@ -65,26 +64,36 @@ EXPLAINED = """
 - **sigkill-…**: real processes killed at seeded moments; *sleeper* is a trainer that was stopped, replaced, and woken.
 """
 
-SIGKILL = "P3, P4, P6"
+PROMISES = {
+    "store-mutations": "P2",
+    "arena-mutations": "P2",
+    "crash-attach": "P1, P4",
+    "crash-save": "P1, P4",
+    "crash-removal": "P1, P4",
+    "disk-full": "P4, P5",
+    "collector": "P4",
+    "sigkill-local": "P3, P4, P6",
+    "sigkill-s3": "P3, P4, P6",
+}
 LIB, COLLECTOR = ("--lib",), ("--test", "collector")
 
 
 def campaigns(given: argparse.Namespace) -> list[Campaign]:
     mutations, crashes = given.mutations, given.crashes
     return [
-        Campaign("store-mutations", "any_change_in_a_store", LIB, mutations, "P2"),
-        Campaign("arena-mutations", "any_change_in_an_arena_directory", LIB, mutations, "P2"),
-        Campaign("crash-attach", "a_crash_at_any_point_of_an_attach", LIB, crashes, "P1, P4"),
-        Campaign("crash-save", "a_crash_at_any_point_of_a_save", LIB, crashes, "P1, P4"),
-        Campaign("crash-removal", "a_crash_at_any_point_of_a_removal", LIB, crashes, "P1, P4"),
-        Campaign("disk-full", "a_disk_that_is_full_at_any_point", LIB, 1, "P4, P5"),
-        Campaign("collector", "p4_no_order_of_saves", COLLECTOR, given.stories, "P4"),
+        Campaign("store-mutations", "any_change_in_a_store", LIB, mutations),
+        Campaign("arena-mutations", "any_change_in_an_arena_directory", LIB, mutations),
+        Campaign("crash-attach", "a_crash_at_any_point_of_an_attach", LIB, crashes),
+        Campaign("crash-save", "a_crash_at_any_point_of_a_save", LIB, crashes),
+        Campaign("crash-removal", "a_crash_at_any_point_of_a_removal", LIB, crashes),
+        Campaign("disk-full", "a_disk_that_is_full_at_any_point", LIB, 1),
+        Campaign("collector", "p4_no_order_of_saves", COLLECTOR, given.stories),
     ]
 
 
 def main() -> int:
     given = arguments()
-    outcomes = [found for path in given.add for found in read_results(path.read_text().splitlines(), SIGKILL)]
+    outcomes = [found for path in given.add for found in read_results(path.read_text().splitlines())]
     cargo_target.claim(needs.target_folder())
     build = ["cargo", "test", "-p", "strata-core", "--lib", "--test", "collector", "--no-run"]
     subprocess.run(build, cwd=ROOT, check=True)
@@ -110,9 +119,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--moments", type=int, default=1_000, help="SIGKILLs at seeded moments")
     parser.add_argument("--seed", type=int, help="replays what a report names")
     parser.add_argument("--report", type=Path, default=REPORT, help="where it is written")
-    parser.add_argument(
-        "--add", type=Path, nargs="*", default=[], help="files with the results of SIGKILL runs made before"
-    )
+    parser.add_argument("--add", type=Path, nargs="*", default=[], help="files with result lines of runs made before")
     return parser.parse_args()
 
 
@@ -133,7 +140,7 @@ def in_process(campaign: Campaign, seed: int | None, failed: list[str]) -> list[
         follow(line)
     code = process.wait()
     seconds = time.monotonic() - started
-    outcomes = list(read_results(lines, campaign.promise, seconds))
+    outcomes = list(read_results(lines, seconds))
     if code or not outcomes:
         failed.append(f"{campaign.name} ended with {code}:\n{''.join(lines[-30:])}")
     bar(campaign.name, 1, 1)
@@ -189,7 +196,7 @@ def sigkill(given: argparse.Namespace, failed: list[str]) -> list[Outcome]:
         lines = progress.read_text().splitlines()
         if process.returncode:
             failed.append(f"SIGKILL at seeded moments ended with {process.returncode}:\n{said[-4000:]}")
-        return list(read_results(lines, SIGKILL, time.monotonic() - started))
+        return list(read_results(lines, time.monotonic() - started))
 
 
 def follow_file(path: Path, stop: threading.Event) -> None:
@@ -212,11 +219,11 @@ def bar(name: str, done: int, of: int) -> None:
     print(f"\r{name:<18} [{'#' * filled}{'.' * (BAR - filled)}] {100 * done // of:3d} %", end="", flush=True)
 
 
-def read_results(lines: list[str], promise: str, seconds: float | None = None) -> Iterator[Outcome]:
+def read_results(lines: list[str], seconds: float | None = None) -> Iterator[Outcome]:
     for line in lines:
         if line.startswith("torture-result "):
             found: dict[str, Any] = json.loads(line.removeprefix("torture-result "))
-            yield Outcome(found["name"], promise, found["seed"], found["counts"], seconds)
+            yield Outcome(found["name"], PROMISES[found["name"]], found["seed"], found["counts"], seconds)
 
 
 def text(outcomes: list[Outcome], failed: list[str]) -> str:
