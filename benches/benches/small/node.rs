@@ -54,7 +54,7 @@ impl Node {
         let (stop, metrics, clock) = (CancellationToken::new(), Metrics::new(), MachineClock::shared());
         let (coordinator, sidecar) = runtime.block_on(async {
             let mut settings = CoordinatorSettings::new(home.path());
-            settings.keep_last = KEPT;
+            settings.keep.last = KEPT;
             let started = Coordinator::start(settings, clock.clone(), metrics.clone(), stop.clone()).await;
             let coordinator = started.expect("the home is new and the port free");
             let link = CoordinatorLink::new(format!("http://{}", coordinator.grpc_addr()));
