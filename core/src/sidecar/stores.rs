@@ -65,7 +65,8 @@ impl Stores {
         let named = Some(given).filter(|given| !given.is_empty()).or(self.default.as_deref());
         let named = named.ok_or_else(|| {
             Error::invalid("finding the store: neither the trainer nor its sidecar names one").hint(
-                "set STRATA_STORE to a directory or s3://bucket/prefix, or [store] url in the configuration",
+                "set STRATA_STORE to a directory, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, or [store] url \
+                 in the configuration",
             )
         })?;
         if !given.is_empty() && !given.contains("://") && !given.starts_with('/') {

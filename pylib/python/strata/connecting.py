@@ -39,7 +39,8 @@ def connect(
     Args:
         job: its name; else STRATA_JOB, else "default".
         rank, world_size: else STRATA_RANK, RANK, Open MPI's or Slurm's with their sizes, else 0 of 1.
-        store: directory or s3://bucket/prefix; else STRATA_STORE, else the sidecar's own.
+        store: directory, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix; else STRATA_STORE, else
+            the sidecar's own.
         socket: of the sidecar; else STRATA_SOCKET, else the usual places.
         coordinator: URL that the sidecar's coordinator must have; else STRATA_COORDINATOR, else any.
         local: use a private sidecar with its own coordinator, started if need be; a world of one only. Where no sidecar

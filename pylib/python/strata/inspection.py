@@ -23,7 +23,7 @@ def inspect(url: str | os.PathLike[str], step: int | None = None) -> Inspection:
     """Tensors, sizes and dtypes of a committed step, without a sidecar or coordinator. Reads no tensor.
 
     Args:
-        url: the job's place in a store, `<store>/<job>`: a directory or s3://bucket/prefix/job.
+        url: the job's place in a store, `<store>/<job>`: a directory, or such as s3://bucket/prefix/job.
         step: None: the newest that holds the whole state.
 
     Raises:

@@ -112,7 +112,7 @@ COORDINATOR = several(
 SIDECAR = several(
     path("--socket", "sidecar.socket", "Unix socket that trainers connect to."),
     path("--arena-dir", "sidecar.arena_dir", "Where arenas lie; a memory file system."),
-    key("--store", "store.url", "Where checkpoints go: a directory or s3://bucket/prefix.", metavar="URL"),
+    key("--store", "store.url", "Where checkpoints go: a directory, or an s3://, gs:// or az:// URL.", metavar="URL"),
     switch("--take-over-store", "store.take_over", "Take a store that belongs to another cluster. Keeps its steps."),
     key("--slots", "sidecar.slots", "Copies of a rank's state in memory, two or more.", metavar="N"),
     key("--save-wait", "sidecar.save_wait", "How long a save waits for a free slot.", metavar="TIME"),
