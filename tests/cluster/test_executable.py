@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 import venv
 from collections.abc import Callable
@@ -266,6 +267,26 @@ def test_ctrl_c_outside_the_parser_is_said_in_the_same_words(exe: Path, tmp_path
     source = "from strata.cli import failures; raise SystemExit(failures.tell(KeyboardInterrupt()))"
     done = subprocess.run([exe, "python", "-c", source], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "\nerror: interrupted\n")
+
+
+def test_ctrl_c_in_a_callback_ends_the_command_as_well(exe: Path, tmp_path: Path) -> None:
+    """An import's own weakref callbacks are such: CPython can't raise out of them, and goes on."""
+    source = """
+        import sys, weakref
+        from strata.cli import main
+        def interrupt(_): raise KeyboardInterrupt
+        class Gone: pass
+        kept = Gone()
+        watch = weakref.ref(kept, interrupt)
+        def command(*_, **__):
+            global kept
+            del kept
+            print("went on")
+        main.commands.main = command
+        sys.exit(main.run(["status"]))
+    """
+    done = subprocess.run([exe, "python", "-c", textwrap.dedent(source)], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nerror: interrupted\n")
 
 
 def test_a_closed_pipe_is_no_crash(exe: Path, tmp_path: Path) -> None:

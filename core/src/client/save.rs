@@ -162,10 +162,16 @@ impl Session {
             begun: granted.begun.clone(),
             ..plan.index(index.tree, &request.tensors)
         };
-        Staging::granted(self.clone(), &granted, index, &plan, &request.tensors, stats).map_err(|error| {
-            abandon(inner, request.step, &error);
-            error.while_doing(doing)
-        })
+        let error = match Staging::granted(self.clone(), &granted, index, &plan, &request.tensors, stats) {
+            Ok(staging) => return Ok(staging),
+            Err(error) => error.while_doing(doing),
+        };
+        abandon(inner, request.step, &error);
+        if error.kind == Kind::Conflict {
+            self.slot_given_up(request.step, error, interrupt)?;
+            return Ok(Staging::nothing(self.clone(), request.step, stats));
+        }
+        Err(error)
     }
 }
 

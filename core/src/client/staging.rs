@@ -182,7 +182,8 @@ impl Staging {
         }
         let inner = self.session.own()?;
         abandon(inner, self.step, &error);
-        let end = if taken_back { self.slot_given_up(error, interrupt) } else { Err(error) };
+        let end =
+            if taken_back { self.session.slot_given_up(self.step, error, interrupt) } else { Err(error) };
         self.stage.send_modify(|stage| stage.end = Some(end.clone()));
         end
     }
@@ -199,22 +200,24 @@ impl Staging {
         inner.state.send_modify(|state| state.settle(self.step, Outcome::Failed(error.clone())));
         self.stage.send_modify(|stage| stage.end = Some(Err(error)));
     }
+}
 
-    /// The slot passed on while it was copied to: this generation has ended (Fenced), or another rank could not save
+impl Session {
+    /// The slot passed on before it was sealed: this generation has ended (Fenced), or another rank could not save
     /// the step (its outcome is noted, training goes on). The sidecar's word for it may still be on its way; without
     /// one `error` stands.
-    fn slot_given_up(&self, error: Error, interrupt: &dyn Interrupt) -> Result<()> {
-        let doing = format!("saving step {}", self.step);
-        let mut changes = self.session.own()?.state.subscribe();
+    pub(super) fn slot_given_up(&self, step: Step, error: Error, interrupt: &dyn Interrupt) -> Result<()> {
+        let doing = format!("saving step {}", step);
+        let mut changes = self.own()?.state.subscribe();
         let is_lost = |state: &State| {
-            matches!(state.steps.get(&self.step.0), Some(Outcome::Failed(_) | Outcome::Skipped(_)))
+            matches!(state.steps.get(&step.0), Some(Outcome::Failed(_) | Outcome::Skipped(_)))
         };
         let told = async {
             let known = changes.wait_for(|state| state.ended().is_some() || is_lost(state)).await;
             known.expect("the session holds the sender").ended().map_or(Ok(()), Err)
         };
         let word = async { tokio::time::timeout(WORD, told).await.unwrap_or(Err(error)) };
-        self.session.block(&doing, WORD, interrupt, word).doing(|| doing.clone())
+        self.block(&doing, WORD, interrupt, word).doing(|| doing.clone())
     }
 }
 

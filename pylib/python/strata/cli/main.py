@@ -6,6 +6,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -71,8 +72,17 @@ def commands() -> None:
     """
 
 
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C within a callback or a finaliser, where CPython drops exceptions: it was meant for the command."""
+    if what.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(what)
+        return
+    os._exit(failures.tell(KeyboardInterrupt()))
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs a command to its end; the exit code. Nothing it raises gets out, Ctrl-C included."""
+    sys.unraisablehook = _unraisable
     try:
         if _signal.getsignal(_signal.SIGINT) is None:  # the executable's own, until somebody catches the exception
             _signal.signal(_signal.SIGINT, _signal.default_int_handler)
