@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import random
+import signal
 
 import pytest
+
+# A shell without job control starts what runs in its background with Ctrl-C ignored, and so would every process be that
+# the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -272,8 +272,8 @@ def test_ctrl_c_outside_the_parser_is_said_in_the_same_words(exe: Path, tmp_path
 def test_ctrl_c_in_a_callback_ends_the_command_as_well(exe: Path, tmp_path: Path) -> None:
     """An import's own weakref callbacks are such: CPython can't raise out of them, and goes on."""
     source = """
-        import sys, weakref
-        from strata.cli import main
+        import importlib, sys, weakref
+        main = importlib.import_module("strata.cli.main")
         def interrupt(_): raise KeyboardInterrupt
         class Gone: pass
         kept = Gone()

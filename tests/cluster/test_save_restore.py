@@ -153,7 +153,11 @@ def test_keep_last_removes_older_steps_but_no_pinned_one(
 
     wait_until(lambda: steps() == [1, 5, 6], "the collector to keep 1 (pinned), 5 and 6")
     kept = Path(node.store) / "t" / "steps"
-    assert sorted(int(path.name) for path in kept.iterdir() if (path / "COMMIT").exists()) == [1, 5, 6]
+
+    def committed() -> list[int]:
+        return sorted(int(path.name) for path in kept.iterdir() if (path / "COMMIT").exists())
+
+    wait_until(lambda: committed() == [1, 5, 6], "the COMMIT of a step that is being removed to go")
     assert trainer.do("restore", step=1)["digest"] == digest(make_state(0, 1, 0))
 
 
