@@ -13,9 +13,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+ROUNDS = 56
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rounds", type=int, default=56, help="crash rounds (tests/cluster/test_crash.py)")
+    parser.addoption("--rounds", type=int, default=ROUNDS, help="crash rounds (tests/cluster/test_crash.py)")
     parser.addoption("--seed", type=int, default=None, help="replays a randomised test; printed by the run that failed")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """More crash rounds than usual have as much more time."""
+    times = config.getoption("--rounds") / ROUNDS
+    for item in items:
+        if "sigkill" in item.name and times > 1 and (limit := item.get_closest_marker("timeout")):
+            item.add_marker(pytest.mark.timeout(limit.args[0] * times), append=False)
 
 
 @pytest.fixture

@@ -56,15 +56,14 @@ impl Staging {
         })
     }
 
-    /// Forks a child that copies these tensors as they are now: seconds that it took. `join` is called by the same thread.
-    fn fork(&self, py: Python<'_>, which: Vec<usize>) -> Result<f64> {
+    /// Forks a child that copies these tensors as they are now. `join` is called by the same thread.
+    fn fork(&self, py: Python<'_>, which: Vec<usize>) -> Result<()> {
         blocking(py, |interrupt| {
             self.attempt(interrupt, || {
                 // SAFETY: as for `copy`; shared memory is refused by strata._staging.
                 let child = unsafe { self.staging.fork(&which)? };
-                let forked = child.as_ref().map(ForkedCopy::forked).unwrap_or_default();
                 *self.child.lock() = child.map(|child| (child, which));
-                Ok(forked.as_secs_f64())
+                Ok(())
             })
         })
     }

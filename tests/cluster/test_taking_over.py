@@ -351,6 +351,44 @@ def test_fork_holds_the_moment_of_save_whoever_writes(node: Node, script: Start)
     )
 
 
+def test_a_fence_does_not_wait_for_a_forked_child(node: Node, script: Start) -> None:
+    """It has the tensors of its moment. A second save waits for it, and so does closing."""
+    script(
+        """
+        from strata import job as jobs
+        from strata._staging import fences
+        release = threading.Event()
+
+        class Held:
+            # The child has not ended until it is released.
+            def __init__(self, staging):
+                self.staging = staging
+            def __getattr__(self, name):
+                if name == "join":
+                    release.wait()
+                return getattr(self.staging, name)
+
+        take_over = jobs.take_over
+        jobs.take_over = lambda staging, *rest: take_over(Held(staging), *rest)
+        with strata.connect() as job:
+            net = Net()
+            optimizer = torch.optim.AdamW(net.parameters())
+            strata.torch.fence(optimizer)
+            train_step(net, optimizer)
+            expected = copy.deepcopy(net.state_dict())
+            handle = job.save(1, {"model": net.state_dict()}, mode="fork")
+            train_step(net, optimizer)  # would wait for ever
+            assert handle.state == "filling" and handle.stats.fenced == 0
+            threading.Timer(0.2, release.set).start()
+            fences.wait()
+            assert handle.state != "filling" and handle.stats.fenced > 0
+            handle.wait_committed()
+            assert equal(job.restore(1).state["model"], expected)
+        """,
+        node.env,
+    )
+
+
 def test_fork_is_refused_where_the_child_would_see_other_bytes(node: Node, script: Start) -> None:
     """Shared memory before a byte is copied; memory that only the kernel knows of before the step exists."""
     script(

@@ -84,9 +84,13 @@ impl SaveHandle {
 
     /// As far as this process has heard.
     pub fn state(&self) -> Result<SaveState> {
-        Ok(match self.session.own()?.state.borrow().steps.get(&self.step.0) {
-            None | Some(Outcome::Staged) if self.stage.borrow().end.is_none() => SaveState::Filling,
-            None | Some(Outcome::Staged) => SaveState::Staged,
+        let heard = self.session.own()?.state.borrow().steps.get(&self.step.0).cloned();
+        Ok(match heard {
+            None | Some(Outcome::Staged) => match self.stage.borrow().end {
+                None => SaveState::Filling,
+                Some(Ok(())) => SaveState::Staged,
+                Some(Err(_)) => SaveState::Failed,
+            },
             Some(Outcome::Persisting) => SaveState::Persisting,
             Some(Outcome::Committed(_)) => SaveState::Committed,
             Some(Outcome::Failed(_)) => SaveState::Failed,

@@ -167,7 +167,8 @@ impl Session {
             Err(error) => error.while_doing(doing),
         };
         abandon(inner, request.step, &error);
-        if error.kind == Kind::Conflict {
+        // The slot, or with it the whole file, passed on since it was granted.
+        if matches!(error.kind, Kind::Conflict | Kind::NotFound) {
             self.slot_given_up(request.step, error, interrupt)?;
             return Ok(Staging::nothing(self.clone(), request.step, stats));
         }

@@ -20,7 +20,6 @@ const ORPHANED: i32 = 2;
 pub struct ForkedCopy {
     pidfd: OwnedFd,
     started: Instant,
-    forked: Duration,
 }
 
 /// Forks a child that copies `runs` for as long as `word`, of the slot they go to, is `filling`.
@@ -47,11 +46,7 @@ pub(super) unsafe fn copy_in_child(runs: &[Run], word: &AtomicU64, filling: u64)
             .doing(|| "forking a child to copy the state")
             .map_err(|error: Error| error.hint("mode=\"copy\" needs no child")),
         // SAFETY: the kernel has just opened it for us.
-        _ => Ok(ForkedCopy {
-            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-            started,
-            forked: started.elapsed(),
-        }),
+        _ => Ok(ForkedCopy { pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, started }),
     }
 }
 
@@ -106,11 +101,6 @@ unsafe fn exit(code: i32) -> ! {
 }
 
 impl ForkedCopy {
-    /// How long the process stood still for it.
-    pub fn forked(&self) -> Duration {
-        self.forked
-    }
-
     /// Returns how long the child took from the fork on. Conflict when the slot was given up; Internal when the child was
     /// killed, as happens where memory that it reads is not given to children (MADV_DONTFORK).
     pub fn wait(self) -> Result<Duration> {

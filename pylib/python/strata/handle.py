@@ -77,7 +77,10 @@ class SaveHandle:
         return SaveStats(self._total, self._taking.fenced, deferred=self._taking.deferred, **found)
 
     def wait_staged(self, timeout: float | None = None) -> None:
-        """Returns when the tensors may change. With mode "copy" and "fork" that is so once `save` has returned.
+        """Returns when the step is handed over: the tensors may change, and a crash of this process does it no harm.
+
+        With mode "copy" that is so once `save` has returned; with "fork" the tensors may change then, and the child may
+        still be copying.
 
         Raises:
             InvalidError: mode "lazy", and a tensor was written to before it was copied; names it. The step is

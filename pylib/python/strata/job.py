@@ -228,7 +228,7 @@ class Job:
             StrataTimeoutError: ranks are missing, with their numbers.
         """
         self._tell()
-        fences.wait()
+        fences.wait_for_tensors()
         number = None if step is None else step_number(step)
         found = self._session.restore(number, only=only, source=source, on_damage=on_damage, timeout=timeout)
         if found is None:

@@ -45,4 +45,4 @@ def fence(optimizer: Any, *modules: Any) -> None:
 
 
 def _before(*_: Any) -> None:
-    fences.wait()
+    fences.wait_for_tensors()

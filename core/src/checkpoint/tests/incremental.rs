@@ -77,7 +77,14 @@ fn equal_sums_are_compared_byte_by_byte_with_the_base() {
     let lying = slot(0, 1, 1, &state(7).into_iter().map(|spec| spec.version(7)).collect::<Vec<_>>(), true);
     now.base = Some(base_of(&lying));
     let record = save(&job.store, job.uuid, 2, 1, vec![vec![now]]);
-    assert!(record.stored_bytes() > 0, "differences that are all zeros, but no reference");
+    let path = job.folder.path().join(JOB).join(&record.ranks[0].path);
+    let manifest = crate::format::manifest::decode(&std::fs::read(path).unwrap(), "m").unwrap();
+    assert!(!manifest.chunks.is_empty());
+    for chunk in &manifest.chunks {
+        // Told by themselves, or as differences to the store's chunks: never as what the slot in memory only claims.
+        let pack = &manifest.packs[chunk.pack as usize].path;
+        assert!(pack.contains(&format!("{:020}.g1", 2)), "{pack}");
+    }
     check(&job.store, 2, 0, 1, 0, &state(0));
 }
 

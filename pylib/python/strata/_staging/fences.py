@@ -13,8 +13,12 @@ from weakref import WeakSet
 
 
 class Pending(Protocol):
+    @property
+    def reads_tensors(self) -> bool:
+        """Whether it reads them as they are now, so that nobody may write to them."""
+
     def wait(self) -> None:
-        """Returns when the tensors may change; counts the time."""
+        """Returns when it is over; counts the time."""
 
 
 _optimizers: WeakSet[Any] = WeakSet()
@@ -59,13 +63,23 @@ def end(pending: Pending) -> None:
 
 
 def wait() -> None:
-    """Returns when nothing that `save` took is still being copied: all tensors may change. Costs nothing else."""
-    if not _pending:
-        return
-    with _lock:
-        waited_for = list(_pending)
-    for pending in waited_for:
+    """Returns when nothing that `save` took is still being copied, by whomever. Costs nothing else."""
+    for pending in _all():
         pending.wait()
+
+
+def wait_for_tensors() -> None:
+    """Returns when all tensors may change: a forked child has its own."""
+    for pending in _all():
+        if pending.reads_tensors:
+            pending.wait()
+
+
+def _all() -> list[Pending]:
+    if not _pending:
+        return []
+    with _lock:
+        return list(_pending)
 
 
 def _in_child() -> None:

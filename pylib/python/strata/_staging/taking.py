@@ -30,8 +30,12 @@ class Taking:
         """Seconds that a fence, or `wait_staged`, has held somebody."""
         self._thread: threading.Thread | None = None
 
+    @property
+    def reads_tensors(self) -> bool:
+        return self.mode == "lazy"
+
     def wait(self) -> None:
-        """Returns when the tensors may change."""
+        """Returns when everything is copied."""
         thread = self._thread
         if thread is None or not thread.is_alive():
             return
@@ -85,8 +89,8 @@ def take_over(staging: _core.Staging, buffers: Sequence[Buffer], held: list[Held
 
     def finish() -> None:
         staging.copy(later)
-        held.clear()
         written = watched.written()
+        held.clear()
         if written is None:
             staging.seal()
             return
