@@ -8,9 +8,11 @@
 //! against a versitygw that the bench starts (STRATA_VERSITYGW or in PATH), or is left out.
 
 mod limits;
+#[path = "../node.rs"]
 mod node;
 mod rank;
 mod s3;
+mod trainer;
 
 use std::time::Duration;
 
@@ -18,11 +20,14 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_grou
 use strata_core::storage::{StoreOptions, StoreUrl};
 use tokio::runtime::{Builder, Runtime};
 
-use node::{Node, Trainer};
+use node::Node;
 use rank::Rank;
+use trainer::Trainer;
 
 /// As users count: 10^6 bytes.
 const MB: usize = 1_000_000;
+/// What a run leaves behind stays small.
+const KEPT: u32 = 2;
 const SIZES: [usize; 3] = [1, 10, 100];
 
 fn runtime() -> Runtime {
@@ -66,7 +71,7 @@ fn local(criterion: &mut Criterion) {
 /// What a training loop sees: through session, sidecar and coordinator.
 fn through_a_node(criterion: &mut Criterion) {
     let store = tempfile::tempdir().expect("a temporary directory can be made");
-    let node = Node::start(store.path());
+    let node = Node::start(store.path(), KEPT);
     let mut group = criterion.benchmark_group("node");
     group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(4));
     for size in SIZES {

@@ -4,8 +4,7 @@
 //! and with threads, a save through session, sidecar and coordinator until its COMMIT is acknowledged, and then fio's
 //! and our reads. Words after `--`: `--rounds 7`, `--mb 1080`.
 
-#[allow(dead_code, reason = "the other bench asks for more of it")]
-#[path = "../checkpoint_throughput/node.rs"]
+#[path = "../node.rs"]
 mod node;
 #[allow(dead_code, reason = "the other bench asks for more of it")]
 #[path = "../checkpoint_throughput/rank.rs"]
@@ -14,6 +13,9 @@ mod rank;
 mod fio;
 mod served;
 mod table;
+#[allow(dead_code, reason = "the other bench asks for more of it")]
+#[path = "../checkpoint_throughput/trainer.rs"]
+mod trainer;
 mod writer;
 
 use std::path::Path;

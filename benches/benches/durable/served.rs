@@ -5,16 +5,19 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use crate::node::{Node, Trainer};
+use crate::node::Node;
 use crate::table::{Figure, process_cpu};
+use crate::trainer::Trainer;
 
 /// The first word of the process's command line; the folder follows.
 pub const WORD: &str = "serve-a-node";
+/// What a run leaves behind stays small.
+const KEPT: u32 = 2;
 
 /// Coordinator and sidecar until standard input ends. Every line of it is answered by the CPU time used so far, in
 /// nanoseconds.
 pub fn serve(folder: &Path) {
-    let node = Node::start(&folder.join("store"));
+    let node = Node::start(&folder.join("store"), KEPT);
     println!("{}", node.socket().display());
     for line in std::io::stdin().lock().lines() {
         line.expect("the bench writes text");

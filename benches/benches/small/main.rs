@@ -6,8 +6,10 @@
 //! same run: plain zstd, and hf-xet where STRATA_SMALL_PYTHON names a Python that has it.
 
 mod kernels;
+#[path = "../node.rs"]
 mod node;
 mod states;
+mod trainer;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,12 +17,16 @@ use std::time::Duration;
 
 use strata_core::proto::v1::SaveKind;
 
-use node::{Node, Saved, Trainer};
+use node::Node;
+use trainer::{Saved, Trainer};
 
 /// Of alternating rounds.
 const RESTORES: usize = 11;
 const MIXED_PAIRS: [(u64, u64); 3] = [(100, 110), (200, 210), (300, 310)];
 const CHAIN: [u64; 6] = [300, 310, 320, 330, 340, 350];
+
+/// No chain is longer.
+const KEPT: u32 = 100;
 
 /// Name, run, prefix of its tensors, base and next step.
 type Pair = (&'static str, &'static str, &'static str, u64, u64);
@@ -33,7 +39,7 @@ fn main() {
         return;
     };
     let store = tempfile::tempdir().expect("a temporary directory can be made");
-    let node = Node::start(store.path());
+    let node = Node::start(store.path(), KEPT);
     let load =
         |run: &str, step: u64, prefix: &str| states::load(&folder.join(run).join(step.to_string()), prefix);
 
@@ -56,7 +62,7 @@ fn pairs(node: &Node, folder: &Path, load: &dyn Fn(&str, u64, &str) -> Vec<state
     println!("|---|---|---|---|---|---|");
     let mut cost = Vec::new();
     for (name, run, prefix, base, next) in pairs {
-        let trainer = node.join(&format!("pair-{name}-{base}"));
+        let trainer = Trainer::join(node, &format!("pair-{name}-{base}"));
         let (before, after) = (load(run, base, prefix), load(run, next, prefix));
         // The first save through a mapping pays for its pages: this one is not counted.
         trainer.save(base - 1, SaveKind::Full, &before);
@@ -97,7 +103,8 @@ fn pairs(node: &Node, folder: &Path, load: &dyn Fn(&str, u64, &str) -> Vec<state
 
 /// A run of saves each against the one before, and how long its end takes to restore beside a FULL step of the same state.
 fn chain(node: &Node, name: &str, load: &dyn Fn(u64) -> Vec<states::Tensor>) {
-    let (chain, whole) = (node.join(&format!("chain-{name}")), node.join(&format!("whole-{name}")));
+    let (chain, whole) =
+        (Trainer::join(node, &format!("chain-{name}")), Trainer::join(node, &format!("whole-{name}")));
     println!("\n| {name}, each against the step before | stored |\n|---|---|");
     let mut parts = Vec::new();
     for step in CHAIN {
@@ -128,7 +135,8 @@ fn large(node: &Node, name: &str, load: &dyn Fn(u64) -> Vec<states::Tensor>) {
         };
         steps.into_iter().enumerate().flat_map(named).collect()
     };
-    let (delta, whole) = (node.join(&format!("large-{name}")), node.join(&format!("large-whole-{name}")));
+    let (delta, whole) =
+        (Trainer::join(node, &format!("large-{name}")), Trainer::join(node, &format!("large-whole-{name}")));
     delta.save(1, SaveKind::Full, &side_by_side(MIXED_PAIRS.map(|(base, _)| base)));
     let state = side_by_side(MIXED_PAIRS.map(|(_, next)| next));
     delta.save(2, SaveKind::Incremental, &state);
