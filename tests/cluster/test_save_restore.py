@@ -98,16 +98,10 @@ def test_save_of_one_rank_restores_on_all(node: Node, make_trainers: Trainers) -
 def test_incremental_step_stores_only_what_changed(node: Node, make_trainers: Trainers) -> None:
     [trainer] = make_trainers(node)
     trainer.do("connect")
-    save_on_all([trainer], 1, megabytes=40.0)
+    first = save_on_all([trainer], 1, megabytes=40.0)[0]
     same = trainer.do("save", step=2, seed=0, megabytes=40.0, rank=0, kind="INCREMENTAL")
     changed = trainer.do("wait_committed", step=2)
-    trainer.do("close")
-    [trainer] = make_trainers(node, job="alone")
-    trainer.do("connect")
-    trainer.do("save", step=2, seed=0, megabytes=40.0, rank=0, kind="INCREMENTAL")
-    alone = trainer.do("wait_committed", step=2)
-    # Another step's state differs everywhere: it is stored as if there were none.
-    assert changed["stored_bytes"] > 0.99 * alone["stored_bytes"] > 0.8 * alone["bytes"]
+    assert changed["stored_bytes"] > 0.9 * first["stored_bytes"]  # another step's state: everything differs
     trainer.do("close")
 
     [trainer] = make_trainers(node, job="frozen")

@@ -12,15 +12,19 @@ State = dict[str, Any]
 
 def make_state(seed: int, step: int, rank: int, megabytes: float = 1.0, *, replicated: bool = False) -> State:
     """About `megabytes` of arrays of several types, and some Python values. With `replicated` the arrays are equal
-    on all ranks."""
+    on all ranks. The floats are any bits, NaNs among them: nothing makes them smaller."""
     source = np.random.default_rng([seed, step, 0 if replicated else rank + 1])
     count = int(megabytes * 1e6 / 8)
+
+    def floats() -> Any:
+        return source.integers(0, 2**32, size=count // 2 * 2, dtype=np.uint32).view(np.float32)
+
     return {
         "model": {
-            "weight": source.standard_normal(count, dtype=np.float32),
+            "weight": floats(),
             "small": [source.integers(0, 255, size=7 + i, dtype=np.uint8) for i in range(5)],
         },
-        "optimizer": {"moment": source.standard_normal((2, count // 2), dtype=np.float32), "step": step},
+        "optimizer": {"moment": floats().reshape(2, -1), "step": step},
         "rank": rank,
         "note": ("tuple", None, float("inf"), 2**80),
     }
