@@ -24,6 +24,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod ids;
+pub mod lock;
 pub mod proto;
 pub mod telemetry;
 pub mod transport;

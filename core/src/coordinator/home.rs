@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::fs::statfs;
 
 use crate::error::{Doing, Error, Result};
+use crate::lock::LockFile;
 
 /// The format of log and snapshots. A newer one is refused untouched.
 const FORMAT: u32 = 1;
@@ -13,7 +14,7 @@ const FORMAT: u32 = 1;
 /// Held for the coordinator's life.
 pub struct Home {
     pub folder: PathBuf,
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl Home {
@@ -23,16 +24,13 @@ impl Home {
         let folder = home.join("coordinator");
         std::fs::create_dir_all(&folder).doing(|| format!("creating {}", folder.display()))?;
         refuse_network(&folder)?;
-        let path = folder.join("lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&path);
-        let lock = lock.doing(|| format!("opening {}", path.display()))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(Error::conflict(format!(
+        let lock = LockFile::take(&folder.join("lock"), |_| {
+            Error::conflict(format!(
                 "starting the coordinator: another one is running with the state in {}",
                 home.display()
             ))
-            .hint("stop it, or set STRATA_HOME to another directory"));
-        }
+            .hint("stop it, or set STRATA_HOME to another directory")
+        })?;
         check_format(&folder)?;
         Ok(Home { folder, _lock: lock })
     }

@@ -1,11 +1,8 @@
 //! The directory of a uid's arenas on this node: its lock, the node's id, and the files in it.
 
 use std::fs::{DirBuilder, File};
-use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{FlockOperation, flock};
 
 use super::allocation;
 use super::arena::{Arena, Opened, open_mapping};
@@ -15,6 +12,7 @@ use super::header::{ArenaHeader, ArenaIdentity};
 use super::mapping::Mapping;
 use crate::error::{Doing, Error, Result};
 use crate::ids::NodeId;
+use crate::lock::LockFile;
 
 const LOCK: &str = "sidecar.lock";
 const NODE: &str = "node-id";
@@ -27,7 +25,7 @@ pub struct ArenaDirectory {
     path: PathBuf,
     uid: u32,
     node: NodeId,
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl ArenaDirectory {
@@ -199,32 +197,13 @@ fn remove(path: &Path, errors: &mut Vec<Error>) {
     }
 }
 
-fn take_lock(path: &Path) -> Result<File> {
-    let doing = || format!("locking {}", path.display());
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .doing(doing)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder).doing(doing)?;
-            return Err(Error::conflict(format!("{}: a sidecar with pid {} has it", doing(), holder.trim())).hint(
-                "one sidecar serves all jobs of a user on a node: use that one, or stop it first, or give this one its \
-                 own STRATA_ARENA_DIR",
-            ));
-        }
-        outcome => outcome.doing(doing)?,
-    }
-    file.set_len(0).doing(doing)?;
-    file.rewind().doing(doing)?;
-    write!(file, "{}", std::process::id()).doing(doing)?;
-    Ok(file)
+fn take_lock(path: &Path) -> Result<LockFile> {
+    LockFile::take(path, |holder| {
+        Error::conflict(format!("locking {}: a sidecar with pid {holder} has it", path.display())).hint(
+            "one sidecar serves all jobs of a user on a node: use that one, or stop it first, or give this one its own \
+             STRATA_ARENA_DIR",
+        )
+    })
 }
 
 /// Read under the lock, so nobody else writes it.

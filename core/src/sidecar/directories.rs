@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Doing, Error, Result};
 use crate::handoff::ArenaDirectory;
+use crate::lock::LockFile;
 
 pub(super) struct Directories {
     own: PathBuf,
@@ -98,7 +99,8 @@ impl Directories {
                 // A directory that somebody made under another's number is not theirs.
                 let is_theirs = entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == uid);
                 // One that another sidecar holds is that sidecar's.
-                let is_idle = !entry.path().join("sidecar.lock").exists() || free(&entry.path());
+                let lock = entry.path().join("sidecar.lock");
+                let is_idle = !lock.exists() || LockFile::is_free(&lock);
                 if is_theirs && is_idle {
                     found.push(uid);
                 }
@@ -106,12 +108,6 @@ impl Directories {
         }
         Ok(found)
     }
-}
-
-fn free(folder: &Path) -> bool {
-    use rustix::fs::{FlockOperation, flock};
-    let Ok(file) = std::fs::File::open(folder.join("sidecar.lock")) else { return false };
-    flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
 }
 
 /// What can't be looked at is not complained about.

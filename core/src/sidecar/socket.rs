@@ -1,15 +1,14 @@
 //! The Unix socket's file: one sidecar per path, nobody else's permissions.
 
-use std::fs::{DirBuilder, File, Permissions};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixListener;
 
 use crate::config::locate;
 use crate::error::{Doing, Error, Result};
+use crate::lock::LockFile;
 
 /// Who may connect: the file's mode. The peer's uid is checked at Hello in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +23,7 @@ pub(super) enum Audience {
 pub(super) struct SocketFile {
     path: PathBuf,
     inode: u64,
-    _lock: File,
+    _lock: LockFile,
 }
 
 /// Binds `path`. Invalid for a path that is too long or is no socket, Conflict, naming the holder, when another
@@ -47,33 +46,13 @@ pub(super) fn bind(path: &Path, audience: Audience) -> Result<(UnixListener, Soc
 }
 
 /// A lock beside the socket: asking whether somebody answers would race with a sidecar that starts.
-fn take_lock(socket: &Path) -> Result<File> {
-    let mut name = socket.as_os_str().to_owned();
-    name.push(".lock");
-    let path = PathBuf::from(name);
-    let doing = || format!("locking {}", path.display());
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .doing(doing)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder).doing(doing)?;
-            return Err(Error::conflict(format!("a sidecar with pid {} serves this socket", holder.trim()))
-                .hint("one sidecar serves all jobs of a node: use that one, stop it, or set STRATA_SOCKET"));
-        }
-        outcome => outcome.doing(doing)?,
-    }
-    file.set_len(0).doing(doing)?;
-    file.rewind().doing(doing)?;
-    write!(file, "{}", std::process::id()).doing(doing)?;
-    Ok(file)
+fn take_lock(socket: &Path) -> Result<LockFile> {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    LockFile::take(Path::new(&path), |holder| {
+        Error::conflict(format!("a sidecar with pid {holder} serves this socket"))
+            .hint("one sidecar serves all jobs of a node: use that one, stop it, or set STRATA_SOCKET")
+    })
 }
 
 fn remove_stale(path: &Path) -> Result<()> {
