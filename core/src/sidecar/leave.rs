@@ -20,10 +20,11 @@ pub(super) async fn leave(node: &Arc<Node>, session: SessionId) {
         state.sessions.get(&session).map(|known| (known.caller(), known.record.incarnation.clone()))
     });
     let Some((caller, incarnation)) = asked else { return };
-    node.change(|state| {
-        state.left(session);
+    // Its end tells the trainer that it may go: not before the coordinator has taken note.
+    let _stream = node.change(|state| {
         // A private sidecar must not end before: its coordinator would find the rank alive at its next start.
         state.leaving += usize::from(!incarnation.is_empty());
+        state.left(session)
     });
     if incarnation.is_empty() {
         return;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::records;
+use super::session::Events;
 use super::{Stage, State, Todo};
 use crate::error::Error;
 use crate::ids::{Rank, SessionId};
@@ -77,10 +78,11 @@ impl State {
     }
 
     /// Said goodbye: what it sealed is still committed. Its slots pass on when nothing of it can touch them.
-    pub fn left(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+    /// Gives its stream, for its last word.
+    pub fn left(&mut self, id: SessionId) -> Option<Events> {
+        let session = self.sessions.get_mut(&id)?;
         session.closed = true;
-        session.events = None;
+        let stream = session.events.take();
         let (rank, caller) = (session.record.rank, session.caller());
         self.scan_dead(id, rank);
         self.line.report(Report::Left(v1::RankLeft { caller: Some(caller) }));
@@ -88,12 +90,13 @@ impl State {
         if reads {
             // Its process may still look at restored views: kept until that is dead.
             self.note_session(id);
-            return;
+            return stream;
         }
         for entry in self.arenas.by_id.values_mut().filter(|entry| entry.writer == Some(id)) {
             entry.fate = super::Fate::Going;
         }
         self.remove_session(id);
+        stream
     }
 
     /// Nothing of the session is left that could touch a slot.
