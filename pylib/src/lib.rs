@@ -50,7 +50,7 @@ pub mod _core {
     #[pymodule_export]
     use crate::session::Session;
     #[pymodule_export]
-    use crate::staging::{Staging, fork_shortage};
+    use crate::staging::{ArenaMemory, Staging, fork_shortage};
     #[pymodule_export]
     use crate::stored::{StoredJob, configured_stores};
 

@@ -74,6 +74,23 @@ impl Staging {
         blocking(py, |interrupt| self.attempt(interrupt, || self.staging.join(child, &which)))
     }
 
+    /// The arena's memory, once it has all of it; None where there is nothing to copy.
+    fn memory(&self, py: Python<'_>) -> Result<Option<ArenaMemory>> {
+        blocking(py, |interrupt| self.attempt(interrupt, || self.staging.memory()))
+            .map(|memory| memory.map(|memory| ArenaMemory { memory }))
+    }
+
+    /// The addresses where tensors go, by number; none where there is nothing to copy.
+    fn targets(&self, which: Vec<usize>) -> Vec<usize> {
+        self.staging.targets(&which).into_iter().map(|target| target as usize).collect()
+    }
+
+    /// A device has copied these tensors there, in so many seconds.
+    fn arrived(&self, py: Python<'_>, which: Vec<usize>, taken: f64) -> Result<()> {
+        let taken = std::time::Duration::try_from_secs_f64(taken).unwrap_or_default();
+        blocking(py, |interrupt| self.attempt(interrupt, || self.staging.arrived(&which, taken)))
+    }
+
     /// Keeps what these tensors look like in a few places.
     fn sample(&self, py: Python<'_>, which: Vec<usize>) {
         // SAFETY: as for `copy`.
@@ -95,6 +112,31 @@ impl Staging {
     /// Abandons the step on all ranks; the error is told on the next call, and raised by the handle's waits.
     fn fail(&self, message: String, hint: String) {
         self.staging.fail(Error::invalid(message).hint(hint));
+    }
+}
+
+/// An arena in this process's memory, for a device's driver to register. Stays mapped as long as this lives.
+#[pyclass(frozen, module = "strata._core")]
+pub struct ArenaMemory {
+    memory: client::ArenaMemory,
+}
+
+#[pymethods]
+impl ArenaMemory {
+    #[getter]
+    fn address(&self) -> usize {
+        self.memory.address as usize
+    }
+
+    #[getter]
+    fn nbytes(&self) -> u64 {
+        self.memory.bytes
+    }
+
+    /// Nothing else in this process has it any more.
+    #[getter]
+    fn abandoned(&self) -> bool {
+        self.memory.is_abandoned()
     }
 }
 

@@ -32,6 +32,6 @@ pub use restore::{RestoreOptions, RestoredSlot};
 pub use save::{SaveRequest, SourceTensor, slot_bytes};
 pub use session::Session;
 pub use socket::find_sidecar;
-pub use staging::Staging;
+pub use staging::{ArenaMemory, Staging};
 pub use stored::StoredJob;
 pub use tls::ClientTls;

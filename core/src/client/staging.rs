@@ -42,6 +42,25 @@ struct Fill {
     number: u64,
 }
 
+/// An arena in this process's memory, whole pages; mapped as long as this lives.
+pub struct ArenaMemory {
+    pub address: *mut u8,
+    pub bytes: u64,
+    view: ArenaView,
+}
+
+// SAFETY: an address and a length; nothing is read or written through them here.
+unsafe impl Send for ArenaMemory {}
+// SAFETY: as above.
+unsafe impl Sync for ArenaMemory {}
+
+impl ArenaMemory {
+    /// Whether nothing else in this process has it: its file was replaced, or its session has ended.
+    pub fn is_abandoned(&self) -> bool {
+        self.view.is_alone()
+    }
+}
+
 impl Staging {
     pub(super) fn nothing(session: Session, step: Step, stats: SaveStats) -> Staging {
         let stage = watch::Sender::new(Stage { stats, end: Some(Ok(())) });
@@ -117,6 +136,30 @@ impl Staging {
                 .hint("save with mode=\"copy\""));
         }
         let taken = child.wait()?;
+        fill.writer.check()?;
+        self.copied(fill.plan.bytes(which), taken);
+        Ok(())
+    }
+
+    /// The arena's memory, once it has all of it: for a device that copies tensors by itself, to [`Staging::targets`].
+    /// None where there is nothing to copy. Conflict when the slot was given up meanwhile, Overloaded when memory ran out.
+    pub fn memory(&self) -> Result<Option<ArenaMemory>> {
+        let Some(fill) = self.open() else { return Ok(None) };
+        let (address, bytes) = fill.view.memory()?;
+        fill.writer.check()?;
+        Ok(Some(ArenaMemory { address, bytes, view: fill.view.clone() }))
+    }
+
+    /// Where tensors go, by their numbers; none where there is nothing to copy.
+    pub fn targets(&self, which: &[usize]) -> Vec<*mut u8> {
+        self.open()
+            .map_or_else(Vec::new, |fill| which.iter().map(|&number| fill.plan.target(number)).collect())
+    }
+
+    /// A device has copied these tensors to their [`Staging::targets`], in the time `taken`. Conflict when the slot was
+    /// given up meanwhile.
+    pub fn arrived(&self, which: &[usize], taken: Duration) -> Result<()> {
+        let Some(fill) = self.open() else { return Ok(()) };
         fill.writer.check()?;
         self.copied(fill.plan.bytes(which), taken);
         Ok(())

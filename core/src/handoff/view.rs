@@ -67,6 +67,19 @@ impl ArenaView {
         self.mapping.is_populated(slot)
     }
 
+    /// Where the file lies in this process's memory, and its length, once it has all of its own: for a device's driver
+    /// to register. Mapped as long as this view, or a clone of it, lives. Overloaded when memory ran out.
+    pub fn memory(&self) -> Result<(*mut u8, u64)> {
+        let bytes = self.mapping.header.file_bytes();
+        self.mapping.wait_allocated(bytes).doing(|| format!("the arena {}", self.path.display()))?;
+        Ok((self.mapping.at(0, bytes), bytes))
+    }
+
+    /// Whether nothing else in this process has the mapping.
+    pub fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.mapping) == 1
+    }
+
     /// A slot that the sidecar granted under the number `fill`. Conflict when it has passed on since.
     pub fn writer(&self, slot: u32, fill: u64) -> Result<SlotWriter> {
         let doing = || format!("opening slot {slot} of {} for writing", self.path.display());

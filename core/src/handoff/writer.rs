@@ -39,6 +39,11 @@ impl FillPlan {
         &self.runs[number]
     }
 
+    /// Where in this process's memory a run goes.
+    pub fn target(&self, number: usize) -> *mut u8 {
+        self.runs[number].target
+    }
+
     /// The first of the runs `which` that a forked child does not see as it was at the fork, and why.
     pub fn first_unfit_to_fork(&self, which: &[usize]) -> Result<Option<(usize, &'static str)>> {
         forkable::first_unfit(which.iter().map(|&number| (number, &self.runs[number])))

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Literal
 
-from . import _background, _core, _signals
+from . import _background, _core, _devices, _signals
 from ._arguments import as_json, saving_ranks, step_number
-from ._staging import MODES, Mode, fences, forking, take_over
+from ._staging import MODES, Mode, Registered, fences, forking, take_over
 from ._state import decode, encode, restore_into
 from ._state.buffers import Buffer
 from ._state.rules import replicated_glob, select
@@ -50,6 +50,7 @@ class Job:
         self._session = session
         self._positions = Positions()
         self._unsettled: dict[int, SaveHandle] = {}
+        self._registered = Registered()
         self._closed = False
         self._watch: _signals.Watch | None = None
         self._pid = os.getpid()
@@ -149,7 +150,7 @@ class Job:
         fences.wait()  # a save before this one may still be copying
         plan = encode(select(state, PARTS[kind]), replicated_glob(replicated))
         mode = forking.possible(mode, plan.buffers, saving, doubts)
-        held = [buffer.hold() for buffer in plan.buffers]
+        held = [_devices.bring(buffer.hold()) for buffer in plan.buffers]
         staging = self._session.begin_save(
             number,
             kind,
@@ -160,7 +161,8 @@ class Job:
             metrics=told["metrics"],
             meta=told["meta"],
         )
-        taking = take_over(staging, plan.buffers, held, mode)
+        taking = take_over(staging, plan.buffers, held, mode, self._registered)
+        doubts += self._registered.doubts()
         if isinstance(replicated, str) and plan.buffers and not any(buffer.replicated for buffer in plan.buffers):
             example = plan.buffers[0].name
             doubts.append(f"replicated={replicated!r} matches no tensor; names look like {example!r}")
@@ -379,6 +381,7 @@ class Job:
         if self._watch is not None:
             _signals.forget(self._watch)
         fences.wait()
+        self._registered.let_go()
         self._session.close(timeout)
 
     def _tell(self) -> None:

@@ -7,6 +7,7 @@ decided which bytes are copied when, and what proves that nobody wrote to them m
 from __future__ import annotations
 
 from . import fences, forking
+from .device import Registered
 from .taking import MODES, Mode, Taking, take_over
 
-__all__ = ["MODES", "Mode", "Taking", "fences", "forking", "take_over"]
+__all__ = ["MODES", "Mode", "Registered", "Taking", "fences", "forking", "take_over"]

@@ -13,9 +13,8 @@ from weakref import WeakSet
 
 
 class Pending(Protocol):
-    @property
-    def reads_tensors(self) -> bool:
-        """Whether it reads them as they are now, so that nobody may write to them."""
+    def let_write(self) -> None:
+        """Returns when its tensors may be written to, on the host or by what is queued on a device; counts the time."""
 
     def wait(self) -> None:
         """Returns when it is over; counts the time."""
@@ -69,10 +68,9 @@ def wait() -> None:
 
 
 def wait_for_tensors() -> None:
-    """Returns when all tensors may change: a forked child has its own."""
+    """Returns when all tensors may be written to."""
     for pending in _all():
-        if pending.reads_tensors:
-            pending.wait()
+        pending.let_write()
 
 
 def _all() -> list[Pending]:

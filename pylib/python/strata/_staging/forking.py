@@ -40,8 +40,10 @@ def _refuse(buffers: Sequence[Buffer], saving: str) -> None:
             f'{saving}: mode="fork" where CUDA is initialised, which no forked child survives', hint=_HINT
         )
     for buffer in buffers:
+        if buffer.lies == "device":
+            raise InvalidError(f'{saving}: mode="fork", and {buffer.name} lies on a device', hint=_HINT)
         for view in buffer.views:
-            if view.owner[0] == "torch" and view.on_host and view.source.is_shared():
+            if view.owner[0] == "torch" and view.lies == "host" and view.source.is_shared():
                 raise InvalidError(
                     f'{saving}: mode="fork", and {view.name} lies in memory that is shared with other processes',
                     hint=_HINT,

@@ -41,27 +41,37 @@ def _is_large_tensor(buffer: Buffer) -> bool:
     )
 
 
-class Guard:
-    """Remembers how tensors are now, and says later which of them was written to.
+class Versions:
+    """Remembers how tensors are now, and finds later which was written to: every write that torch counts."""
 
-    Their version counters and addresses find every write that torch counts; samples of their bytes (one cache line in
-    256 KiB) find what passes by it, a write through `.data` or NumPy, if it changed a sampled place.
-    """
-
-    def __init__(self, staging: _core.Staging, buffers: Sequence[Buffer], which: list[int]) -> None:
-        self._staging = staging
-        self._names = {number: buffers[number].name for number in which}
+    def __init__(self, buffers: Sequence[Buffer], which: Sequence[int]) -> None:
         self._seen: list[tuple[str, Any, int, int]] = [
             (view.name, view.source, view.source._version, view.source.data_ptr())
             for number in which
             for view in buffers[number].views
         ]
+
+    def written(self) -> str | None:
+        """The name of a tensor that was written to."""
+        for name, tensor, version, address in self._seen:
+            if tensor._version != version or tensor.data_ptr() != address:
+                return name
+        return None
+
+
+class Guard:
+    """The same of tensors in the host's memory, and more: samples of their bytes (one cache line in 256 KiB) find what
+    torch does not count, a write through `.data` or NumPy, if it changed a sampled place."""
+
+    def __init__(self, staging: _core.Staging, buffers: Sequence[Buffer], which: list[int]) -> None:
+        self._staging = staging
+        self._names = {number: buffers[number].name for number in which}
+        self._versions = Versions(buffers, which)
         staging.sample(which)
 
     def written(self) -> str | None:
         """The name of a tensor that was written to, once all are copied."""
-        for name, tensor, version, address in self._seen:
-            if tensor._version != version or tensor.data_ptr() != address:
-                return name
+        if (written := self._versions.written()) is not None:
+            return written
         changed = self._staging.first_changed()
         return None if changed is None else self._names[changed]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Literal
 
-from ..errors import StrataError
+from ..errors import InternalError, StrataError
 from . import fences, guard
+from .device import DeviceCopy, Registered
 
 if TYPE_CHECKING:
     from .. import _core
@@ -30,20 +32,24 @@ class Taking:
         """Seconds that a fence, or `wait_staged`, has held somebody."""
         self._thread: threading.Thread | None = None
 
-    @property
-    def reads_tensors(self) -> bool:
-        return self.mode == "lazy"
+    def let_write(self) -> None:
+        """A forked child has its own memory."""
 
     def wait(self) -> None:
         """Returns when everything is copied."""
-        thread = self._thread
-        if thread is None or not thread.is_alive():
-            return
-        started = time.perf_counter()
-        thread.join()
-        self.fenced += time.perf_counter() - started
+        if self._thread is not None and self._thread.is_alive():
+            with self._held_up():
+                self._thread.join()
 
-    def in_background(self, work: Any) -> None:
+    @contextmanager
+    def _held_up(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.fenced += time.perf_counter() - started
+
+    def in_background(self, work: Callable[[], None]) -> None:
         """Runs `work` on a thread that the interpreter waits for before it exits."""
 
         def run() -> None:
@@ -66,42 +72,81 @@ class Taking:
             raise
 
 
-def take_over(staging: _core.Staging, buffers: Sequence[Buffer], held: list[Held], mode: Mode) -> Taking:
+class LazyTaking(Taking):
+    """What is left of a state is copied while its tensors stay in use; a fence lets their writers through."""
+
+    def __init__(
+        self, staging: _core.Staging, buffers: Sequence[Buffer], held: list[Held], device: DeviceCopy, later: list[int]
+    ) -> None:
+        super().__init__(staging, "lazy")
+        self.deferred = sum(buffers[number].nbytes for number in later)
+        self._held = held
+        self._device = device
+        self._on_device = [number for number in later if number in device.numbers]
+        self._on_host = [number for number in later if number not in device.numbers]
+        self._watched = guard.Guard(staging, buffers, self._on_host)
+        self._device.watch(self._on_device)
+        self._read = threading.Event()
+        """Nothing reads the host's tensors any more, and the device has been told of all of its own."""
+
+    def let_write(self) -> None:
+        if not self._device.numbers:
+            return self.wait()
+        if not self._read.is_set():
+            with self._held_up():
+                self._read.wait()
+        self._device.fence()
+
+    def copy(self) -> None:
+        try:
+            self._device.queue(self._on_device)
+            self.staging.copy(self._on_host)
+            written = self._watched.written()
+        finally:
+            self._read.set()
+        written = self._device.wait() or written
+        self._held.clear()
+        if written is None:
+            self.staging.seal()
+            return
+        self.staging.fail(
+            f"{written} was written to before it was copied",
+            "fence the optimizer that wrote to it (strata.torch.fence), let handle.wait_staged() return first, "
+            'or save with mode="copy"',
+        )
+
+
+def take_over(
+    staging: _core.Staging, buffers: Sequence[Buffer], held: list[Held], mode: Mode, registered: Registered
+) -> Taking:
     """Copies the state, or sees to it that it will be, and seals. Returns when the caller may go on; tensors that are
     not copied by then stay alive and are guarded until they are.
 
     Raises:
         StrataError: the step is given up.
     """
-    everything = list(range(len(buffers)))
+    everything = range(len(buffers))
     if mode == "fork" and not staging.over:
-        return _fork(staging, buffers, held, everything)
+        return _fork(staging, buffers, held, list(everything))
     later = [] if mode == "copy" or staging.over else guard.deferrable(buffers, forced=mode == "lazy")
-    if not later:
-        staging.copy(everything)
-        staging.seal()
-        return Taking(staging, "copy")
-    taking = Taking(staging, "lazy")
-    taking.deferred = sum(buffers[number].nbytes for number in later)
-    watched = guard.Guard(staging, buffers, later)
-    waiting = set(later)
-    staging.copy([number for number in everything if number not in waiting])
-
-    def finish() -> None:
-        staging.copy(later)
-        written = watched.written()
-        held.clear()
-        if written is None:
+    device = DeviceCopy(staging, buffers, held, registered)
+    now = sorted(set(everything) - set(later))
+    try:
+        device.queue([number for number in now if number in device.numbers])
+        staging.copy([number for number in now if number not in device.numbers])
+        if not later:
+            device.wait()
             staging.seal()
-            return
-        staging.fail(
-            f"{written} was written to before it was copied",
-            "fence the optimizer that wrote to it (strata.torch.fence), let handle.wait_staged() return first, "
-            'or save with mode="copy"',
-        )
-
+            return Taking(staging, "copy")
+        device.hold_back()
+        taking = LazyTaking(staging, buffers, held, device, later)
+    except RuntimeError as error:
+        if isinstance(error, StrataError):
+            raise
+        staging.fail(f"copying it from the device: {error}", "please report it")
+        raise InternalError(f"saving: copying from the device: {error}") from error
     if not staging.over:
-        taking.in_background(finish)
+        taking.in_background(taking.copy)
     return taking
 
 

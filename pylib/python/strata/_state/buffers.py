@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-Held = tuple[int, Any]  # host address of some bytes, and the object that keeps them there
+if TYPE_CHECKING:
+    from .._devices import Lies
+
+Held = tuple[int, Any]  # host address of some bytes (0: they lie elsewhere), and the object that keeps them
 
 _TOGETHER = " | "  # between the names of views that share a buffer: the core matches `only=` against each
 _ALIGNMENT = 64  # views closer than this lie in one buffer: flattened parameters are padded to it at most
@@ -30,11 +33,11 @@ class View:
     owner: tuple[str, int]  # names the allocation it lies in
     origin: int | None  # where the allocation begins, if offsets in it must be whole numbers of elements
     replicated: bool
-    densify: Callable[[], Held]  # a contiguous copy of its elements, on the host
-    extent: Callable[[int, int], Held]  # (address, bytes) -> the allocation's bytes there, on the host
+    densify: Callable[[], Held]  # a contiguous copy of its elements
+    extent: Callable[[int, int], Held]  # (address, bytes) -> the allocation's bytes there
     must_densify: bool = False  # its bytes are not its values (a lazy conjugate)
     source: Any = None  # the tensor itself, where writes to it can be noticed
-    on_host: bool = True
+    lies: Lies = "host"
 
     @property
     def elements(self) -> int:
@@ -56,9 +59,9 @@ class View:
 
 @dataclass(slots=True)
 class Buffer:
-    """A dense run of bytes to store; `hold` brings them to the host where they are not yet.
+    """A dense run of bytes to store; `hold` gives what keeps them, and their address where they lie on the host.
 
-    `in_place`: what `hold` gives is the memory of `views` themselves, no copy of it.
+    `in_place`: what is copied is the memory of `views` themselves, no copy of it.
     """
 
     name: str
@@ -69,6 +72,10 @@ class Buffer:
     hold: Callable[[], Held]
     views: list[View]
     in_place: bool
+
+    @property
+    def lies(self) -> Lies:
+        return self.views[0].lies
 
 
 @dataclass(slots=True)
@@ -136,7 +143,7 @@ def _buffer(cluster: _Cluster, number: int, names: dict[str, int]) -> Buffer:
     def hold() -> Held:
         return first.extent(low, nbytes)
 
-    return Buffer(name, "uint8", (nbytes,), nbytes, replicated, hold, cluster.views, first.on_host)
+    return Buffer(name, "uint8", (nbytes,), nbytes, replicated, hold, cluster.views, first.lies != "elsewhere")
 
 
 def _single(cluster: _Cluster, view: View, name: str, number: int) -> Buffer:
@@ -161,7 +168,7 @@ def _single(cluster: _Cluster, view: View, name: str, number: int) -> Buffer:
         view.replicated,
         hold,
         [view],
-        as_it_lies and view.on_host,
+        as_it_lies and view.lies != "elsewhere",
     )
 
 

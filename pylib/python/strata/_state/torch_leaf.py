@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .. import _devices
 from ..errors import InvalidError
 from . import path as paths
 from .buffers import View
@@ -70,7 +71,7 @@ def view(tensor: torch.Tensor, path: Path, name: str, replicated: bool) -> View:
         extent=lambda low, nbytes: _extent(tensor, low, nbytes),
         must_densify=tensor.is_conj() or tensor.is_neg(),
         source=source,
-        on_host=tensor.device.type == "cpu",
+        lies=_devices.lies(tensor),
     )
 
 
@@ -91,12 +92,13 @@ def _refuse_unusual(tensor: torch.Tensor, path: Path) -> None:
 
 
 def _held(tensor: torch.Tensor) -> tuple[int, Any]:
-    host = tensor.cpu()
-    return host.data_ptr(), host
+    if _devices.lies(tensor) == "host":
+        return tensor.data_ptr(), tensor
+    return 0, tensor.reshape(-1).view(torch.uint8)
 
 
 def _extent(tensor: torch.Tensor, low: int, nbytes: int) -> tuple[int, Any]:
-    if tensor.device.type == "cpu":
+    if _devices.lies(tensor) == "host":
         return low, tensor
     storage = tensor.untyped_storage()
     run = torch.empty(0, dtype=torch.uint8, device=tensor.device)
