@@ -9,6 +9,7 @@ from typing import Any, Literal, final
 from .errors import StrataError
 
 __all__ = [
+    "ArenaMemory",
     "Batches",
     "Buffer",
     "CancelToken",
