@@ -33,7 +33,8 @@ pub(super) fn first_unfit<'a>(
 /// Whether all of the runs lie in memory that the child has, as it was. A file that ends early, with the child, is no.
 fn are_fit<'a>(maps: &str, mut runs: impl Iterator<Item = (usize, &'a Run)>) -> bool {
     let unfit: Vec<Range<u64>> = unfit(maps).map(|(range, _)| range).collect();
-    let fit: Vec<Range<u64>> = maps.lines().filter_map(range).filter(|range| !unfit.contains(range)).collect();
+    let fit: Vec<Range<u64>> =
+        maps.lines().filter_map(range).filter(|range| !unfit.contains(range)).collect();
     runs.all(|(_, run)| {
         let (mut at, end) = (run.source as u64, run.source as u64 + run.bytes);
         for map in &fit {
