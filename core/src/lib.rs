@@ -25,6 +25,7 @@ pub mod config;
 pub mod error;
 pub mod ids;
 pub mod lock;
+pub mod pace;
 pub mod proto;
 pub mod telemetry;
 pub mod transport;

@@ -14,6 +14,7 @@ use super::{
 use crate::error::{Doing, Error, Result};
 use crate::format::Owner;
 use crate::ids::{ClusterId, JobName, JobUuid, NodeId, Rank, Step, WorldSize};
+use crate::pace::Pace;
 use crate::proto::v1;
 use crate::storage::{self, BufferBudget, Store, StoreOptions, StoreUrl, User};
 
@@ -150,10 +151,15 @@ impl JobStore {
     /// be called again. Corrupt when a slot changed meanwhile; Overloaded, with the numbers, when the store is full.
     /// Dropping the future stops it at the next chunk: until then it still reads the slots.
     pub async fn persist(&self, request: PersistRequest) -> Result<Vec<Durable>> {
+        self.persist_at(Pace::hurried(), request).await
+    }
+
+    /// The same at a pace: what takes CPU yields to everybody else until that is hurried.
+    pub async fn persist_at(&self, pace: Pace, request: PersistRequest) -> Result<Vec<Durable>> {
         let doing = format!("persisting {}", request.attempt);
         let stop = StopWhenDropped::default();
         let stopped = Arc::clone(&stop.0);
-        self.run(move |place| persist::persist(place, &request, &stopped)).await.doing(|| doing)
+        self.run(move |place| persist::persist(place, &request, &pace, &stopped)).await.doing(|| doing)
     }
 
     /// Publishes a COMMIT create-only: `content` at `path` below the job. The same bytes already there: success; other

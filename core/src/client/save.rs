@@ -118,8 +118,9 @@ impl Session {
         let full = Plan::new(&request.tensors, true);
         let index = full.index(std::mem::take(&mut request.tree), &request.tensors);
         let has_replicated = request.tensors.iter().any(|tensor| tensor.replicated);
-        let private = Plan::new(&request.tensors, !has_replicated);
-        let begin = begin_request(&mut request, [&full, &private], &index, has_replicated);
+        let private = has_replicated.then(|| Plan::new(&request.tensors, false));
+        let plans = [&full, private.as_ref().unwrap_or(&full)];
+        let begin = begin_request(&mut request, plans, &index, has_replicated);
         let granted = self.block(
             &doing,
             self.default_timeout(),
@@ -153,14 +154,20 @@ impl Session {
             state.forget_committed(request.step);
             false
         });
-        let plan = if granted.stage_replicated { full } else { private };
+        let (plan, index) = match private.filter(|_| !granted.stage_replicated) {
+            None => (full, index),
+            Some(private) => {
+                let index = private.index(index.tree, &request.tensors);
+                (private, index)
+            }
+        };
         let index = SlotIndex {
             step: request.step.0,
             rank: self.rank().0,
             world_size: self.world_size().0,
             kind: request.kind as u32,
             begun: granted.begun.clone(),
-            ..plan.index(index.tree, &request.tensors)
+            ..index
         };
         let error = match Staging::granted(self.clone(), &granted, index, &plan, &request.tensors, stats) {
             Ok(staging) => return Ok(staging),

@@ -130,7 +130,7 @@ impl Staging {
     /// that a child does not see as it was.
     pub fn join(&self, child: ForkedCopy, which: &[usize]) -> Result<()> {
         let Some(fill) = self.open() else { return Ok(()) };
-        if let Some((number, why)) = fill.plan.first_unfit_to_fork(which)? {
+        if let Some((number, why)) = fill.plan.first_unfit_to_fork(&child, which)? {
             let name = &fill.index.tensors[number].name;
             return Err(Error::invalid(format!("copying {name} in a forked child: it lies in {why}"))
                 .hint("save with mode=\"copy\""));

@@ -19,6 +19,8 @@ const ORPHANED: i32 = 2;
 /// A child on its way. Dropped, it is killed: nobody would seal what it copies.
 pub struct ForkedCopy {
     pidfd: OwnedFd,
+    /// Nobody else's until it is waited for.
+    pid: u32,
     started: Instant,
 }
 
@@ -46,7 +48,7 @@ pub(super) unsafe fn copy_in_child(runs: &[Run], word: &AtomicU64, filling: u64)
             .doing(|| "forking a child to copy the state")
             .map_err(|error: Error| error.hint("mode=\"copy\" needs no child")),
         // SAFETY: the kernel has just opened it for us.
-        _ => Ok(ForkedCopy { pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, started }),
+        _ => Ok(ForkedCopy { pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, pid: child as u32, started }),
     }
 }
 
@@ -101,6 +103,10 @@ unsafe fn exit(code: i32) -> ! {
 }
 
 impl ForkedCopy {
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Returns how long the child took from the fork on. Conflict when the slot was given up; Internal when the child was
     /// killed, as happens where memory that it reads is not given to children (MADV_DONTFORK).
     pub fn wait(self) -> Result<Duration> {

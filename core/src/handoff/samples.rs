@@ -7,6 +7,8 @@ use super::writer::FillPlan;
 const STRIDE: u64 = 256 << 10;
 /// A cache line.
 const LINE: u64 = 64;
+/// Lines that are fetched at once.
+const AHEAD: usize = 24;
 
 /// Lines of some tensors as they were at one moment.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +20,8 @@ pub struct Samples {
 struct Line {
     run: usize,
     offset: u64,
-    bytes: Vec<u8>,
+    length: usize,
+    bytes: [u8; LINE as usize],
 }
 
 impl FillPlan {
@@ -35,11 +38,18 @@ impl FillPlan {
                 let stride = STRIDE.min(bytes - from);
                 let length = LINE.min(stride);
                 let offset = from + place(seed, run as u64, from) % (stride - length + 1);
-                // SAFETY: inside the run, which is readable as the caller vouches.
-                let bytes = unsafe { read(self.run(run).source, offset, length) };
-                lines.push(Line { run, offset, bytes });
+                lines.push(Line { run, offset, length: length as usize, bytes: [0; LINE as usize] });
                 from += stride;
             }
+        }
+        let address = |line: &Line| self.run(line.run).source.wrapping_add(line.offset as usize);
+        for at in 0..lines.len() {
+            if let Some(ahead) = lines.get(at + AHEAD) {
+                prefetch(address(ahead));
+            }
+            let from = address(&lines[at]);
+            // SAFETY: inside the run, which is readable as the caller vouches.
+            unsafe { read(from, &mut lines[at]) };
         }
         Samples { lines }
     }
@@ -51,24 +61,34 @@ impl FillPlan {
     pub unsafe fn first_changed(&self, samples: &Samples) -> Option<usize> {
         let is_changed = |line: &&Line| {
             let run = self.run(line.run);
-            let length = line.bytes.len() as u64;
-            // SAFETY: inside the run on both sides; the target has memory, since it was copied to.
-            unsafe {
-                read(run.source, line.offset, length) != line.bytes
-                    || read(run.target, line.offset, length) != line.bytes
-            }
+            [run.source, run.target.cast_const()].into_iter().any(|start| {
+                let mut now = Line { bytes: [0; LINE as usize], ..(*line).clone() };
+                // SAFETY: inside the run on both sides; the target has memory, since it was copied to.
+                unsafe { read(start.wrapping_add(line.offset as usize), &mut now) };
+                now.bytes != line.bytes
+            })
         };
         samples.lines.iter().find(is_changed).map(|line| line.run)
     }
 }
 
 /// # Safety
-/// `length` bytes at `offset` are readable.
-unsafe fn read(start: *const u8, offset: u64, length: u64) -> Vec<u8> {
-    let mut bytes = vec![0; length as usize];
+/// The line's bytes are readable at `from`.
+unsafe fn read(from: *const u8, line: &mut Line) {
     // SAFETY: as the caller vouches; a copy, since somebody may be writing there.
-    unsafe { std::ptr::copy_nonoverlapping(start.add(offset as usize), bytes.as_mut_ptr(), bytes.len()) };
-    bytes
+    unsafe { std::ptr::copy_nonoverlapping(from, line.bytes.as_mut_ptr(), line.length) };
+}
+
+/// Begins to fetch a line: each lies on a page of its own, of which the processor knows nothing yet, and waiting for
+/// one after the other took 1.2 ms for 1.1 GB.
+fn prefetch(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint: no address faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
 }
 
 /// A number that differs from save to save, so that no place is overlooked every time.

@@ -44,9 +44,13 @@ impl FillPlan {
         self.runs[number].target
     }
 
-    /// The first of the runs `which` that a forked child does not see as it was at the fork, and why.
-    pub fn first_unfit_to_fork(&self, which: &[usize]) -> Result<Option<(usize, &'static str)>> {
-        forkable::first_unfit(which.iter().map(|&number| (number, &self.runs[number])))
+    /// The first of the runs `which` that this forked child does not see as it was at the fork, and why.
+    pub fn first_unfit_to_fork(
+        &self,
+        child: &ForkedCopy,
+        which: &[usize],
+    ) -> Result<Option<(usize, &'static str)>> {
+        forkable::first_unfit(child.pid(), which.iter().map(|&number| (number, &self.runs[number])))
     }
 
     pub fn bytes(&self, which: &[usize]) -> u64 {

@@ -12,6 +12,7 @@ mod learn;
 mod leave;
 mod line;
 mod node;
+mod pacing;
 mod peer;
 mod persist;
 mod process;

@@ -10,12 +10,14 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::node::Node;
+use super::pacing::paced;
 use super::state::{SaveId, SlotKey, Stage, State, Use, durable_report};
 use super::sums::Sums;
 use crate::checkpoint::{Attempt, BaseSlot, Durable, NodeShare, PersistRequest, RankSlot};
 use crate::error::{Error, Kind, Result};
 use crate::handoff::Slot;
 use crate::ids::{JobName, JobUuid, Rank, Step, WorldSize};
+use crate::pace::Pace;
 use crate::proto::v1::{self, SaveKind, node_report::Report};
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -42,6 +44,7 @@ impl Turns {
 /// What a task has taken, and gives back.
 struct Work {
     request: PersistRequest,
+    pace: Pace,
     url: String,
     uuid: JobUuid,
     bases: Vec<SlotKey>,
@@ -62,16 +65,16 @@ pub(super) async fn run(node: Arc<Node>, id: SaveId) {
         Err(error) => return failed(&node, &id, error, false),
     };
     let started = node.read(State::now);
-    let Work { request, url, uuid, bases, summed } = work;
+    let Work { request, pace, url, uuid, bases, summed } = work;
     let with_base = request.ranks.iter().any(|rank| rank.base.is_some());
-    let outcome = async {
+    let working = async {
         let (cluster, uid) =
             node.read(|state| (state.line.cluster, state.jobs.get(&id.job).map_or(0, |known| known.uid)));
         let store = node.stores.confirmed(&url, &id.job, cluster, uuid, uid).await?;
-        check(summed).await?;
-        store.persist(request).await
-    }
-    .await;
+        check(&pace, summed).await?;
+        store.persist_at(pace, request).await
+    };
+    let outcome = paced(&node, &id, working).await;
     node.change(|state| bases.iter().for_each(|base| state.let_off(*base)));
     match outcome {
         Ok(durable) => {
@@ -85,8 +88,9 @@ pub(super) async fn run(node: Arc<Node>, id: SaveId) {
 }
 
 /// A byte that has flipped since the seal must not be summed anew and called right. Corrupt, naming the slot.
-async fn check(summed: Vec<(Slot, Arc<Sums>)>) -> Result<()> {
-    let check = move || summed.iter().try_for_each(|(slot, sums)| sums.check(slot));
+async fn check(pace: &Pace, summed: Vec<(Slot, Arc<Sums>)>) -> Result<()> {
+    let pace = pace.clone();
+    let check = move || summed.iter().try_for_each(|(slot, sums)| sums.check_at(slot, &pace));
     let checked = tokio::task::spawn_blocking(check).await;
     checked.map_err(|error| Error::internal(format!("checking a slot: {error}")))?
 }
@@ -104,7 +108,8 @@ fn take(state: &mut State, id: &SaveId) -> Result<Option<Work>> {
     if !matches!(taken, Ok(Some(_))) {
         bases.iter().for_each(|base| state.let_off(*base));
     }
-    Ok(taken?.map(|(request, url, uuid)| Work { request, url, uuid, bases, summed }))
+    let pace = state.saves.get(id).map_or_else(Pace::hurried, |save| save.pace.clone());
+    Ok(taken?.map(|(request, url, uuid)| Work { request, pace, url, uuid, bases, summed }))
 }
 
 /// `bases`: what it holds; `summed`: the parts whose checksums are known.
@@ -299,18 +304,24 @@ pub(super) async fn sum(node: Arc<Node>, key: SlotKey, fill: u64) {
         let slot =
             state.arenas.get(key).filter(|entry| entry.fill == fill).map(|entry| entry.slot.clone())?;
         state.hold(key);
-        Some(slot)
+        Some((slot, state.save_in(key, fill).cloned()))
     });
-    let Some(slot) = slot else { return };
-    let sums = tokio::task::spawn_blocking(move || {
+    let Some((slot, id)) = slot else { return };
+    let of_save = |state: &State| Some(state.saves.get(id.as_ref()?)?.pace.clone());
+    let pace = node.read(of_save).unwrap_or_else(Pace::hurried);
+    let summing = tokio::task::spawn_blocking(move || {
         if let Some(known) = Sums::read(&slot, fill) {
             return Ok(known);
         }
-        let sums = Sums::of(&slot, fill)?;
+        let sums = Sums::of_at(&slot, fill, &pace)?;
         sums.write(&slot)?;
         Ok(sums)
     });
-    let sums = sums.await.unwrap_or_else(|error| Err(Error::internal(format!("summing a slot: {error}"))));
+    let sums = match &id {
+        Some(id) => paced(&node, id, summing).await,
+        None => summing.await,
+    };
+    let sums = sums.unwrap_or_else(|error| Err(Error::internal(format!("summing a slot: {error}"))));
     node.change(|state| {
         state.let_off(key);
         let Some(entry) = state.arenas.get_mut(key).filter(|entry| entry.fill == fill) else { return };

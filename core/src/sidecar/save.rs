@@ -336,6 +336,11 @@ pub(super) async fn wait_committed(
     let step = Step(request.step);
     let gone = || Error::fenced(format!("waiting for the commit of step {step}: the session has ended"));
     let id = node.read(|state| state.save_id(session, step)).ok_or_else(gone)?;
+    node.change(|state| {
+        if let Some(save) = state.saves.get_mut(&id) {
+            save.is_awaited = true;
+        }
+    });
     let heard = node.wait(|state| match state.jobs.get(&id.job)?.outcome(step, id.generation)? {
         Outcome::Committed(info) => Some(Ok((**info).clone())),
         Outcome::Abandoned { error, .. } => Some(Err(error.clone())),

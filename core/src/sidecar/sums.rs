@@ -7,9 +7,11 @@ use crc_fast::{CrcAlgorithm, checksum};
 use serde::{Deserialize, Serialize};
 
 use super::records;
+use crate::checkpoint::each_at;
 use crate::error::{Error, Result};
 use crate::format::chunks;
 use crate::handoff::Slot;
+use crate::pace::Pace;
 use crate::proto::format::Tensor;
 
 /// Of one filling of one slot.
@@ -23,13 +25,23 @@ pub(super) struct Sums {
 impl Sums {
     /// Reads the whole slot: call it on a blocking thread.
     pub fn of(slot: &Slot, fill: u64) -> Result<Sums> {
-        let chunks = sums(slot)?;
+        Sums::of_at(slot, fill, &Pace::hurried())
+    }
+
+    /// The same at a pace.
+    pub fn of_at(slot: &Slot, fill: u64, pace: &Pace) -> Result<Sums> {
+        let chunks = sums(slot, pace)?;
         Ok(Sums { fill, chunks })
     }
 
     /// Corrupt, naming the slot, when a byte is not what it was.
     pub fn check(&self, slot: &Slot) -> Result<()> {
-        let found = sums(slot)?;
+        self.check_at(slot, &Pace::hurried())
+    }
+
+    /// The same at a pace.
+    pub fn check_at(&self, slot: &Slot, pace: &Pace) -> Result<()> {
+        let found = sums(slot, pace)?;
         let same = found.len() == self.chunks.len();
         let wrong = found.iter().zip(&self.chunks).position(|(found, wanted)| found != wanted);
         match wrong {
@@ -67,17 +79,18 @@ fn path(slot: &Slot) -> PathBuf {
     slot.arena().path().with_extension(format!("{}.sums", slot.number()))
 }
 
-fn sums(slot: &Slot) -> Result<Vec<u32>> {
+fn sums(slot: &Slot, pace: &Pace) -> Result<Vec<u32>> {
     let (index, data) = (slot.index()?, slot.data()?);
-    of_tensors(&index.tensors, data.as_ref())
+    of_tensors(&index.tensors, data.as_ref(), pace)
 }
 
-fn of_tensors(tensors: &[Tensor], data: &[u8]) -> Result<Vec<u32>> {
+fn of_tensors(tensors: &[Tensor], data: &[u8], pace: &Pace) -> Result<Vec<u32>> {
     let runs = chunks::runs(tensors, data.len() as u64)?;
-    let spans = runs.iter().flat_map(|run| run.spans());
+    let spans = runs.iter().flat_map(|run| run.spans()).collect();
     let sum = |span: chunks::Span| {
         let bytes = &data[span.offset as usize..(span.offset + span.bytes) as usize];
-        checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
+        Ok(checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32)
     };
-    Ok(spans.map(sum).collect())
+    // One thread: it is done long before the disk has the bytes.
+    each_at(pace, 1, spans, sum)
 }

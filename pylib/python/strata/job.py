@@ -13,9 +13,8 @@ from typing import Any, Literal
 from . import _background, _core, _devices, _signals
 from ._arguments import as_json, saving_ranks, step_number
 from ._staging import MODES, Mode, Registered, fences, forking, take_over
-from ._state import decode, encode, restore_into
+from ._state import Planner, decode, restore_into
 from ._state.buffers import Buffer
-from ._state.rules import replicated_glob, select
 from .data import Dataset, Positions, Tail, check_batch_size
 from .errors import InvalidError, StrataError
 from .handle import SaveHandle
@@ -49,6 +48,7 @@ class Job:
     def __init__(self, session: _core.Session) -> None:
         self._session = session
         self._positions = Positions()
+        self._planner = Planner()
         self._unsettled: dict[int, SaveHandle] = {}
         self._registered = Registered()
         self._closed = False
@@ -87,7 +87,7 @@ class Job:
             InvalidError: something in the state can't be stored; names its path.
         """
         self._tell()
-        plan = encode(state, replicated_glob(False))
+        plan = self._planner.plan(state, None, False)
         self._session.prepare(plan.tree, [_described(buffer, 0) for buffer in plan.buffers], timeout)
 
     def save(
@@ -148,7 +148,7 @@ class Job:
         if not_finite:
             doubts.append(f"{', '.join(not_finite)}, stored as null: JSON has no such number")
         fences.wait()  # a save before this one may still be copying
-        plan = encode(select(state, PARTS[kind]), replicated_glob(replicated))
+        plan = self._planner.plan(state, PARTS[kind], replicated)
         mode = forking.possible(mode, plan.buffers, saving, doubts)
         held = [_devices.bring(buffer.hold()) for buffer in plan.buffers]
         staging = self._session.begin_save(

@@ -22,12 +22,13 @@ use self::dedupe::{Met, Originals};
 use self::encode::{Encoded, Encoder, Reads};
 use self::packs::PackSet;
 use self::plan::{Work, check, plan};
-use super::parallel::each;
+use super::parallel::each_at;
 use super::store::Place;
 use super::{Durable, PersistRequest};
 use crate::error::{Doing, Error, Result};
 use crate::format::encoding::{Encoding, Stored, Whole};
 use crate::format::{chunks, paths};
+use crate::pace::Pace;
 use crate::proto::format::{Manifest, Pack};
 use crate::storage::{Piece, crc32c};
 
@@ -53,7 +54,12 @@ enum At {
     Same(usize),
 }
 
-pub fn persist(place: &Place, request: &PersistRequest, stop: &AtomicBool) -> Result<Vec<Durable>> {
+pub fn persist(
+    place: &Place,
+    request: &PersistRequest,
+    pace: &Pace,
+    stop: &AtomicBool,
+) -> Result<Vec<Durable>> {
     let lowest = check(request)?;
     let work = plan(request)?;
     let nonce: u32 = rand::random();
@@ -69,7 +75,7 @@ pub fn persist(place: &Place, request: &PersistRequest, stop: &AtomicBool) -> Re
         packs: &packs,
     };
     let numbered = work.iter().enumerate().collect();
-    let placed: Vec<(u32, At)> = each(place.threads, numbered, |(number, work)| {
+    let placed: Vec<(u32, At)> = each_at(pace, place.threads, numbered, |(number, work)| {
         if stop.load(Ordering::Relaxed) {
             return Err(Error::cancelled("nobody waits for it any more"));
         }

@@ -31,6 +31,9 @@ pub(in super::super) struct Job {
     pub committed: BTreeMap<Step, Base>,
     outcomes: BTreeMap<Step, (Generation, Outcome)>,
     pub preemption: Preemption,
+    /// When the newest save was begun here, and how long after the one before.
+    begun: Option<Duration>,
+    pub interval: Option<Duration>,
     /// Why no save can be committed, such as nodes that don't see one store.
     pub problem: Option<Error>,
 }
@@ -53,6 +56,12 @@ pub(in super::super) enum Outcome {
 }
 
 impl Job {
+    /// A save was begun.
+    pub fn note_save(&mut self, now: Duration) {
+        self.interval = self.begun.map(|before| now.saturating_sub(before));
+        self.begun = Some(now);
+    }
+
     /// The budget of a blocking call.
     pub fn timeout(&self) -> Duration {
         match self.config.timeout_ms {

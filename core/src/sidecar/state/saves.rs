@@ -11,6 +11,7 @@ use crate::checkpoint::Durable;
 use crate::error::{Error, Kind, Result};
 use crate::handoff::{Slot, SlotState};
 use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, Step};
+use crate::pace::Pace;
 use crate::proto::v1::{self, node_report::Report, session_event::Event};
 
 /// Which attempt.
@@ -33,6 +34,10 @@ pub(in super::super) struct Save {
     pub here: Option<BTreeSet<Rank>>,
     pub parts: BTreeMap<Rank, Part>,
     pub since: Duration,
+    /// Of all that is done in the background for it.
+    pub pace: Pace,
+    /// A trainer waits for its commit.
+    pub is_awaited: bool,
     /// A task has its slots; they are let go of when that ends.
     pub io: bool,
     /// Every rank of its set has sealed it, says the coordinator.
@@ -78,6 +83,8 @@ impl Save {
             here,
             parts: BTreeMap::new(),
             since: now,
+            pace: Pace::yielding(),
+            is_awaited: false,
             io: false,
             adopted: false,
             failures: 0,
@@ -117,7 +124,16 @@ impl State {
         let now = self.clock.now();
         let node = self.node.clone();
         let here = self.jobs.get(&id.job).and_then(|job| job.here(&node, id.generation, expected));
+        if !self.saves.contains_key(id) {
+            self.job(&id.job).note_save(now);
+        }
         self.saves.entry(id.clone()).or_insert_with(|| Save::new(uuid, here, now))
+    }
+
+    /// The save whose part lies in that filling of a slot.
+    pub fn save_in(&self, key: SlotKey, fill: u64) -> Option<&SaveId> {
+        let lies = |save: &Save| save.parts.values().any(|part| part.slot == Some((key, fill)));
+        self.saves.iter().find(|(_, save)| lies(save)).map(|(id, _)| id)
     }
 
     /// The id of a session's attempt at a step.

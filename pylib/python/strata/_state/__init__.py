@@ -10,5 +10,6 @@ from __future__ import annotations
 from .decode import Source, decode
 from .encode import Plan, encode
 from .into import restore_into
+from .planner import Planner
 
-__all__ = ["Plan", "Source", "decode", "encode", "restore_into"]
+__all__ = ["Plan", "Planner", "Source", "decode", "encode", "restore_into"]

@@ -6,8 +6,9 @@ that stands alone is made dense first, so that a slice of a large tensor costs i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 Held = tuple[int, Any]  # host address of some bytes (0: they lie elsewhere), and the object that keeps them
 
+
 _TOGETHER = " | "  # between the names of views that share a buffer: the core matches `only=` against each
+_PACKED = ("buffer", "offset", "stride")  # what `pack` adds to a node
 _ALIGNMENT = 64  # views closer than this lie in one buffer: flattened parameters are padded to it at most
 
 
@@ -23,6 +26,8 @@ _ALIGNMENT = 64  # views closer than this lie in one buffer: flattened parameter
 class View:
     """One tensor or array as it lies in memory; addresses in bytes, strides in elements of `itemsize`."""
 
+    leaf: ModuleType  # of the framework: `densify(source)`, `extent(source, low, nbytes)`, `is_same(view, source)`
+    source: Any  # the tensor or array itself; None where it is only remembered
     name: str
     node: dict[str, Any]  # its body in the tree; `buffer` (and `offset`, `stride`) are filled in by `pack`
     dtype: str
@@ -33,11 +38,47 @@ class View:
     owner: tuple[str, int]  # names the allocation it lies in
     origin: int | None  # where the allocation begins, if offsets in it must be whole numbers of elements
     replicated: bool
-    densify: Callable[[], Held]  # a contiguous copy of its elements
-    extent: Callable[[int, int], Held]  # (address, bytes) -> the allocation's bytes there
     must_densify: bool = False  # its bytes are not its values (a lazy conjugate)
-    source: Any = None  # the tensor itself, where writes to it can be noticed
     lies: Lies = "host"
+    sort: Any = None  # what else its `leaf` compares
+
+    def of(self, source: Any) -> View:
+        """The same of another object that lies at the same place."""
+        return View(
+            self.leaf,
+            source,
+            self.name,
+            self.node,
+            self.dtype,
+            self.shape,
+            self.stride,
+            self.itemsize,
+            self.address,
+            self.owner,
+            self.origin,
+            self.replicated,
+            self.must_densify,
+            self.lies,
+            self.sort,
+        )
+
+    def is_like(self, other: View) -> bool:
+        """Whether it lies alike, wherever that is, and its node says the same but for what `pack` has added."""
+        return (
+            self.leaf is other.leaf
+            and self.name == other.name
+            and self.shape == other.shape
+            and self.stride == other.stride
+            and self.itemsize == other.itemsize
+            and self.replicated == other.replicated
+            and self.must_densify == other.must_densify
+            and self.lies == other.lies
+            and self.dtype == other.dtype
+            and self.bare() == other.bare()
+        )
+
+    def bare(self) -> dict[str, Any]:
+        return {key: value for key, value in self.node.items() if key not in _PACKED}
 
     @property
     def elements(self) -> int:
@@ -69,9 +110,33 @@ class Buffer:
     shape: tuple[int, ...]
     nbytes: int
     replicated: bool
-    hold: Callable[[], Held]
     views: list[View]
     in_place: bool
+    low: int  # where its bytes begin, unless they are made
+    is_made: bool  # they lie with gaps, or are not the values: `hold` makes them
+
+    def hold(self) -> Held:
+        first = self.views[0]
+        held: Held
+        if self.is_made:
+            held = first.leaf.densify(first.source)
+        else:
+            held = first.leaf.extent(first.source, self.low, self.nbytes)
+        return held
+
+    def of(self, views: Sequence[View], shift: int = 0) -> Buffer:
+        """The same of other views that lie alike, `shift` bytes further on."""
+        return Buffer(
+            self.name,
+            self.dtype,
+            self.shape,
+            self.nbytes,
+            self.replicated,
+            list(views),
+            self.in_place,
+            self.low + shift,
+            self.is_made,
+        )
 
     @property
     def lies(self) -> Lies:
@@ -137,13 +202,8 @@ def _buffer(cluster: _Cluster, number: int, names: dict[str, int]) -> Buffer:
     nbytes = cluster.high - low
     for view in cluster.views:
         _complete(view, number, view.address - low, view.stride)
-
     replicated = all(view.replicated for view in cluster.views)
-
-    def hold() -> Held:
-        return first.extent(low, nbytes)
-
-    return Buffer(name, "uint8", (nbytes,), nbytes, replicated, hold, cluster.views, first.lies != "elsewhere")
+    return Buffer(name, "uint8", (nbytes,), nbytes, replicated, cluster.views, first.lies != "elsewhere", low, False)
 
 
 def _single(cluster: _Cluster, view: View, name: str, number: int) -> Buffer:
@@ -155,10 +215,6 @@ def _single(cluster: _Cluster, view: View, name: str, number: int) -> Buffer:
     else:
         extent = dense
         _complete(view, number, 0, contiguous_stride(view.shape))
-
-    def hold() -> Held:
-        return view.extent(cluster.low, extent) if as_it_lies else view.densify()
-
     whole = extent == dense
     return Buffer(
         name,
@@ -166,9 +222,10 @@ def _single(cluster: _Cluster, view: View, name: str, number: int) -> Buffer:
         view.shape if whole else (extent,),
         extent,
         view.replicated,
-        hold,
         [view],
         as_it_lies and view.lies != "elsewhere",
+        cluster.low,
+        not as_it_lies,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import InvalidError
 from . import path as paths
 from . import scalars
+from .again import Again, Changed, Known
 from .buffers import Buffer, View, pack
 from .path import Path
 from .rules import Glob
@@ -44,10 +45,26 @@ class Plan:
 
 def encode(state: Any, replicated: Glob) -> Plan:
     """Raises InvalidError naming the path of the first value that can't be stored."""
-    walk = _Walk(replicated)
+    return plan(state, replicated, None)[0]
+
+
+def plan(state: Any, replicated: Glob, known: Known | None) -> tuple[Plan, Known]:
+    """As `encode`; quicker where `known`, from a state before this one, still holds. What holds for the next."""
     with _no_collection():
+        if known is not None:
+            again = Again(known)
+            try:
+                root = _Walk(replicated, again).node(state, ())
+                return _plan(root, again.buffers()), known
+            except Changed:
+                pass
+        walk = _Walk(replicated, None)
         root = walk.node(state, ())
         buffers = pack(walk.views)
+        return _plan(root, buffers), Known.of(walk.views, buffers)
+
+
+def _plan(root: Any, buffers: list[Buffer]) -> Plan:
     text = json.dumps({"format": 1, "state": root}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Plan(text.encode("utf-8"), buffers)
 
@@ -67,9 +84,10 @@ def _no_collection() -> Iterator[None]:
 
 
 class _Walk:
-    def __init__(self, replicated: Glob) -> None:
+    def __init__(self, replicated: Glob, again: Again | None) -> None:
         self.views: list[View] = []
         self.replicated = replicated
+        self.again = again
         self.open: set[int] = set()  # containers we are inside of
         self.torch = _leaf_module("torch")
         self.numpy = _leaf_module("numpy")
@@ -94,35 +112,37 @@ class _Walk:
     def bytes(self, value: bytes, path: Path) -> Any:
         if len(value) <= _LARGEST_INLINE_BYTES:
             return scalars.encode_bytes(value)
-        from .raw import view
+        from . import raw
 
-        name = paths.name(path)
-        return self.add("bytes.long", view(value, name, self.replicated(name)))
+        return self.add(raw, value, path)
 
     def leaf(self, value: Any, path: Path) -> Any:
         if self.torch is not None:
             torch = sys.modules["torch"]
             if isinstance(value, torch.Tensor):
-                name = paths.name(path)
-                replicated = self.replicated(name) and not self.torch.is_generator_state(value)
-                return self.add("torch", self.torch.view(value, path, name, replicated))
+                return self.add(self.torch, value, path)
             if (small := self.torch.encode_small(value)) is not None:
                 return small
         if self.numpy is not None:
             np = sys.modules["numpy"]
             if type(value) is np.ndarray:
-                name = paths.name(path)
-                replicated = self.replicated(name) and not self.numpy.is_generator_state(value)
-                return self.add("numpy", self.numpy.view(value, path, name, replicated))
+                return self.add(self.numpy, value, path)
             if isinstance(value, np.generic):
                 return self.numpy.encode_scalar(value, path)
             if isinstance(value, np.dtype):
                 return {"numpy.dtype": self.numpy.encode_dtype(value, path)}
         raise _refusal(value, path)
 
-    def add(self, tag: str, view: View) -> Any:
-        self.views.append(view)
-        return {tag: view.node}
+    def add(self, leaf: ModuleType, value: Any, path: Path) -> Any:
+        name = paths.name(path)
+        if self.again is not None and (view := self.again.same(leaf, value, name)) is not None:
+            return {leaf.TAG: view.node}
+        view = leaf.view(value, path, name, self.replicated(name))
+        if self.again is not None:
+            view = self.again.moved(view)
+        else:
+            self.views.append(view)
+        return {leaf.TAG: view.node}
 
     def items(self, value: dict[Any, Any], path: Path) -> Any:
         """An object where all keys are plain text, else a list of pairs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 
 from ..errors import CorruptCheckpointError, InvalidError
 from . import path as paths
-from .buffers import View
+from .buffers import Held, View
 from .path import Path
 from .rules import GENERATOR_STATE_BYTES
 
+TAG = "numpy"
+_LEAF = sys.modules[__name__]
 _HINT_OBJECT = "hint: store it as nested lists and dicts of plain values, or convert it to a numeric dtype"
 
 
@@ -89,6 +92,8 @@ def view(array: np.ndarray[Any, Any], path: Path, name: str, replicated: bool) -
     root = _root(array)
     address = array.__array_interface__["data"][0]
     return View(
+        leaf=_LEAF,
+        source=array,
         name=name,
         node=node,
         dtype=array.dtype.name,
@@ -98,15 +103,23 @@ def view(array: np.ndarray[Any, Any], path: Path, name: str, replicated: bool) -
         address=address,
         owner=("numpy", id(root)),
         origin=None,
-        replicated=replicated,
-        densify=lambda: _held(np.ascontiguousarray(array)),
-        extent=lambda low, nbytes: (low, array),
+        replicated=replicated and not _is_generator_state(array),
         must_densify=uneven,  # a field of a structured array: its steps are no whole number of elements
     )
 
 
-def _held(array: np.ndarray[Any, Any]) -> tuple[int, Any]:
-    return array.__array_interface__["data"][0], array
+def is_same(view: View, array: Any) -> bool:
+    """Arrays are few, and made anew for most saves: what is remembered of one is compared by `View.is_like`."""
+    return False
+
+
+def densify(array: np.ndarray[Any, Any]) -> Held:
+    dense = np.ascontiguousarray(array)
+    return dense.__array_interface__["data"][0], dense
+
+
+def extent(array: np.ndarray[Any, Any], low: int, nbytes: int) -> Held:
+    return low, array
 
 
 def _root(array: np.ndarray[Any, Any]) -> Any:
@@ -116,7 +129,7 @@ def _root(array: np.ndarray[Any, Any]) -> Any:
     return base
 
 
-def is_generator_state(array: np.ndarray[Any, Any]) -> bool:
+def _is_generator_state(array: np.ndarray[Any, Any]) -> bool:
     """Whether it may be the state of a bit generator (MT19937's key, Philox's counters): these differ by rank."""
     return array.ndim == 1 and array.dtype.kind == "u" and array.nbytes <= GENERATOR_STATE_BYTES
 

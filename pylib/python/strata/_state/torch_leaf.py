@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import torch
@@ -10,10 +11,12 @@ import torch
 from .. import _devices
 from ..errors import InvalidError
 from . import path as paths
-from .buffers import View
+from .buffers import Held, View
 from .path import Path
 from .rules import GENERATOR_STATE_BYTES
 
+TAG = "torch"
+_LEAF = sys.modules[__name__]
 _TENSOR_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
@@ -54,9 +57,10 @@ def view(tensor: torch.Tensor, path: Path, name: str, replicated: bool) -> View:
         node["requires_grad"] = True
     if type(tensor) is torch.nn.Parameter:
         node["parameter"] = True
-    source, tensor = tensor, tensor.detach()
-    storage = tensor.untyped_storage()
+    begin = tensor.untyped_storage().data_ptr()
     return View(
+        leaf=_LEAF,
+        source=tensor,
         name=name,
         node=node,
         dtype=node["dtype"],
@@ -64,14 +68,26 @@ def view(tensor: torch.Tensor, path: Path, name: str, replicated: bool) -> View:
         stride=tensor.stride(),
         itemsize=tensor.element_size(),
         address=tensor.data_ptr(),
-        owner=("torch", storage.data_ptr()),
-        origin=storage.data_ptr(),
-        replicated=replicated,
-        densify=lambda: _held(tensor.resolve_conj().resolve_neg().contiguous()),
-        extent=lambda low, nbytes: _extent(tensor, low, nbytes),
+        owner=("torch", begin),
+        origin=begin,
+        replicated=replicated and not _is_generator_state(tensor),
         must_densify=tensor.is_conj() or tensor.is_neg(),
-        source=source,
         lies=_devices.lies(tensor),
+        sort=(type(tensor), tensor.dtype, tensor.device, tensor.requires_grad),
+    )
+
+
+def is_same(view: View, tensor: Any) -> bool:
+    return bool(
+        type(tensor) is view.sort[0]
+        and tensor.layout is torch.strided
+        and not tensor.is_nested
+        and (type(tensor), tensor.dtype, tensor.device, tensor.requires_grad) == view.sort
+        and tensor.shape == view.shape
+        and tensor.stride() == view.stride
+        and tensor.data_ptr() == view.address
+        and tensor.untyped_storage().data_ptr() == view.origin
+        and (tensor.is_conj() or tensor.is_neg()) == view.must_densify
     )
 
 
@@ -91,13 +107,17 @@ def _refuse_unusual(tensor: torch.Tensor, path: Path) -> None:
     raise InvalidError(f"{paths.shown(path)}: {kind} can't be stored; hint: {remedy}")
 
 
-def _held(tensor: torch.Tensor) -> tuple[int, Any]:
+def _held(tensor: torch.Tensor) -> Held:
     if _devices.lies(tensor) == "host":
         return tensor.data_ptr(), tensor
     return 0, tensor.reshape(-1).view(torch.uint8)
 
 
-def _extent(tensor: torch.Tensor, low: int, nbytes: int) -> tuple[int, Any]:
+def densify(tensor: torch.Tensor) -> Held:
+    return _held(tensor.detach().resolve_conj().resolve_neg().contiguous())
+
+
+def extent(tensor: torch.Tensor, low: int, nbytes: int) -> Held:
     if _devices.lies(tensor) == "host":
         return low, tensor
     storage = tensor.untyped_storage()
@@ -106,7 +126,7 @@ def _extent(tensor: torch.Tensor, low: int, nbytes: int) -> tuple[int, Any]:
     return _held(run)
 
 
-def is_generator_state(tensor: torch.Tensor) -> bool:
+def _is_generator_state(tensor: torch.Tensor) -> bool:
     """Whether it may be what `get_rng_state` returned; these differ by rank."""
     return bool(tensor.ndim == 1 and tensor.dtype == torch.uint8 and tensor.numel() <= GENERATOR_STATE_BYTES)
 
