@@ -46,15 +46,27 @@ def train_step(net, optimizer, scaler=None):
     optimizer.step()
 
 def late():
-    '''Every copy that is put off begins late: what comes first in the loop comes first.'''
+    '''What is put off is copied once somebody waits for it, or late.'''
+    from strata import handle
     from strata._staging import taking
     begin = taking.Taking.in_background
-    def slow(self, work):
-        def later():
-            time.sleep(0.3)
-            work()
-        begin(self, later)
-    taking.Taking.in_background = slow
+    def put_off(self, work):
+        self.asked = threading.Event()
+        if self.mode == "fork":
+            self.asked.set()
+        begin(self, lambda: (self.asked.wait(2), work()))
+    def ask(owner, name, of):
+        wait = getattr(owner, name)
+        def asks(self, *arguments, **named):
+            if (asked := getattr(of(self), "asked", None)) is not None:
+                asked.set()
+            return wait(self, *arguments, **named)
+        setattr(owner, name, asks)
+    taking.Taking.in_background = put_off
+    for owner, name in ((taking.Taking, "wait"), (taking.LazyTaking, "let_write")):
+        ask(owner, name, lambda self: self)
+    for name in ("wait_staged", "wait_committed"):
+        ask(handle.SaveHandle, name, lambda self: self._taking)
 """
 
 
