@@ -1,4 +1,4 @@
-"""A store that answers three times as slowly as it is: an HTTP proxy that holds each answer back for twice what it took."""
+"""A store that answers three times as slowly as it is: an HTTP proxy that holds each answer back for twice as long."""
 
 from __future__ import annotations
 
