@@ -26,6 +26,7 @@ from harness.node import Node
 from harness.process import PATIENCE
 from harness.s3 import S3Server
 from harness.states import digest, make_state
+from harness.torture import tell
 from harness.trainer import StrataFailure, Trainer, all_do
 
 MODES = ("copy", "copy", "lazy", "fork")  # how trainers save
@@ -191,13 +192,6 @@ class Crash:
             assert answer["step"] == step + 1
             assert answer["digest"] == digest(make_state(seed + 1, step + 1, trainer.rank))
         self.base = step + 1
-
-
-def tell(line: str) -> None:
-    """For scripts/torture.py, which names a file: pytest keeps what tests print to itself."""
-    if path := os.environ.get("STRATA_TORTURE_PROGRESS"):
-        with open(path, "a") as file:
-            file.write(f"{line}\n")
 
 
 def play_rounds(

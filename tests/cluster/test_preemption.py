@@ -3,6 +3,7 @@ says in so many words that it was not made."""
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from harness.node import Node
 from harness.process import PATIENCE, Process, wait_until
+from harness.torture import tell
 
 BUDGET = 30.0
 """Seconds that a scheduler leaves between SIGTERM and SIGKILL."""
@@ -68,6 +70,7 @@ def test_sigterm_makes_the_last_step_durable_or_says_that_it_was_not_made(
     source = random.Random(seed)
     durable = 0
     for number in range(rounds):
+        tell(f"torture-progress preemption {number + 1} {rounds}")
         mode, delay = source.choice(("auto", "fork")), source.uniform(0.0, 0.5)
         print(f"round {number}: {mode}, SIGTERM {delay:.3f} s after a save began")
         job = f"preempted-{number}"
@@ -92,7 +95,8 @@ def test_sigterm_makes_the_last_step_durable_or_says_that_it_was_not_made(
             durable += 1
         else:
             assert ended == 3 and said[-1].startswith(f"not made: step {last[3].rstrip(':')}"), said
-    print(f"{durable} of {rounds} durable")
+    counts = {"rounds": rounds, "durable within the budget": durable}
+    tell("torture-result " + json.dumps({"name": "preemption", "seed": seed, "counts": counts}))
     assert durable == rounds, "a store that is there and has room takes every step within the budget"
 
 

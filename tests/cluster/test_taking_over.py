@@ -46,15 +46,22 @@ def train_step(net, optimizer, scaler=None):
     optimizer.step()
 
 def late():
-    '''Every copy that is put off begins late: what comes first in the loop comes first.'''
+    '''Every copy that is put off begins once it is waited for, or after a while: what comes first in the loop comes
+    first, also on a machine that is busy.'''
     from strata._staging import taking
-    begin = taking.Taking.in_background
+    begin, wait = taking.Taking.in_background, taking.Taking.wait
     def slow(self, work):
+        self.asked = threading.Event()
         def later():
-            time.sleep(0.3)
+            self.asked.wait(3.0)
+            time.sleep(0.05)
             work()
         begin(self, later)
-    taking.Taking.in_background = slow
+    def waits(self):
+        if hasattr(self, "asked"):
+            self.asked.set()
+        wait(self)
+    taking.Taking.in_background, taking.Taking.wait = slow, waits
 """
 
 
