@@ -62,6 +62,8 @@ EXPLAINED = """
 - **disk-full**: each change that needs room finds none, alone or with all that follow.
 - **collector**: saves that refer to each other, pins, removals, held restores, restarts, in random order.
 - **sigkill-…**: real processes killed at seeded moments; *sleeper* is a trainer that was stopped, replaced, and woken.
+  Trainers copy, save lazily behind a fence, or by fork.
+- **preemption**: SIGTERM while a lazy or forked save is under way; the last step is durable within 30 s.
 """
 
 PROMISES = {
@@ -74,6 +76,7 @@ PROMISES = {
     "collector": "P4",
     "sigkill-local": "P3, P4, P6",
     "sigkill-s3": "P3, P4, P6",
+    "preemption": "SIGTERM",
 }
 LIB, COLLECTOR = ("--lib",), ("--test", "collector")
 
@@ -117,6 +120,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--crashes", type=int, default=3_000, help="crashes at random beside those at every point")
     parser.add_argument("--stories", type=int, default=100, help="random stories of the collector")
     parser.add_argument("--moments", type=int, default=1_000, help="SIGKILLs at seeded moments")
+    parser.add_argument("--preemptions", type=int, default=100, help="SIGTERMs, each with a budget of 30 s")
     parser.add_argument("--seed", type=int, help="replays what a report names")
     parser.add_argument("--report", type=Path, default=REPORT, help="where it is written")
     parser.add_argument("--add", type=Path, nargs="*", default=[], help="files with result lines of runs made before")
@@ -180,6 +184,7 @@ def sigkill(given: argparse.Namespace, failed: list[str]) -> list[Outcome]:
         subprocess.run([*pip, "--target", folder / "site", "strata-runtime"], check=True)
         rounds = str(max(7, round(given.moments / MOMENTS_PER_ROUND)))
         command: list[str | Path] = [python, "-m", "pytest", "-q", "tests/cluster/test_crash.py", "--rounds", rounds]
+        command += ["tests/cluster/test_preemption.py", "--preemptions", str(given.preemptions)]
         if given.seed is not None:
             command += ["--seed", str(given.seed % 2**32)]
         started = time.monotonic()

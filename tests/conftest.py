@@ -18,6 +18,7 @@ ROUNDS = 56
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", type=int, default=ROUNDS, help="crash rounds (tests/cluster/test_crash.py)")
+    parser.addoption("--preemptions", type=int, default=6, help="SIGTERM rounds (tests/cluster/test_preemption.py)")
     parser.addoption("--seed", type=int, default=None, help="replays a randomised test; printed by the run that failed")
 
 

@@ -8,6 +8,7 @@ one) restores bit-exactly on every rank, and the next step number, saved again w
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -25,8 +26,10 @@ from harness.node import Node
 from harness.process import PATIENCE
 from harness.s3 import S3Server
 from harness.states import digest, make_state
+from harness.torture import tell
 from harness.trainer import StrataFailure, Trainer, all_do
 
+MODES = ("copy", "copy", "lazy", "fork")  # how trainers save
 VICTIMS = ("trainer", "sidecar", "coordinator", "all", "sleeper")
 STEPS = 40  # that ranks save which live on
 ENDLESS = 100_000  # more than are ever reached before the kill
@@ -48,6 +51,7 @@ class Round:
     """Everything random about one round."""
 
     seed: int
+    mode: str
     world: int
     lives: tuple[Life, ...]
 
@@ -67,7 +71,15 @@ class Round:
             )
             for victim in victims
         )
-        return Round(seed=source.randrange(2**32), world=source.choice(worlds), lives=lives)
+        # Victims and modes come round together after every pair of them.
+        mode = MODES[number // len(VICTIMS) % len(MODES)] if torch_is_there() else "copy"
+        # Each process imports torch, which takes seconds of a core.
+        fewer = worlds if mode == "copy" else tuple(world for world in worlds if world <= 2)
+        return Round(seed=source.randrange(2**32), mode=mode, world=source.choice(fewer), lives=lives)
+
+
+def torch_is_there() -> bool:
+    return importlib.util.find_spec("torch") is not None
 
 
 class Crash:
@@ -77,8 +89,7 @@ class Crash:
         self.sleeper: Trainer | None = None
 
     def play(self) -> None:
-        trainers = self.start(self.plan.world)
-        all_do(trainers, "connect")
+        trainers = self.joined()
         for number, life in enumerate(self.plan.lives):
             seed = self.plan.seed + 2 * number
             self.train(trainers, life, seed)
@@ -88,10 +99,18 @@ class Crash:
             self.check(trainers, seed)
         all_do(trainers, "close")
 
+    def joined(self) -> list[Trainer]:
+        trainers = self.start(self.plan.world)
+        if self.plan.mode != "copy":
+            all_do(trainers, "import_torch")
+        all_do(trainers, "connect")
+        return trainers
+
     def train(self, trainers: list[Trainer], life: Life, seed: int) -> None:
         last = self.base + STEPS if life.victim in ("sidecar", "coordinator") else ENDLESS
         for trainer in trainers:
-            trainer.send("train", seed=seed, first=self.base + 1, last=last, rank=trainer.rank, acks=str(self.acks))
+            options = {"mode": self.plan.mode, "rank": trainer.rank, "acks": str(self.acks)}
+            trainer.send("train", seed=seed, first=self.base + 1, last=last, **options)
 
     def strike(self, trainers: list[Trainer], life: Life) -> None:
         if life.rival:
@@ -134,9 +153,7 @@ class Crash:
             self.is_fenced(trainer)
         if life.victim == "sleeper":
             self.sleeper = trainers[0]
-        again = self.start(self.plan.world)
-        all_do(again, "connect")
-        return again
+        return self.joined()
 
     def is_fenced(self, trainer: Trainer) -> None:
         with pytest.raises(StrataFailure) as failure:
@@ -177,13 +194,6 @@ class Crash:
         self.base = step + 1
 
 
-def tell(line: str) -> None:
-    """For scripts/torture.py, which names a file: pytest keeps what tests print to itself."""
-    if path := os.environ.get("STRATA_TORTURE_PROGRESS"):
-        with open(path, "a") as file:
-            file.write(f"{line}\n")
-
-
 def play_rounds(
     numbers: range,
     seed: int,
@@ -209,6 +219,7 @@ def play_rounds(
         Crash(node, start, plan, acks).play()
         forget(job)
         moments.update(life.victim for life in plan.lives)
+        moments[f"{plan.mode} saves"] += len(plan.lives)
         moments["a second sidecar refused"] += sum(life.rival for life in plan.lives)
     counts = {"rounds": len(numbers), **moments}
     tell("torture-result " + json.dumps({"name": f"sigkill-{name}", "seed": seed, "counts": counts}))

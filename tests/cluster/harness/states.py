@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,18 @@ def frozen_state(step: int, megabytes: float) -> State:
     }
 
 
+def is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
 def digest(value: Any) -> str:
-    """SHA-256 over types, shapes and bytes of a nested state."""
+    """SHA-256 over types, shapes and bytes of a nested state; a tensor is as good as the array of its bytes."""
     summary = hashlib.sha256()
 
     def visit(part: Any) -> None:
+        if is_tensor(part):
+            part = part.detach().numpy()
         if isinstance(part, np.ndarray):
             summary.update(f"array {part.dtype.str} {part.shape}".encode())
             summary.update(np.ascontiguousarray(part).tobytes())

@@ -8,6 +8,7 @@ import json
 import os
 import pkgutil
 import sys
+import time
 import warnings
 from typing import Any
 
@@ -36,6 +37,17 @@ class Worker:
         handle = self.job.save(step, state, **options)
         self.handles[step] = handle
         return {"state": handle.state, "cold": handle.cold, "digest": digest(state)}
+
+    def state(self, step: int) -> dict[str, Any]:
+        """How far a save is."""
+        return {"value": self.handles[step].state}
+
+    def compute(self, seconds: float) -> dict[str, Any]:
+        """Takes a core, as training does, for so much time of it."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
+        return {}
 
     def save_frozen(self, step: int, megabytes: float, **options: Any) -> dict[str, Any]:
         """A state of which only a tenth changes from step to step."""
@@ -69,13 +81,26 @@ class Worker:
         info = self.handles[step].wait_committed(timeout=timeout)
         return {"stored_bytes": info.stored_bytes, "bytes": info.bytes, "step": info.step}
 
-    def train(self, seed: int, first: int, last: int, rank: int, acks: str, megabytes: float = 1.0) -> dict[str, Any]:
-        """Saves every step, keeping two uncommitted; appends each step to the file `acks` once it is acknowledged."""
+    def import_torch(self) -> dict[str, Any]:
+        """Takes seconds, which are not to be part of a moment that a test has drawn."""
+        importlib.import_module("tensors")
+        return {}
+
+    def train(
+        self, seed: int, first: int, last: int, rank: int, acks: str, mode: str = "copy", megabytes: float = 1.0
+    ) -> dict[str, Any]:
+        """Saves every step, keeping two uncommitted; appends each step to the file `acks` once it is acknowledged.
+
+        `mode`: "copy" saves arrays that are made for the step; "lazy" and "fork" tensors that change in place."""
         assert self.job is not None
+        tensors = None
+        if mode != "copy":
+            tensors = importlib.import_module("tensors").Tensors(seed, rank, megabytes)
         waiting: list[tuple[int, strata.SaveHandle]] = []
         with open(acks, "a", buffering=1) as file:
             for step in range(first, last + 1):
-                waiting.append((step, self.job.save(step, make_state(seed, step, rank, megabytes))))
+                state = tensors.step(step) if tensors else make_state(seed, step, rank, megabytes)
+                waiting.append((step, self.job.save(step, state, mode=mode)))
                 while len(waiting) > (1 if step < last else 0):
                     saved, handle = waiting.pop(0)
                     handle.wait_committed(timeout=60.0)

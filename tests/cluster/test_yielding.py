@@ -1,0 +1,108 @@
+"""Background work yields to training, and has a deadline all the same: with every core busy a save still commits before
+the next but one begins."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness.node import Node
+from harness.process import wait_until
+from harness.trainer import Trainer
+
+WORKER_THREADS = "strata-store-io"
+SAVES = 6
+
+
+@pytest.fixture
+def busy_node(exe: Path, tmp_path: Path) -> Iterator[Node]:
+    """A node beside two processes a core, each of which wants all of it. They are of its session: the kernel weighs
+    sessions against each other as wholes (autogroups, sched(7)), and yields only within one."""
+    pids = tmp_path / "spinners"
+    spin = f"{shlex.quote(sys.executable)} -c 'while True: pass' & echo $! >> {shlex.quote(str(pids))}"
+    started = "\n".join([spin] * (2 * len(os.sched_getaffinity(0))))
+    wrapper = tmp_path / "busy-strata"
+    wrapper.write_text(f'#!/bin/sh\nif [ "$1" = up ]; then\n{started}\nfi\nexec {shlex.quote(str(exe))} "$@"\n')
+    wrapper.chmod(0o755)
+    node = Node(wrapper, tmp_path / "node")
+    try:
+        yield node.up()
+    finally:
+        for pid in pids.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+        node.close()
+        print(node.logs())
+
+
+class Policies:
+    """Which scheduling policies the threads of a process that persist have been seen with."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.seen: set[int] = set()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self) -> None:
+        while not self.ended.wait(0.002):
+            for task in Path(f"/proc/{self.pid}/task").iterdir():
+                try:
+                    if (task / "comm").read_text().strip() == WORKER_THREADS:
+                        self.seen.add(os.sched_getscheduler(int(task.name)))
+                except (FileNotFoundError, ProcessLookupError):
+                    continue  # it has just ended
+
+    def close(self) -> set[int]:
+        self.ended.set()
+        self.thread.join()
+        return self.seen
+
+
+def test_with_every_core_busy_a_save_commits_before_the_next_but_one_begins(
+    busy_node: Node, make_trainers: Callable[..., list[Trainer]]
+) -> None:
+    """The training loop saves at a steady pace, and waits for no commit in between."""
+    (trainer,) = make_trainers(busy_node)
+    trainer.do("connect")
+    trainer.do("save", step=1, megabytes=200)
+    trainer.do("wait_committed", step=1)  # the arena is made, the first pages are touched
+    policies = Policies(busy_node.parts["up"].pid)
+    for step in range(2, SAVES + 2):
+        if step > 3:
+            state = trainer.do("state", step=step - 2)["value"]
+            assert state == "committed", f"step {step - 2} is {state} when step {step} begins"
+        assert trainer.do("save", step=step, megabytes=200)["state"] != "skipped"
+        trainer.do("compute", seconds=3.0)
+    assert trainer.do("wait_committed", step=SAVES + 1)["step"] == SAVES + 1
+    seen = policies.close()
+    assert os.SCHED_IDLE in seen, "nothing has yielded"
+    assert os.SCHED_OTHER in seen, "nothing was hurried"
+
+
+def test_who_waits_for_a_commit_does_not_wait_for_an_idle_moment(
+    busy_node: Node, make_trainers: Callable[..., list[Trainer]]
+) -> None:
+    (trainer,) = make_trainers(busy_node)
+    trainer.do("connect")
+    policies = Policies(busy_node.parts["up"].pid)
+    trainer.do("save", step=1, megabytes=100)
+    trainer.do("wait_committed", step=1)
+    assert os.SCHED_OTHER in policies.close()
+
+
+def test_with_idle_cores_a_save_is_made_by_threads_that_yield(
+    node: Node, make_trainers: Callable[..., list[Trainer]]
+) -> None:
+    (trainer,) = make_trainers(node)
+    trainer.do("connect")
+    policies = Policies(node.parts["up"].pid)
+    trainer.do("save", step=1, megabytes=200)
+    wait_until(lambda: bool(trainer.do("state", step=1)["value"] == "committed"), "the commit that nobody waits for")
+    assert os.SCHED_IDLE in policies.close()
