@@ -18,6 +18,7 @@ mod types;
 mod verify;
 
 pub use crate::format::Attempt;
+pub(crate) use glob::matches_any;
 pub use parallel::each_at;
 pub use restore::RankRestore;
 pub use share::NodeShare;

@@ -167,6 +167,7 @@ fn session(job_uuid: JobUuid, rank: u32, arena: &Path) -> SessionRecord {
         generation: Some(Generation(3)),
         arena: Some(PathBuf::from(arena)),
         leases: BTreeMap::from([(7, lease)]),
+        closed: false,
     }
 }
 
