@@ -10,6 +10,7 @@ mod full;
 mod full_anywhere;
 mod incremental;
 mod mutations;
+mod partial;
 mod publish;
 mod removal;
 mod replicated;

@@ -129,16 +129,13 @@ impl Restore {
         tokio::time::timeout(SUMMED, summed).await.ok().flatten()
     }
 
-    /// Whether the slot holds what a restore into this world would bring: all that was asked for. That nothing is of that
-    /// name the store says, with the names that there are.
+    /// Whether the slot holds what a restore into this world would bring: all that was asked for.
     fn fits(&self, slot: &Slot) -> bool {
         let only = self.request.only.as_str();
         let Ok(index) = slot.index() else { return false };
         let asked = |tensor: &&Tensor| only.is_empty() || matches_any(only, &tensor.name);
-        let mut asked = index.tensors.iter().filter(asked).peekable();
         index.world_size == self.record.world.0
-            && (only.is_empty() || asked.peek().is_some())
-            && asked.all(|tensor| tensor.staged)
+            && index.tensors.iter().filter(asked).all(|tensor| tensor.staged)
     }
 }
 
