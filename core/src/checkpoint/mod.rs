@@ -24,8 +24,8 @@ pub use restore::RankRestore;
 pub use share::NodeShare;
 pub use store::JobStore;
 pub use types::{
-    Attached, BaseSlot, Claimant, Commit, Durable, Inspection, ListedStep, PersistRequest, RankSlot, Report,
-    Takeover, TensorInfo,
+    Attached, BaseSlot, Claimant, Commit, Durable, EncodingInfo, Inspection, ListedStep, PersistRequest,
+    Piece, RankSlot, Report, Run, Takeover, TensorInfo,
 };
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use self::layout::Layout;
 use self::sources::Sources;
-pub(super) use self::sources::check_whole;
+pub(super) use self::sources::{check_whole, covering};
 use super::objects::Packs;
 use super::store::Place;
 use super::{Commit, commits, glob};

@@ -9,6 +9,7 @@ mod fixture;
 mod full;
 mod full_anywhere;
 mod incremental;
+mod inspect;
 mod mutations;
 mod partial;
 mod publish;
