@@ -69,10 +69,12 @@ impl Trainer {
         (blocked, started.elapsed())
     }
 
+    #[allow(dead_code, reason = "one bench alone asks for it")]
     pub fn state(&self) -> &[u8] {
         &self.state
     }
 
+    #[allow(dead_code, reason = "one bench alone asks for it")]
     /// The newest step, verified, in this process's memory, mapped; what was written to is undone with the views.
     pub fn restore_mapped(&mut self) -> Duration {
         let options = RestoreOptions { timeout: Some(PATIENCE), ..Default::default() };
@@ -88,6 +90,7 @@ impl Trainer {
         took
     }
 
+    #[allow(dead_code, reason = "one bench alone asks for it")]
     /// The same copied out of the arena into new memory, as it was before tensors were views.
     pub fn restore_copied(&mut self) -> Duration {
         let options = RestoreOptions { timeout: Some(PATIENCE), ..Default::default() };

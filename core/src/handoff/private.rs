@@ -193,7 +193,8 @@ mod tests {
     #[test]
     fn writes_are_the_process_own_and_the_file_stays_as_it_was() {
         let file = numbered(4);
-        let mapping = PrivateMapping::new(&file, PAGE, 4 * PAGE, &[0..4 * PAGE]).unwrap();
+        let mapping =
+            PrivateMapping::new(&file, PAGE, 4 * PAGE, std::slice::from_ref(&(0..4 * PAGE))).unwrap();
         // SAFETY: inside the mapping.
         unsafe { mapping.address().add(2 * PAGE as usize).write_volatile(99) };
         let mut found = [0];
@@ -225,14 +226,17 @@ mod tests {
     fn nothing_used_is_owned_at_once_and_what_lies_outside_is_refused() {
         let file = numbered(1);
         assert!(PrivateMapping::new(&file, PAGE, PAGE, &[]).unwrap().own_next());
-        assert!(PrivateMapping::new(&file, PAGE, PAGE, &[0..PAGE + 1]).is_err());
-        assert!(PrivateMapping::new(&file, 100, PAGE, &[0..PAGE]).is_err(), "no page starts there");
+        assert!(PrivateMapping::new(&file, PAGE, PAGE, std::slice::from_ref(&(0..PAGE + 1))).is_err());
+        assert!(
+            PrivateMapping::new(&file, 100, PAGE, std::slice::from_ref(&(0..PAGE))).is_err(),
+            "no page starts there"
+        );
     }
 
     #[test]
     fn other_threads_write_while_the_pages_become_the_process_own() {
         let file = numbered(2 * MIB / PAGE);
-        let mapping = PrivateMapping::new(&file, PAGE, 2 * MIB, &[0..2 * MIB]).unwrap();
+        let mapping = PrivateMapping::new(&file, PAGE, 2 * MIB, std::slice::from_ref(&(0..2 * MIB))).unwrap();
         let count = |at: u64| {
             for round in 1..=255u8 {
                 for at in (at..2 * MIB).step_by(64) {

@@ -177,7 +177,7 @@ fn chunks_that_lie_together_in_a_bucket_come_by_one_request_within_the_memory() 
         counts.take();
         check(&store, 1, 0, 1, 0, &specs);
         let (_, ranged, requests) = counts.take();
-        assert!(ranged >= 80 << 20 && ranged < 81 << 20, "{ranged} bytes");
+        assert!((80 << 20..81 << 20).contains(&ranged), "{ranged} bytes");
         let most = counts.largest.load(Ordering::SeqCst);
         assert!(most <= largest, "{most} bytes at once");
         // Two threads have stored the chunks in an order of their own.

@@ -15,6 +15,7 @@ from strata.cli.checkpoints.places import JOB, JSON, STEP, STORE, Asked
 from strata.info import EncodingInfo
 from strata.inspection import tensor_info
 
+
 @click.command()
 @STEP
 @JOB
