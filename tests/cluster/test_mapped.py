@@ -1,4 +1,4 @@
-"""Restored tensors that are views of the arena: in value what was saved, this process's own memory, whoever dies or forks."""
+"""Restored tensors that are views of the arena: what was saved, in memory of this process, whoever dies or forks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def state(seed):
     torch.manual_seed(seed)
     flat = torch.randn(3_000_000)
     return {
-        "model": {"w": torch.randn(1500, 1000), "half": torch.randn(700_001).bfloat16(), "odd": torch.randn(3, 5)[:, 1:4],
+        "model": {"w": torch.randn(1500, 1000), "half": torch.randn(700_001).bfloat16(), "odd": torch.randn(3, 5)[:, 1:],
                   "tied": flat[:10], "flat": flat, "scalar": torch.tensor(float(seed)), "empty": torch.empty(0, 4)},
         "parameter": torch.nn.Parameter(torch.randn(1025, 1023)),
         "numpy": {"a": np.random.default_rng(seed).random((1001, 501)), "b": np.arange(4096 * 3, dtype="u1"),

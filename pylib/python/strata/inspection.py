@@ -28,8 +28,9 @@ class Inspection:
 
 
 def inspect(url: str | os.PathLike[str], step: int | None = None) -> Inspection:
-    """Tensors, sizes and dtypes of a committed step, what changed since the one before, and where each byte lies; without a
-    sidecar or coordinator. Reads no tensor.
+    """Tensors, sizes and dtypes of a committed step, what changed since the one before, and where each byte lies.
+
+    Needs no sidecar or coordinator, and reads no tensor.
 
     Args:
         url: the job's place in a store, `<store>/<job>`: a directory, or such as s3://bucket/prefix/job.
