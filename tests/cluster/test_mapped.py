@@ -20,8 +20,9 @@ def state(seed):
     torch.manual_seed(seed)
     flat = torch.randn(3_000_000)
     return {
-        "model": {"w": torch.randn(1500, 1000), "half": torch.randn(700_001).bfloat16(), "odd": torch.randn(3, 5)[:, 1:],
-                  "tied": flat[:10], "flat": flat, "scalar": torch.tensor(float(seed)), "empty": torch.empty(0, 4)},
+        "model": {"w": torch.randn(1500, 1000), "half": torch.randn(700_001).bfloat16(),
+                  "odd": torch.randn(3, 5)[:, 1:4], "tied": flat[:10], "flat": flat,
+                  "scalar": torch.tensor(float(seed)), "empty": torch.empty(0, 4)},
         "parameter": torch.nn.Parameter(torch.randn(1025, 1023)),
         "numpy": {"a": np.random.default_rng(seed).random((1001, 501)), "b": np.arange(4096 * 3, dtype="u1"),
                   "read": np.full(70_000, seed, "i4"), "zero": np.array(seed)},

@@ -38,11 +38,6 @@ impl Sums {
     }
 
     /// Corrupt, naming the slot, when a byte is not what it was.
-    pub fn check(&self, slot: &Slot) -> Result<()> {
-        self.check_at(slot, &Pace::hurried())
-    }
-
-    /// The same at a pace.
     pub fn check_at(&self, slot: &Slot, pace: &Pace) -> Result<()> {
         let found = sums(slot, pace)?;
         let same = found.len() == self.chunks.len();

@@ -25,7 +25,7 @@ class Source(Protocol):
         """Copies whole buffers: (number, address, bytes)."""
 
     def map(self, tensors: list[int]) -> Sequence[Any] | None:
-        """Whole buffers where they lie, as this process's own writable memory, which outlives the source; None: copy."""
+        """Whole buffers where they lie, as this process's own writable memory that outlives the source; None: copy."""
 
 
 def decode(source: Source, only: str | None = None) -> Any:
@@ -56,7 +56,7 @@ def selected(source: Source, only: str | None) -> Any:
 
 
 class Memory:
-    """Host memory for the buffers that are wanted: the source's, or what the framework of a buffer's views allocates."""
+    """Host memory for the buffers that are wanted: the source's, or what a buffer's framework allocates."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
