@@ -32,7 +32,10 @@ fn p5_restore_that_its_trainer_gave_up_holds_no_slot() {
     let cluster = Cluster::start();
     let trainer = Trainer::world(&cluster, "j", 1).pop().unwrap();
     committed(&trainer.save(1, &large(1)).unwrap()).unwrap();
-    // A part of a state always comes from the store.
+    trainer.close();
+    eventually("the closed job's arena is removed", || cluster.arena_files().is_empty());
+    let trainer = Trainer::world(&cluster, "j", 1).pop().unwrap();
+    // What a restore of a part has brought in is not what the next one wants: it comes from the store again.
     let part = RestoreOptions { only: "large".into(), ..RestoreOptions::default() };
     for _ in 0..4 {
         let stopped = Stopped(Cell::new(false));

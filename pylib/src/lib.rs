@@ -42,7 +42,7 @@ pub mod _core {
     #[pymodule_export]
     use crate::operator::{Operator, has_coordinator};
     #[pymodule_export]
-    use crate::restore::Restore;
+    use crate::restore::{Mapped, Restore};
     #[pymodule_export]
     use crate::roles::{coordinator, sidecar, up, wait_ready};
     #[pymodule_export]

@@ -1,12 +1,15 @@
 //! Restoring: a leased slot as the codec reads it.
 
+use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pyo3::exceptions::PyBufferError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use strata_core::client::{self, RestoreOptions, RestoredSlot};
+use strata_core::client::{self, MappedSlot, RestoreOptions, RestoredSlot};
 use strata_core::error::{Error, Result as CoreResult};
 use strata_core::ids::Step;
 use strata_core::proto::v1::RestoreSource;
@@ -43,21 +46,24 @@ pub fn restore(
         timeout,
     };
     let slot = blocking(py, |interrupt| session.restore(&options, interrupt))?;
-    Ok(slot.map(|slot| Restore { slot: Mutex::new(Some(Arc::new(slot))) }))
+    Ok(slot.map(|slot| Restore { slot: Mutex::new(Some(Arc::new(slot))), mapped: Mutex::default() }))
 }
 
 /// A rank's part of a step, verified, in a leased slot; `release` (or its end) gives the lease back.
 #[pyclass(frozen, module = "strata._core")]
 pub struct Restore {
     slot: Mutex<Option<Arc<RestoredSlot>>>,
+    mapped: Mutex<Option<MappedSlot>>,
 }
 
 impl Restore {
     fn with<T>(&self, read: impl FnOnce(&RestoredSlot) -> CoreResult<T>) -> Result<T> {
         // Not under the lock: copying goes on without the interpreter lock, which other readers hold.
-        let slot = self.slot.lock().clone();
-        let slot = slot.ok_or_else(|| Error::invalid("reading a restored step: it was released"));
-        Ok(slot.and_then(|slot| read(&slot))?)
+        Ok(self.held().and_then(|slot| read(&slot))?)
+    }
+
+    fn held(&self) -> CoreResult<Arc<RestoredSlot>> {
+        self.slot.lock().clone().ok_or_else(|| Error::invalid("reading a restored step: it was released"))
     }
 }
 
@@ -77,6 +83,12 @@ impl Restore {
     #[getter]
     fn source(&self) -> Result<String> {
         self.with(|slot| Ok(slot.source().to_owned()))
+    }
+
+    /// Whether views of the slot are left.
+    #[getter]
+    fn mapped(&self) -> bool {
+        self.mapped.lock().as_ref().is_some_and(MappedSlot::is_viewed)
     }
 
     /// What was found damaged before falling back.
@@ -134,8 +146,57 @@ impl Restore {
         })
     }
 
-    /// Gives the lease back: the slot may be filled again. Reading it afterwards is InvalidError.
-    fn release(&self) {
-        self.slot.lock().take();
+    /// These tensors where they lie in the slot, as this process's own memory; None where they are better copied: small
+    /// ones, or too little memory for them to become this process's own.
+    fn map(&self, py: Python<'_>, tensors: Vec<usize>) -> Result<Option<Vec<Mapped>>> {
+        let slot = self.held()?;
+        let Some(mapped) = py.detach(|| MappedSlot::new(&slot, &tensors))? else { return Ok(None) };
+        let view = |number: &usize| -> CoreResult<Mapped> {
+            let (offset, bytes) = (slot.tensors()[*number].offset as usize, slot.bytes(*number)?.len());
+            Ok(Mapped { slot: mapped.clone(), offset, bytes })
+        };
+        let views = tensors.iter().map(view).collect::<CoreResult<Vec<Mapped>>>()?;
+        *self.mapped.lock() = Some(mapped);
+        Ok(Some(views))
+    }
+
+    /// Gives the lease back, at once, or where views are left when all of them are this process's own memory, which a thread
+    /// in the background sees to. Reading it afterwards is InvalidError.
+    fn release(&self, py: Python<'_>) -> Result<()> {
+        let (slot, mapped) = (self.slot.lock().take(), self.mapped.lock().take());
+        let begun = mapped.map_or(Ok(()), MappedSlot::own_in_background);
+        py.detach(|| drop(slot));
+        Ok(begun?)
+    }
+}
+
+/// A restored tensor's bytes in the arena, as this process's own memory; NumPy and torch use them where they lie. Their views
+/// keep all of the slot mapped. One object a tensor: what is saved again is told apart by it.
+#[pyclass(frozen, module = "strata._core")]
+pub struct Mapped {
+    slot: MappedSlot,
+    offset: usize,
+    bytes: usize,
+}
+
+#[pymethods]
+impl Mapped {
+    fn __len__(&self) -> usize {
+        self.bytes
+    }
+
+    /// # Safety
+    /// Called by the interpreter, with a view to be filled.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        if view.is_null() {
+            return Err(PyBufferError::new_err("no view to fill"));
+        }
+        let Mapped { slot, offset, bytes } = slf.get();
+        let (start, length) = (slot.address().wrapping_add(*offset), *bytes as ffi::Py_ssize_t);
+        // SAFETY: the view is the interpreter's. It gets a reference to this object, which keeps the memory mapped; Rust
+        // code only adds zero to it, atomically.
+        let filled =
+            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast::<c_void>(), length, 0, flags) };
+        if filled == -1 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
     }
 }

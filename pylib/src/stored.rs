@@ -13,6 +13,7 @@ use strata_core::storage::{StoreOptions, StoreUrl};
 
 use crate::blocking::blocking;
 use crate::errors::{Result, exception};
+use crate::inspect::tell;
 use crate::operator::show_warnings;
 
 /// How far apart two reports of progress lie, in bytes read: a hundred a second on a fast disk.
@@ -46,15 +47,12 @@ impl StoredJob {
         Ok(told.collect())
     }
 
-    /// `step` (its fields as JSON) and `tensors`, each (rank, name, dtype, shape, bytes, replicated).
+    /// `step` (its fields as JSON) and what `inspect::tell` adds.
     fn inspect<'py>(&self, py: Python<'py>, step: u64) -> Result<Bound<'py, PyDict>> {
         let found = blocking(py, |interrupt| self.0.inspect(Step(step), interrupt))?;
-        let tensors = found.tensors.into_iter();
-        let tensors: Vec<_> =
-            tensors.map(|t| (t.rank.0, t.name, t.dtype, t.shape, t.bytes, t.replicated)).collect();
         let told = PyDict::new(py);
         told.set_item("step", found.commit.to_proto().to_json().to_string())?;
-        told.set_item("tensors", tensors)?;
+        tell(&told, found)?;
         Ok(told)
     }
 

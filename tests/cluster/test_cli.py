@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from harness.node import Node
 from harness.process import PATIENCE, wait_until
+from harness.states import frozen_state
 from harness.trainer import Trainer
 
 Nodes = Callable[..., Node]
@@ -245,6 +246,37 @@ def test_steps_are_listed_with_and_without_a_coordinator(job: Node) -> None:
     assert shown["metrics"] == {"loss": 0.5} and shown["store"] == job.store
     assert "model.weight" in job.cli("checkpoints", "show", "2", "--job", "t").stdout
     assert {tensor["name"] for tensor in shown["tensors"]} >= {"model.weight", "optimizer.moment"}
+
+
+def test_show_says_what_changed_and_where_each_byte_lies(node: Node, make_trainers: Trainers) -> None:
+    [trainer] = make_trainers(node)
+    trainer.do("connect")
+    for step in (1, 2):
+        trainer.do("save_frozen", step=step, megabytes=40.0, kind="INCREMENTAL")
+        trainer.do("wait_committed", step=step)
+    shown = document(node.cli("checkpoints", "show", "2", "--job", "t", "--json").stdout)
+    assert shown["before"] == 1
+    by_name = {tensor["name"]: tensor for tensor in shown["tensors"]}
+    frozen, head = by_name["model.frozen.weight"], by_name["model.head.weight"]
+    assert (frozen["changed"], head["changed"]) == (0, head["bytes"])
+    expected = {"frozen": frozen_state(2, 40.0)["model"]["frozen"], "head": frozen_state(2, 40.0)["model"]["head"]}
+    for name, tensor in (("frozen", frozen), ("head", head)):
+        found = b""
+        for piece in tensor["pieces"]:
+            assert piece["encoding"] == "raw" and piece["at"] == len(found)
+            run = piece["stored"]
+            with open(Path(node.store) / "t" / run["object"], "rb") as file:
+                file.seek(run["offset"])
+                found += file.read(run["bytes"])
+        assert found == expected[name]["weight"].tobytes(), name
+    assert {piece["stored"]["object"].split("/")[1][:20] for piece in frozen["pieces"]} == {f"{1:020}"}
+    [raw] = shown["encodings"]
+    assert raw["name"] == "raw" and 0 < raw["stored_bytes"] - raw["older_bytes"] < raw["older_bytes"]
+    text = node.cli("checkpoints", "show", "2", "--job", "t", COLUMNS="100").stdout
+    assert "since step 1" in text and "older steps" in text
+    [line] = [line for line in text.splitlines() if "model.frozen.weight" in line]
+    assert " no " in line and " raw " in line
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_unknown_job_and_step_are_not_found(job: Node) -> None:

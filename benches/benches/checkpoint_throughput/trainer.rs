@@ -1,11 +1,14 @@
 //! A trainer of one rank that saves through a node: arena, sidecar, coordinator and store.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use strata_core::client::{RestoreOptions, SaveRequest, Session, SourceTensor, Uninterrupted, slot_bytes};
+use strata_core::client::{
+    MappedSlot, RestoreOptions, SaveRequest, Session, SourceTensor, Uninterrupted, slot_bytes,
+};
 use strata_core::ids::Step;
 use strata_core::proto::v1::SaveKind;
 
@@ -64,6 +67,47 @@ impl Trainer {
         let blocked = started.elapsed();
         handle.wait_committed(Some(PATIENCE), &Uninterrupted).expect("the store takes it");
         (blocked, started.elapsed())
+    }
+
+    #[allow(dead_code, reason = "one bench alone asks for it")]
+    pub fn state(&self) -> &[u8] {
+        &self.state
+    }
+
+    #[allow(dead_code, reason = "one bench alone asks for it")]
+    /// The newest step, verified, in this process's memory, mapped; what was written to is undone with the views.
+    pub fn restore_mapped(&mut self) -> Duration {
+        let options = RestoreOptions { timeout: Some(PATIENCE), ..Default::default() };
+        let started = Instant::now();
+        let slot = self.session.restore(&options, &Uninterrupted).expect("the step is whole");
+        let slot = Arc::new(slot.expect("a step is committed"));
+        let tensors: Vec<usize> = (0..slot.tensors().len()).collect();
+        let mapped = MappedSlot::new(&slot, &tensors).expect("it has them").expect("memory for one state");
+        let took = started.elapsed();
+        // SAFETY: the first byte of the mapping, which lives.
+        let first = unsafe { mapped.address().read_volatile() };
+        assert_eq!(first, self.state[0], "what was saved comes back");
+        took
+    }
+
+    #[allow(dead_code, reason = "one bench alone asks for it")]
+    /// The same copied out of the arena into new memory, as it was before tensors were views.
+    pub fn restore_copied(&mut self) -> Duration {
+        let options = RestoreOptions { timeout: Some(PATIENCE), ..Default::default() };
+        let started = Instant::now();
+        let slot = self.session.restore(&options, &Uninterrupted).expect("the step is whole");
+        let slot = slot.expect("a step is committed");
+        let sizes = slot.tensors().iter().map(|tensor| tensor.bytes as usize);
+        let mut copies: Vec<Vec<u8>> = sizes.map(Vec::with_capacity).collect();
+        let targets: Vec<(usize, *mut u8)> =
+            copies.iter_mut().enumerate().map(|(number, copy)| (number, copy.as_mut_ptr())).collect();
+        // SAFETY: each has room for its tensor.
+        unsafe { slot.copy_out(&targets, None) }.expect("it has them");
+        let took = started.elapsed();
+        // SAFETY: copied just now.
+        copies.iter_mut().for_each(|copy| unsafe { copy.set_len(copy.capacity()) });
+        assert_eq!(copies[0][0], self.state[0], "what was saved comes back");
+        took
     }
 
     /// The newest step, verified, as views over the arena.

@@ -18,13 +18,14 @@ mod types;
 mod verify;
 
 pub use crate::format::Attempt;
+pub(crate) use glob::matches_any;
 pub use parallel::each_at;
 pub use restore::RankRestore;
 pub use share::NodeShare;
 pub use store::JobStore;
 pub use types::{
-    Attached, BaseSlot, Claimant, Commit, Durable, Inspection, ListedStep, PersistRequest, RankSlot, Report,
-    Takeover, TensorInfo,
+    Attached, BaseSlot, Claimant, Commit, Durable, EncodingInfo, Inspection, ListedStep, PersistRequest,
+    Piece, RankSlot, Report, Run, Takeover, TensorInfo,
 };
 
 #[cfg(test)]

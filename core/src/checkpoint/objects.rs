@@ -11,7 +11,7 @@ use super::store::Place;
 use crate::error::{Error, Kind, Result};
 use crate::format::{CommitRecord, RankManifest, manifest, paths};
 use crate::proto::format::{Manifest, Pack};
-use crate::storage::{Reader, Store, crc32c};
+use crate::storage::{Part, Reader, Store, crc32c};
 
 /// The manifest that COMMIT names for a rank.
 pub fn read_manifest(place: &Place, record: &CommitRecord, named: &RankManifest) -> Result<Manifest> {
@@ -82,6 +82,25 @@ impl Packs {
         let reader: Arc<dyn Reader> = reader.into();
         *opened = Some(Arc::clone(&reader));
         Ok(reader)
+    }
+
+    /// How many bytes of a pack one request had better bring; 0: each chunk for itself.
+    pub fn together(&self, pack: &Pack) -> Result<u64> {
+        Ok(self.open(pack)?.together())
+    }
+
+    /// Fills several chunks of one pack that lie close to each other, by ascending offset, in one request. Their sums are
+    /// checked before this returns.
+    pub fn read_together(&self, pack: &Pack, chunks: &mut [(Sum, &mut [u8])]) -> Result<()> {
+        let mut parts: Vec<Part<'_>> =
+            chunks.iter_mut().map(|(sum, target)| Part { offset: sum.offset, target }).collect();
+        self.open(pack)?.read_together(&mut parts)?;
+        for (sum, target) in chunks {
+            if crc32c(target) != sum.crc32c {
+                self.read(pack, *sum, target)?;
+            }
+        }
+        Ok(())
     }
 
     /// Fills `target` with a chunk, whose sum is checked before this returns.

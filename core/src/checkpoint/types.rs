@@ -123,6 +123,9 @@ pub struct Report {
 pub struct Inspection {
     pub commit: Commit,
     pub tensors: Vec<TensorInfo>,
+    /// What `changed` is counted from: the step before, if there is one and it can be read.
+    pub before: Option<Step>,
+    pub encodings: Vec<EncodingInfo>,
 }
 
 /// A tensor of one rank; a replicated one is listed once, under the lowest rank that names it.
@@ -134,4 +137,47 @@ pub struct TensorInfo {
     pub shape: Vec<u64>,
     pub bytes: u64,
     pub replicated: bool,
+    /// Bytes in chunks that the step before did not hold; None where there is none to compare with.
+    pub changed: Option<u64>,
+    /// All its bytes, in order.
+    pub pieces: Vec<Piece>,
+}
+
+/// Where a part of a tensor lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// From the tensor's first byte.
+    pub at: u64,
+    pub bytes: u64,
+    /// `raw`, `planes`, `delta` or `rounded`.
+    pub encoding: &'static str,
+    /// RAW: the very bytes; else the chunk that they are decoded from. None for ROUNDED: nothing is stored.
+    pub stored: Option<Run>,
+    /// What a delta is to.
+    pub base: Option<Run>,
+}
+
+/// Bytes of an object of the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub object: String,
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+/// What one way of storing chunks holds, over all ranks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodingInfo {
+    pub name: &'static str,
+    pub state_bytes: u64,
+    /// Each stored run once.
+    pub stored_bytes: u64,
+    /// Of `stored_bytes`, in objects of older steps.
+    pub older_bytes: u64,
+}
+
+impl EncodingInfo {
+    pub(super) fn new(name: &'static str) -> EncodingInfo {
+        EncodingInfo { name, state_bytes: 0, stored_bytes: 0, older_bytes: 0 }
+    }
 }

@@ -1,13 +1,16 @@
 //! Restoring: the sidecar brings the rank's part of a step into a slot, verified, and leases it to us.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::interrupt::Interrupt;
-use super::session::{Session, milliseconds};
+use super::lease::Lease;
+use super::session::{Inner, Session, milliseconds};
 use crate::error::{Error, Kind, Result};
-use crate::handoff::{CopyOut, SlotReader, default_threads};
+use crate::handoff::{CopyOut, PrivateMapping, SlotReader, default_threads};
 use crate::ids::Step;
 use crate::proto::format::{SlotIndex, Tensor};
 use crate::proto::v1::{self, RestoreReply, RestoreSource, StepInfo};
@@ -39,7 +42,9 @@ impl Default for RestoreOptions {
 
 /// A rank's part of a step, in a leased slot: verified bytes, that stay until this is dropped.
 pub struct RestoredSlot {
-    session: Session,
+    _lease: Lease,
+    /// Views may outlive the session, and keep it from being given up if they held it.
+    session: Weak<Inner>,
     reply: RestoreReply,
     step: Step,
     reader: SlotReader,
@@ -55,6 +60,7 @@ impl Session {
         interrupt: &dyn Interrupt,
     ) -> Result<Option<RestoredSlot>> {
         let inner = self.own()?;
+        inner.hurry_mapped();
         let timeout = options.timeout.unwrap_or_else(|| self.default_timeout());
         let asked = RestoreOptions { timeout: None, ..options.clone() };
         let gave_up = inner.state.borrow().restoring.as_ref().is_some_and(|last| *last != asked);
@@ -94,6 +100,7 @@ impl Session {
         });
         let reply = outcome.map_err(with_a_way_out)?;
         let Some(step) = reply.step else { return Ok(None) };
+        let lease = Lease::new(inner, reply.lease);
         let opened = inner.arenas.use_file(Path::new(&reply.arena)).and_then(|view| {
             let reader = view.reader(reply.slot)?;
             let index = reader.index()?;
@@ -101,12 +108,10 @@ impl Session {
         });
         match opened {
             Ok((reader, index)) => {
-                Ok(Some(RestoredSlot { session: self.clone(), reply, step: Step(step), reader, index }))
+                let session = Arc::downgrade(inner);
+                Ok(Some(RestoredSlot { _lease: lease, session, reply, step: Step(step), reader, index }))
             }
-            Err(error) => {
-                release(self, reply.lease);
-                Err(error.while_doing(format!("restoring step {step}")))
-            }
+            Err(error) => Err(error.while_doing(format!("restoring step {step}"))),
         }
     }
 }
@@ -162,6 +167,14 @@ impl RestoredSlot {
         self.reader.data().get(tensor.offset as usize..end as usize).ok_or_else(missing)
     }
 
+    pub(super) fn session(&self) -> Option<Arc<Inner>> {
+        self.session.upgrade()
+    }
+
+    pub(super) fn map_private(&self, used: &[Range<u64>]) -> Result<PrivateMapping> {
+        self.reader.map_private(used)
+    }
+
     /// Copies tensors, each a number and where its bytes go, with several threads. Invalid, before a byte is written,
     /// for a tensor that is not in the slot.
     ///
@@ -176,25 +189,4 @@ impl RestoredSlot {
         // SAFETY: as the caller vouches.
         unsafe { self.reader.copy_out(&copies, threads.unwrap_or_else(default_threads)) }
     }
-}
-
-impl Drop for RestoredSlot {
-    fn drop(&mut self) {
-        release(&self.session, self.reply.lease);
-    }
-}
-
-/// Gives a lease back, in the background; the sidecar drops what a dead process held.
-fn release(session: &Session, lease: u64) {
-    // A forked child holds no lease of its own.
-    let Ok(inner) = session.own() else { return };
-    let caller = inner.caller.clone();
-    inner.spawn(async move {
-        let release = |mut client: v1::sidecar_client::SidecarClient<_>, session| async move {
-            client.release_lease(v1::ReleaseLeaseRequest { session, lease }).await
-        };
-        if let Err(error) = caller.call(release).await {
-            tracing::debug!(%error, lease, "the session ended before its lease was given back");
-        }
-    });
 }

@@ -115,6 +115,7 @@ impl Session {
         let doing = format!("saving step {}", request.step);
         let inner = self.own()?;
         let started = Instant::now();
+        inner.hurry_mapped();
         let full = Plan::new(&request.tensors, true);
         let index = full.index(std::mem::take(&mut request.tree), &request.tensors);
         let has_replicated = request.tensors.iter().any(|tensor| tensor.replicated);

@@ -17,6 +17,7 @@ use super::arenas::Arenas;
 use super::call::Caller;
 use super::interrupt::{Interrupt, block_on};
 use super::link::{self, Listener};
+use super::mapped::MappedSlots;
 use super::options::ConnectOptions;
 use super::runtime;
 use super::socket;
@@ -45,6 +46,7 @@ pub(super) struct Inner {
     /// Of the membership, for calls from forked children, which must not take a lock of the parent.
     generation: AtomicU64,
     pub arenas: Arenas,
+    pub mapped: MappedSlots,
     /// Background calls that `close` waits for.
     pub tasks: TaskTracker,
     closing: CancellationToken,
@@ -91,6 +93,7 @@ impl Session {
                     state,
                     generation,
                     arenas: Arenas::default(),
+                    mapped: MappedSlots::default(),
                     tasks,
                     closing,
                     dropped,

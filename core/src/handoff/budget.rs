@@ -64,6 +64,11 @@ impl MachineMemory {
         self.has_memory(bytes, "what changes while a forked child copies")
     }
 
+    /// Overloaded, with the numbers, when `bytes` of a slot that is mapped into this process can't become its own.
+    pub fn room_for_own(&self, bytes: u64) -> Result<()> {
+        self.has_memory(bytes, "restored tensors that are views of the arena")
+    }
+
     /// In the memory cgroups of this process and in the machine.
     fn has_memory(&self, needed: u64, what: &str) -> Result<()> {
         let promised = self.promised.load(Ordering::Relaxed);

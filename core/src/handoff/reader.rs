@@ -1,10 +1,13 @@
 //! Reading one leased slot, in the trainer.
 
+use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::copy::{Run, copy};
 use super::header::SlotSnapshot;
 use super::mapping::Mapping;
+use super::private::PrivateMapping;
 use super::slot::read_index;
 use crate::error::{Doing, Error, Result};
 use crate::proto::format::SlotIndex;
@@ -19,13 +22,14 @@ pub struct CopyOut {
 
 /// A slot that is Sealed, Persisting or Clean. The sidecar's lease, not this value, keeps it from being filled again.
 pub struct SlotReader {
+    file: Arc<File>,
     mapping: Arc<Mapping>,
     snapshot: SlotSnapshot,
 }
 
 impl SlotReader {
-    pub(super) fn new(mapping: Arc<Mapping>, snapshot: SlotSnapshot) -> SlotReader {
-        SlotReader { mapping, snapshot }
+    pub(super) fn new(file: Arc<File>, mapping: Arc<Mapping>, snapshot: SlotSnapshot) -> SlotReader {
+        SlotReader { file, mapping, snapshot }
     }
 
     pub fn snapshot(&self) -> &SlotSnapshot {
@@ -47,6 +51,13 @@ impl SlotReader {
                 self.snapshot.data_bytes as usize,
             )
         }
+    }
+
+    /// All of the slot's data as this process's own memory, of which the ranges in `used` will be looked at. The slot's
+    /// lease must last until every page of them is owned, or the mapping is dropped.
+    pub fn map_private(&self, used: &[Range<u64>]) -> Result<PrivateMapping> {
+        let offset = self.mapping.header.slot_offset(self.snapshot.slot);
+        PrivateMapping::new(&*self.file, offset, self.snapshot.data_bytes, used)
     }
 
     /// Copies runs of the slot into this process's memory with at most `threads` threads. Invalid, before anything is

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prost::Message;
+use rustix::fs::{FallocateFlags, fallocate};
 
 use super::arena::Arena;
 use super::header::{SlotHeader, SlotSnapshot, check, crc32c};
@@ -106,6 +107,16 @@ impl Slot {
         let fill =
             (self.header().word.load(Ordering::Acquire) >> 8).saturating_add(1 << 20) & (u64::MAX >> 8);
         self.header().word.store(Word { state: SlotState::Free, fill }.pack(), Ordering::Release);
+    }
+
+    /// Gives the memory of a slot back, of a file that has no name any more: a trainer whose restored tensors were once
+    /// views of it keeps the file, but needs none of its pages. Its own copies of them stay.
+    pub fn discard(&self) -> Result<()> {
+        let header = &self.arena.shared.mapping.header;
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let file = &self.arena.shared.file;
+        fallocate(file, how, header.slot_offset(self.number), header.slot_bytes)
+            .doing(|| format!("giving back the memory of {self}"))
     }
 
     /// The index of a Sealed, Persisting or Clean slot. Corrupt when its bytes do not match the header's checksum.

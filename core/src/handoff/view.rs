@@ -1,5 +1,6 @@
 //! An arena as a trainer holds it: opened by the path that its sidecar named.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::proto::v1::RankPhase;
 #[derive(Clone)]
 pub struct ArenaView {
     path: Arc<PathBuf>,
+    file: Arc<File>,
     mapping: Arc<Mapping>,
 }
 
@@ -27,7 +29,9 @@ impl ArenaView {
     /// Corrupt when it is damaged.
     pub fn open(path: &Path) -> Result<ArenaView> {
         match open_mapping(path)? {
-            Opened::Arena(_, mapping) => Ok(ArenaView { path: Arc::new(path.to_owned()), mapping }),
+            Opened::Arena(file, mapping) => {
+                Ok(ArenaView { path: Arc::new(path.to_owned()), file: Arc::new(file), mapping })
+            }
             Opened::OldBoot => Err(Error::conflict(format!(
                 "opening the arena {}: it was made before this machine's last boot",
                 path.display()
@@ -97,7 +101,7 @@ impl ArenaView {
         if matches!(snapshot.state, SlotState::Free | SlotState::Filling) {
             return Err(Error::conflict(format!("{}: it is {}", doing(), snapshot.state)));
         }
-        Ok(SlotReader::new(Arc::clone(&self.mapping), snapshot))
+        Ok(SlotReader::new(Arc::clone(&self.file), Arc::clone(&self.mapping), snapshot))
     }
 
     /// Writes this rank's progress line: no system call, no lock.

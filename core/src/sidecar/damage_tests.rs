@@ -134,7 +134,7 @@ impl Sealed {
             return false;
         }
         let Some(sums) = Sums::read(slot, found.fill) else { return false };
-        if let Err(error) = sums.check(slot) {
+        if let Err(error) = sums.check_for(slot, "") {
             assert!(matches!(error.kind, Kind::Corrupt | Kind::Invalid), "{error}");
             return false;
         }
@@ -167,6 +167,7 @@ fn session(job_uuid: JobUuid, rank: u32, arena: &Path) -> SessionRecord {
         generation: Some(Generation(3)),
         arena: Some(PathBuf::from(arena)),
         leases: BTreeMap::from([(7, lease)]),
+        closed: false,
     }
 }
 

@@ -130,6 +130,7 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
         generation: None,
         arena: None,
         leases: Default::default(),
+        closed: false,
     };
     let id = record.id;
     node.change(|state| {
@@ -209,7 +210,7 @@ async fn replace_own(node: &Arc<Node>, peer: &Peer, job: &JobName, rank: Rank) {
             let record = &session.record;
             record.job == *job && record.rank == rank && record.process == process && process.is_some()
         });
-        own.filter(|session| session.events.is_none() && session.fenced.is_none() && !session.closed)
+        own.filter(|session| session.events.is_none() && session.fenced.is_none() && !session.record.closed)
             .map(|session| session.record.id)
             .collect()
     });

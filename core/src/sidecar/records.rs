@@ -37,6 +37,9 @@ pub(super) struct SessionRecord {
     pub arena: Option<PathBuf>,
     /// What it may be reading: by lease, the arena's file and the slot.
     pub leases: BTreeMap<u64, LeasedSlot>,
+    /// It said goodbye; kept for its leases.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,6 +191,7 @@ mod tests {
             generation: None,
             arena: None,
             leases: BTreeMap::from([(7, lease)]),
+            closed: false,
         };
         let job = JobRecord {
             job: "j".parse().unwrap(),

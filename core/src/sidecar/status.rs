@@ -84,7 +84,7 @@ fn rank_status(state: &State, session: &Session) -> v1::RankStatus {
     let record = &session.record;
     let line = state.own_arena(record.id).and_then(|(_, arena)| arena.progress());
     let standing = match () {
-        () if session.closed => "left",
+        () if session.record.closed => "left",
         () if session.fenced.is_some() => "lost",
         () if session.events.is_none() => "suspect",
         () if record.generation.is_none() => "joining",

@@ -7,12 +7,15 @@ use crc_fast::{CrcAlgorithm, checksum};
 use serde::{Deserialize, Serialize};
 
 use super::records;
-use crate::checkpoint::each_at;
+use crate::checkpoint::{each_at, matches_any};
 use crate::error::{Error, Result};
-use crate::format::chunks;
+use crate::format::chunks::{self, Span};
 use crate::handoff::Slot;
 use crate::pace::Pace;
 use crate::proto::format::Tensor;
+
+/// Two cores read memory at nearly its full rate; more than this only takes them from other ranks' restores.
+const MOST_THREADS: usize = 8;
 
 /// Of one filling of one slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,22 +38,30 @@ impl Sums {
     }
 
     /// Corrupt, naming the slot, when a byte is not what it was.
-    pub fn check(&self, slot: &Slot) -> Result<()> {
-        self.check_at(slot, &Pace::hurried())
-    }
-
-    /// The same at a pace.
     pub fn check_at(&self, slot: &Slot, pace: &Pace) -> Result<()> {
         let found = sums(slot, pace)?;
         let same = found.len() == self.chunks.len();
         let wrong = found.iter().zip(&self.chunks).position(|(found, wanted)| found != wanted);
         match wrong {
             None if same => Ok(()),
-            wrong => Err(Error::corrupt(format!(
-                "checking {slot}: chunk {} is not what was sealed (CRC32C)",
-                wrong.unwrap_or(found.len().min(self.chunks.len()))
-            ))),
+            wrong => Err(changed(slot, wrong.unwrap_or(found.len().min(self.chunks.len())))),
         }
+    }
+
+    /// The same on all cores, for a trainer that waits for it: of the chunks that hold tensors of `only` (empty: all).
+    pub fn check_for(&self, slot: &Slot, only: &str) -> Result<()> {
+        let (index, data) = (slot.index()?, slot.data()?);
+        let data = data.as_ref();
+        let spans = spans(&index.tensors, data)?;
+        if spans.len() != self.chunks.len() {
+            return Err(changed(slot, spans.len().min(self.chunks.len())));
+        }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        let check = |number: usize| match sum_of(data, spans[number]) == self.chunks[number] {
+            true => Ok(()),
+            false => Err(changed(slot, number)),
+        };
+        each_at(&Pace::hurried(), threads, wanted(&index.tensors, &spans, only), check).map(drop)
     }
 
     /// None when there are none for this filling, or they are damaged themselves.
@@ -79,18 +90,37 @@ fn path(slot: &Slot) -> PathBuf {
     slot.arena().path().with_extension(format!("{}.sums", slot.number()))
 }
 
-fn sums(slot: &Slot, pace: &Pace) -> Result<Vec<u32>> {
-    let (index, data) = (slot.index()?, slot.data()?);
-    of_tensors(&index.tensors, data.as_ref(), pace)
+fn changed(slot: &Slot, number: usize) -> Error {
+    Error::corrupt(format!("checking {slot}: chunk {number} is not what was sealed (CRC32C)"))
 }
 
-fn of_tensors(tensors: &[Tensor], data: &[u8], pace: &Pace) -> Result<Vec<u32>> {
-    let runs = chunks::runs(tensors, data.len() as u64)?;
-    let spans = runs.iter().flat_map(|run| run.spans()).collect();
-    let sum = |span: chunks::Span| {
-        let bytes = &data[span.offset as usize..(span.offset + span.bytes) as usize];
-        Ok(checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32)
-    };
+fn sums(slot: &Slot, pace: &Pace) -> Result<Vec<u32>> {
+    let (index, data) = (slot.index()?, slot.data()?);
+    let spans = spans(&index.tensors, data.as_ref())?;
     // One thread: it is done long before the disk has the bytes.
-    each_at(pace, 1, spans, sum)
+    each_at(pace, 1, spans, |span| Ok(sum_of(data.as_ref(), span)))
+}
+
+fn spans(tensors: &[Tensor], data: &[u8]) -> Result<Vec<Span>> {
+    let runs = chunks::runs(tensors, data.len() as u64)?;
+    Ok(runs.iter().flat_map(|run| run.spans()).collect())
+}
+
+fn sum_of(data: &[u8], span: Span) -> u32 {
+    let bytes = &data[span.offset as usize..(span.offset + span.bytes) as usize];
+    checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
+
+/// Numbers of the spans that hold bytes of the tensors asked for.
+fn wanted(tensors: &[Tensor], spans: &[Span], only: &str) -> Vec<usize> {
+    if only.is_empty() {
+        return (0..spans.len()).collect();
+    }
+    let mut found = std::collections::BTreeSet::new();
+    for tensor in tensors.iter().filter(|tensor| tensor.staged && matches_any(only, &tensor.name)) {
+        let first = spans.partition_point(|span| span.offset + span.bytes <= tensor.offset);
+        let end = tensor.offset + tensor.bytes;
+        found.extend((first..spans.len()).take_while(|&number| spans[number].offset < end));
+    }
+    found.into_iter().collect()
 }

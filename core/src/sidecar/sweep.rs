@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::node::Node;
 use super::records;
-use super::state::{Fate, State, Todo};
+use super::state::{Fate, State, Todo, Use};
 use super::sums::Sums;
 use crate::ids::JobName;
 use crate::telemetry::SlotLabels;
@@ -53,6 +53,13 @@ fn sweep(state: &mut State, ttl: Duration) {
         }
         if let Err(error) = entry.arena.remove() {
             tracing::error!("{error}");
+            continue;
+        }
+        // A trainer may still be in the middle of a copy into one that was given up.
+        for slot in entry.slots.iter().filter(|slot| !matches!(slot.used, Use::Vacated(_))) {
+            if let Err(error) = slot.slot.discard() {
+                tracing::warn!("{error}");
+            }
         }
         forget_job(state, &entry.arena.identity().job.clone(), entry.uid);
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub use budget::{BufferBudget, Held, Promised};
 pub use checksum::crc32c;
 pub use options::{DiskQueue, StoreOptions};
-pub use store::{Created, Listed, Piece, Reader, Store, Writer};
+pub use store::{Created, Listed, Part, Piece, Reader, Store, Writer};
 pub use url::{Scheme, StoreUrl};
 pub use user::User;
 

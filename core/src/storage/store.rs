@@ -74,6 +74,24 @@ pub trait Reader: Send + Sync {
     /// Fills `target` from `offset` on. Corrupt when the object ends before. Holds at most as much memory again
     /// meanwhile; none where a local file is read into memory aligned to 4096.
     fn read_at(&self, offset: u64, target: &mut [u8]) -> Result<()>;
+
+    /// How many bytes one request had better bring, so that its answer takes longer than its way; 0: as many as are asked
+    /// for at once.
+    fn together(&self) -> u64 {
+        0
+    }
+
+    /// Fills parts that lie close to each other, by ascending offset, in one request where the store has requests. Holds at
+    /// most as much memory again as they span.
+    fn read_together(&self, parts: &mut [Part<'_>]) -> Result<()> {
+        parts.iter_mut().try_for_each(|part| self.read_at(part.offset, part.target))
+    }
+}
+
+/// Where some bytes of an object go.
+pub struct Part<'a> {
+    pub offset: u64,
+    pub target: &'a mut [u8],
 }
 
 /// How a create-only write went.

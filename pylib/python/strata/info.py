@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["CommitInfo", "StepInfo", "TensorInfo"]
+__all__ = ["CommitInfo", "EncodingInfo", "Piece", "Run", "StepInfo", "TensorInfo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,59 @@ CommitInfo = StepInfo
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """Bytes of an object below the job's place in the store."""
+
+    object: str
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Where a part of a tensor lies.
+
+    Attributes:
+        at: from the tensor's first byte.
+        bytes: of the tensor.
+        encoding: "raw", "planes", "delta" or "rounded".
+        stored: "raw": the very bytes; else the chunk that they are decoded from. None for "rounded": nothing is stored.
+        base: what a delta is to.
+    """
+
+    at: int
+    bytes: int
+    encoding: str
+    stored: Run | None
+    base: Run | None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingInfo:
+    """What one way of storing holds, over all ranks; each stored run counts once.
+
+    Attributes:
+        name: as a piece's encoding.
+        state_bytes: of the state.
+        stored_bytes: what is stored of it.
+        older_bytes: of them, in objects of older steps.
+    """
+
+    name: str
+    state_bytes: int
+    stored_bytes: int
+    older_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One stored tensor of one rank; a replicated one is listed once, under the lowest rank that names it."""
+    """One stored tensor of one rank; a replicated one is listed once, under the lowest rank that names it.
+
+    Attributes:
+        changed: bytes in chunks that the step before did not hold (small tensors share chunks, and change together);
+            None where there is no step before that can be read.
+        pieces: where all its bytes lie, in order.
+    """
 
     rank: int
     name: str
@@ -71,3 +122,5 @@ class TensorInfo:
     shape: tuple[int, ...]
     bytes: int
     replicated: bool
+    changed: int | None
+    pieces: tuple[Piece, ...]

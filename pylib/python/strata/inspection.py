@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from . import _core
-from .info import StepInfo, TensorInfo
+from .info import EncodingInfo, Piece, Run, StepInfo, TensorInfo
 
 __all__ = ["Inspection", "inspect"]
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """One stored step and its tensors."""
+    """One stored step and its tensors.
+
+    Attributes:
+        before: the step that `changed` is counted from: the one before, if there is one that can be read.
+        encodings: how its bytes are stored.
+    """
 
     info: StepInfo
     tensors: tuple[TensorInfo, ...]
+    before: int | None
+    encodings: tuple[EncodingInfo, ...]
 
 
 def inspect(url: str | os.PathLike[str], step: int | None = None) -> Inspection:
-    """Tensors, sizes and dtypes of a committed step, without a sidecar or coordinator. Reads no tensor.
+    """Tensors, sizes and dtypes of a committed step, what changed since the one before, and where each byte lies.
+
+    Needs no sidecar or coordinator, and reads no tensor.
 
     Args:
         url: the job's place in a store, `<store>/<job>`: a directory, or such as s3://bucket/prefix/job.
@@ -31,8 +41,16 @@ def inspect(url: str | os.PathLike[str], step: int | None = None) -> Inspection:
         CorruptCheckpointError: its COMMIT or a manifest is damaged, naming it.
     """
     found = _core.inspect(os.fspath(url), step)
-    tensors = tuple(
-        TensorInfo(rank, name, dtype, tuple(shape), size, replicated)
-        for rank, name, dtype, shape, size, replicated in found["tensors"]
-    )
-    return Inspection(StepInfo.from_fields(found["info"]), tensors)
+    encodings = tuple(EncodingInfo(*fields) for fields in found["encodings"])
+    tensors = tuple(tensor_info(fields) for fields in found["tensors"])
+    return Inspection(StepInfo.from_fields(found["info"]), tensors, found["before"], encodings)
+
+
+def tensor_info(fields: tuple[Any, ...]) -> TensorInfo:
+    rank, name, dtype, shape, size, replicated, changed, pieces = fields
+    return TensorInfo(rank, name, dtype, tuple(shape), size, replicated, changed, tuple(map(_piece, pieces)))
+
+
+def _piece(fields: tuple[Any, ...]) -> Piece:
+    at, size, encoding, stored, base = fields
+    return Piece(at, size, encoding, None if stored is None else Run(*stored), None if base is None else Run(*base))

@@ -242,7 +242,7 @@ class Job:
             state = decode(found, only) if into is None else restore_into(found, into, only)
             info = None if found.info is None else StepInfo.from_fields(found.info)
             self._positions.restored(found.data)
-            return Restored(found.step, state, found.source, found.committed, info)
+            return Restored(found.step, state, found.source, found.committed, found.mapped, info)
         finally:
             found.release()
 

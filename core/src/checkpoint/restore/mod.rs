@@ -1,6 +1,7 @@
 //! What one rank gets of a committed step: which ranks' manifests to read, where each tensor will lie, and the verified
 //! reading itself.
 
+mod gather;
 mod layout;
 mod read;
 mod sources;
@@ -10,15 +11,16 @@ use std::sync::Arc;
 
 use self::layout::Layout;
 use self::sources::Sources;
-pub(super) use self::sources::check_whole;
+pub(super) use self::sources::{check_whole, covering};
 use super::objects::Packs;
 use super::store::Place;
 use super::{Commit, commits, glob};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::{Rank, Step, WorldSize};
 use crate::proto::format::{Manifest, SlotIndex};
 
-/// A plan to bring a rank's part of a step into a slot.
+/// A plan to bring a rank's part of a step into a slot. Where `only` names no tensor it is the tree alone: what of that it
+/// names, and whether anything, its reader says.
 pub struct RankRestore {
     place: Arc<Place>,
     commit: Commit,
@@ -53,9 +55,6 @@ pub fn open(
     let selected: Vec<usize> = (0..own.tensors.len())
         .filter(|&number| only.is_empty() || glob::matches_any(only, &own.tensors[number].name))
         .collect();
-    if selected.is_empty() && !only.is_empty() {
-        return Err(nothing_matches(only, own));
-    }
     world::check(&commit.record, from, own, &selected, world_size)?;
     let found = sources.locate(&selected)?;
     let Layout { tensors, slot_bytes, reads } = layout::lay_out(sources.manifests(), &found, only.is_empty());
@@ -70,12 +69,6 @@ pub fn open(
     };
     let (manifests, packs) = (sources.into_manifests(), Packs::new(&place.objects));
     Ok(RankRestore { place: Arc::clone(place), commit, index, slot_bytes, reads, manifests, packs })
-}
-
-fn nothing_matches(only: &str, manifest: &crate::proto::format::Manifest) -> Error {
-    let names: Vec<&str> = manifest.tensors.iter().take(4).map(|tensor| tensor.name.as_str()).collect();
-    Error::invalid(format!("no tensor's name matches {only:?}"))
-        .hint(format!("names look like {}", names.join(", ")))
 }
 
 impl RankRestore {

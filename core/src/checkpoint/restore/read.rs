@@ -36,15 +36,18 @@ impl RankRestore {
             chunk.encoding == i32::from(ChunkEncoding::Rounded)
         };
         let (rounded, stored): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|(read, _)| is_rounded(read));
-        let done = each(self.place.threads, stored, |(read, target)| {
-            self.read_piece(read, &HashMap::new(), target)?;
-            Ok(((read.manifest, read.chunk), &*target))
+        let done = each(self.place.threads, self.gather(stored)?, |gathered| {
+            let read = gathered.read(self)?;
+            Ok(read
+                .into_iter()
+                .map(|(read, target)| ((read.manifest, read.chunk), &*target))
+                .collect::<Vec<_>>())
         })?;
-        let done: HashMap<(usize, usize), &[u8]> = done.into_iter().collect();
+        let done: HashMap<(usize, usize), &[u8]> = done.into_iter().flatten().collect();
         each(self.place.threads, rounded, |(read, target)| self.read_piece(read, &done, target)).map(drop)
     }
 
-    fn read_piece(
+    pub(super) fn read_piece(
         &self,
         read: &Read,
         done: &HashMap<(usize, usize), &[u8]>,

@@ -174,9 +174,10 @@ fn a_glob_reads_what_it_names_and_no_more() {
     }
     let unstaged = part.index().tensors.iter().filter(|tensor| !tensor.staged).count();
     assert_eq!(unstaged, specs.len() - 2);
-    let error = open_step(&job.store, 1, 0, 1, "optimiser.*").err().unwrap();
-    assert_eq!(error.kind, Kind::Invalid);
-    assert!(error.hint.unwrap().contains("model.embedding"));
+    // A name that no tensor has may be one of the tree's.
+    let none = open_step(&job.store, 1, 0, 1, "optimiser.*").unwrap();
+    assert_eq!((none.slot_bytes(), none.index().tree.clone()), (0, tree(0, 1)));
+    assert!(read(&none).unwrap().is_empty());
 }
 
 /// So that a restored slot serves as the base of the next INCREMENTAL save without a byte read back.

@@ -54,7 +54,7 @@ impl Restore {
         let Some(neighbour) = neighbour else { return Ok(None) };
         for held in [&own, &neighbour] {
             let Some(sums) = self.sums_of(held).await else { return Ok(None) };
-            if let Err(error) = check(sums, held.slot.clone()).await {
+            if let Err(error) = check(sums, held.slot.clone(), "").await {
                 self.found_damaged(held, &error);
                 return Ok(None);
             }

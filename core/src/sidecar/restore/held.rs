@@ -7,9 +7,11 @@ use super::super::node::Node;
 use super::super::state::{SlotKey, Use};
 use super::super::sums::Sums;
 use super::{Fetched, Resolved, Restore};
+use crate::checkpoint::matches_any;
 use crate::error::{Error, Kind, Result};
 use crate::handoff::Slot;
 use crate::ids::{Rank, SessionId};
+use crate::proto::format::Tensor;
 use crate::telemetry::RestoreFrom;
 
 /// Checksums of the largest slot take less; without them the store is asked.
@@ -67,7 +69,7 @@ impl Restore {
         let whole = |rank: Rank, slot: &Slot| rank == self.record.rank && self.fits(slot);
         let Some(held) = self.hold(resolved, whole) else { return Ok(None) };
         let Some(sums) = self.sums_of(&held).await else { return Ok(None) };
-        if let Err(error) = check(sums, held.slot.clone()).await {
+        if let Err(error) = check(sums, held.slot.clone(), &self.request.only).await {
             self.found_damaged(&held, &error);
             return Ok(None);
         }
@@ -127,16 +129,19 @@ impl Restore {
         tokio::time::timeout(SUMMED, summed).await.ok().flatten()
     }
 
-    /// Whether the slot is what a restore into this world would bring: all of it, and nothing but what was asked for.
+    /// Whether the slot holds what a restore into this world would bring: all that was asked for.
     fn fits(&self, slot: &Slot) -> bool {
-        self.request.only.is_empty()
-            && slot.index().is_ok_and(|index| {
-                index.world_size == self.record.world.0 && index.tensors.iter().all(|tensor| tensor.staged)
-            })
+        let only = self.request.only.as_str();
+        let Ok(index) = slot.index() else { return false };
+        let asked = |tensor: &&Tensor| only.is_empty() || matches_any(only, &tensor.name);
+        index.world_size == self.record.world.0
+            && index.tensors.iter().filter(asked).all(|tensor| tensor.staged)
     }
 }
 
-pub(super) async fn check(sums: Arc<Sums>, slot: Slot) -> Result<()> {
-    let checked = tokio::task::spawn_blocking(move || sums.check(&slot));
+/// `only`: a glob; empty: all of it.
+pub(super) async fn check(sums: Arc<Sums>, slot: Slot, only: &str) -> Result<()> {
+    let only = only.to_owned();
+    let checked = tokio::task::spawn_blocking(move || sums.check_for(&slot, &only));
     checked.await.map_err(|error| Error::internal(format!("checking a slot: {error}")))?
 }

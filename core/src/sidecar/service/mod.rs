@@ -38,6 +38,12 @@ impl Services {
         Ok(self.node.read(|state| state.session(session, peer.uid).map(|session| session.record.id))?)
     }
 
+    /// The same for one that may have said goodbye.
+    fn reader<T>(&self, request: &Request<T>, session: u64) -> Result<SessionId, Status> {
+        let peer = self.peer(request)?;
+        Ok(self.node.read(|state| state.reader(session, peer.uid).map(|session| session.record.id))?)
+    }
+
     /// The same for a call that only a member whose generation lives may make (P6).
     fn member<T>(&self, request: &Request<T>, session: u64) -> Result<SessionId, Status> {
         let peer = self.peer(request)?;

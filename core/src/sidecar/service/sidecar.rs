@@ -68,7 +68,7 @@ impl v1::sidecar_server::Sidecar for Services {
         &self,
         request: Request<v1::ReleaseLeaseRequest>,
     ) -> Answer<v1::ReleaseLeaseReply> {
-        let session: SessionId = self.session(&request, request.get_ref().session)?;
+        let session: SessionId = self.reader(&request, request.get_ref().session)?;
         self.node.change(|state| state.release(session, request.get_ref().lease));
         Ok(Response::new(v1::ReleaseLeaseReply {}))
     }

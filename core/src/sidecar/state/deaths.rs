@@ -25,14 +25,14 @@ impl State {
     pub fn died(&mut self, id: SessionId, evidence: &str) {
         let Some(session) = self.sessions.get(&id) else { return };
         let (rank, incarnation) = (session.record.rank, session.record.incarnation.clone());
-        let was_member = !session.closed && session.fenced.is_none();
+        let was_member = !session.record.closed && session.fenced.is_none();
         let report = v1::RankDied {
             caller: Some(session.caller()),
             session: id.0,
             evidence: evidence.to_owned(),
             incarnation: incarnation.clone(),
         };
-        let (closed, uid) = (session.closed, session.record.uid);
+        let (closed, uid) = (session.record.closed, session.record.uid);
         self.scan_dead(id, rank);
         for entry in self.arenas.by_id.values_mut().filter(|entry| closed && entry.writer == Some(id)) {
             entry.fate = super::Fate::Going;
@@ -81,22 +81,27 @@ impl State {
     /// Gives its stream, for its last word.
     pub fn left(&mut self, id: SessionId) -> Option<Events> {
         let session = self.sessions.get_mut(&id)?;
-        session.closed = true;
+        session.record.closed = true;
         let stream = session.events.take();
         let (rank, caller) = (session.record.rank, session.caller());
         self.scan_dead(id, rank);
         self.line.report(Report::Left(v1::RankLeft { caller: Some(caller) }));
         let reads = self.sessions.get(&id).is_some_and(|session| !session.record.leases.is_empty());
         if reads {
-            // Its process may still look at restored views: kept until that is dead.
+            // Its process may still look at restored views: kept until it has given the last one back, or is dead.
             self.note_session(id);
             return stream;
         }
+        self.forget_left(id);
+        stream
+    }
+
+    /// It said goodbye, and reads nothing any more.
+    pub(super) fn forget_left(&mut self, id: SessionId) {
         for entry in self.arenas.by_id.values_mut().filter(|entry| entry.writer == Some(id)) {
             entry.fate = super::Fate::Going;
         }
         self.remove_session(id);
-        stream
     }
 
     /// Nothing of the session is left that could touch a slot.

@@ -11,7 +11,7 @@ impl State {
     /// release it.
     pub fn lease(&mut self, session: SessionId, key: SlotKey) -> Result<u64> {
         let gone = || Error::fenced("leasing a restored slot: the session has ended");
-        let known = self.sessions.get_mut(&session).filter(|known| !known.closed).ok_or_else(gone)?;
+        let known = self.sessions.get_mut(&session).filter(|known| !known.record.closed).ok_or_else(gone)?;
         let arena = self.arenas.by_id.get(&key.arena).ok_or_else(gone)?.arena.path().to_owned();
         let entry = self.arenas.get_mut(key).ok_or_else(gone)?;
         let lease = self.next_lease;
@@ -39,6 +39,13 @@ impl State {
     pub fn release(&mut self, session: SessionId, lease: u64) {
         self.forget_lease(session, lease);
         self.note_session(session);
+        if self
+            .sessions
+            .get(&session)
+            .is_some_and(|known| known.record.closed && known.record.leases.is_empty())
+        {
+            self.forget_left(session);
+        }
     }
 
     fn forget_lease(&mut self, session: SessionId, lease: u64) {

@@ -143,11 +143,13 @@ impl State {
 
     /// The session a call names. NotFound for none of ours, Denied for another user's (P9).
     pub fn session(&self, id: u64, uid: u32) -> Result<&Session> {
-        let session =
-            self.sessions.get(&SessionId(id)).filter(|session| !session.closed).ok_or_else(|| {
-                Error::not_found(format!("calling the sidecar: it knows no session {id}"))
-                    .hint("call strata.connect again")
-            })?;
+        let session = self.reader(id, uid)?;
+        if session.record.closed { Err(unknown(id)) } else { Ok(session) }
+    }
+
+    /// The same for what also a session that has said goodbye may do: give leases back.
+    pub fn reader(&self, id: u64, uid: u32) -> Result<&Session> {
+        let session = self.sessions.get(&SessionId(id)).ok_or_else(|| unknown(id))?;
         if session.record.uid != uid {
             return Err(Error::denied(format!(
                 "calling the sidecar: the session belongs to uid {}, the caller is uid {uid}",
@@ -192,4 +194,9 @@ impl State {
             tracing::error!("noting a job: {error}");
         }
     }
+}
+
+fn unknown(id: u64) -> Error {
+    Error::not_found(format!("calling the sidecar: it knows no session {id}"))
+        .hint("call strata.connect again")
 }

@@ -23,8 +23,6 @@ pub(in super::super) struct Session {
     /// Its generation has ended.
     pub fenced: Option<Error>,
     ended: Option<v1::Fenced>,
-    /// It said goodbye; kept while its process may still touch a slot.
-    pub closed: bool,
 }
 
 /// An open stream. `id` tells a newer one from the one it replaced.
@@ -35,13 +33,13 @@ pub(in super::super) struct Events {
 
 impl Session {
     pub fn new(record: SessionRecord, token: String, pidfd: Option<Arc<OwnedFd>>) -> Session {
-        Session { record, token, pidfd, events: None, fenced: None, ended: None, closed: false }
+        Session { record, token, pidfd, events: None, fenced: None, ended: None }
     }
 
     /// Whether we say at the coordinator that it lives: nothing but its process's death ends what we can watch; without
     /// that only its open stream speaks for it.
     pub fn is_vouched_for(&self) -> bool {
-        !self.closed && self.fenced.is_none() && (self.pidfd.is_some() || self.events.is_some())
+        !self.record.closed && self.fenced.is_none() && (self.pidfd.is_some() || self.events.is_some())
     }
 
     /// As calls at the coordinator name it.

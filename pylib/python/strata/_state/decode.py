@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -23,9 +24,12 @@ class Source(Protocol):
     def copy_out(self, copies: list[tuple[int, int, int]]) -> None:
         """Copies whole buffers: (number, address, bytes)."""
 
+    def map(self, tensors: list[int]) -> Sequence[Any] | None:
+        """Whole buffers where they lie, as this process's own writable memory that outlives the source; None: copy."""
+
 
 def decode(source: Source, only: str | None = None) -> Any:
-    """The stored state as new objects in host memory.
+    """The stored state as new objects in host memory: views of the source's memory where it gives any.
 
     Raises:
         InvalidError: it holds values of a framework that is not installed here; `only` matches nothing.
@@ -52,7 +56,7 @@ def selected(source: Source, only: str | None) -> Any:
 
 
 class Memory:
-    """Host memory for the buffers that are wanted; the framework of a buffer's views allocates it."""
+    """Host memory for the buffers that are wanted: the source's, or what a buffer's framework allocates."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -86,9 +90,14 @@ class Memory:
 
     def fill(self) -> None:
         copies = []
+        mapped = self.mapped()
         for number, users in self.wanted.items():
             tag, node = users[0]
             module, size = module_of(tag), self.sizes[number]
+            if number in mapped:
+                memory = module.adopt(mapped[number])
+                self.held[number] = module.build(node, memory) if self.is_whole(number) else memory
+                continue
             if number in self.given:
                 memory = self.given[number]
             elif self.is_whole(number):
@@ -103,6 +112,12 @@ class Memory:
             if size:
                 copies.append((number, module.address(memory), size))
         self.source.copy_out(copies)
+
+    def mapped(self) -> dict[int, Any]:
+        """Those of the buffers that need no copy. An empty one has no memory to look at."""
+        numbers = [number for number in self.wanted if number not in self.given and self.sizes[number]]
+        found = self.source.map(numbers)
+        return {} if found is None else dict(zip(numbers, found, strict=True))
 
     def view(self, tag: str, node: dict[str, Any]) -> Any:
         number = node["buffer"]

@@ -153,6 +153,11 @@ def allocate_for(node: dict[str, Any]) -> np.ndarray[Any, Any]:
     return np.empty(node["shape"], decode_dtype(node["dtype"]))
 
 
+def adopt(memory: Any) -> np.ndarray[Any, Any]:
+    """`memory` itself, as a buffer, for as long as any view of it lives."""
+    return np.frombuffer(memory, np.uint8)
+
+
 def build(node: dict[str, Any], memory: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The view that `node` describes, over `memory` (uint8)."""
     dtype = decode_dtype(node["dtype"])

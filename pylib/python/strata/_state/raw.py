@@ -54,6 +54,11 @@ def address(memory: Any) -> int:
     return ctypes.addressof(memory)
 
 
+def adopt(memory: Any) -> Any:
+    """`memory` itself, as a buffer."""
+    return memory
+
+
 def build(node: dict[str, Any], memory: Any) -> bytes:
     start = node.get("offset", 0)
     return bytes(memoryview(memory)[start : start + node["length"]])

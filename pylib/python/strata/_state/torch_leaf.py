@@ -150,6 +150,11 @@ def allocate_for(node: dict[str, Any]) -> torch.Tensor:
     return torch.empty(node["shape"], dtype=decode_dtype(node["dtype"]))
 
 
+def adopt(memory: Any) -> torch.Tensor:
+    """`memory` itself, as a buffer, for as long as any view of it lives."""
+    return torch.frombuffer(memory, dtype=torch.uint8)
+
+
 def build(node: dict[str, Any], memory: torch.Tensor) -> torch.Tensor:
     """The view that `node` describes, over `memory` (uint8)."""
     dtype, shape = decode_dtype(node["dtype"]), node["shape"]
