@@ -79,6 +79,12 @@ impl Restore {
         self.with(|slot| Ok(slot.source().to_owned()))
     }
 
+    /// That this very step was read from a further target, and why.
+    #[getter]
+    fn notes(&self) -> Result<Vec<String>> {
+        self.with(|slot| Ok(slot.notes().to_vec()))
+    }
+
     /// What was found damaged before falling back.
     #[getter]
     fn damaged(&self) -> Result<Vec<String>> {

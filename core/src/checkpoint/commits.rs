@@ -38,7 +38,7 @@ pub fn publish(place: &Place, path: &str, content: &Bytes) -> Result<()> {
     Err(last.expect("every way round the loop that does not return leaves an error")).doing(doing)
 }
 
-fn taken(place: &Place, path: &str, found: &[u8]) -> Error {
+pub fn taken(place: &Place, path: &str, found: &[u8]) -> Error {
     let what = place.objects.name_of(path);
     match CommitRecord::decode(found) {
         Ok(other) => Error::conflict(format!(
@@ -51,17 +51,29 @@ fn taken(place: &Place, path: &str, found: &[u8]) -> Error {
 
 pub fn commit(place: &Place, step: Step) -> Result<Commit> {
     let path = paths::commit(step);
-    let bytes = place.objects.read(&path).map_err(|error| match error.kind {
+    let bytes = read(place, step, &path)?;
+    decode(place, step, &path, &bytes)
+}
+
+fn read(place: &Place, step: Step, path: &str) -> Result<Bytes> {
+    place.objects.read(path).map_err(|error| match error.kind {
         Kind::NotFound => {
             Error::not_found(format!("step {step} of job {} is not committed in {}", place.job, place.url))
                 .hint("\"strata checkpoints ls\" lists the steps that are")
         }
         _ => error,
-    })?;
-    decode(place, step, &path, &bytes)
+    })
 }
 
-fn decode(place: &Place, step: Step, path: &str, bytes: &[u8]) -> Result<Commit> {
+/// A COMMIT as it lies there, and what it says.
+pub fn content(place: &Place, step: Step) -> Result<(Bytes, CommitRecord)> {
+    let path = paths::commit(step);
+    let bytes = read(place, step, &path)?;
+    let record = decode(place, step, &path, &bytes)?.record;
+    Ok((bytes, record))
+}
+
+pub fn decode(place: &Place, step: Step, path: &str, bytes: &[u8]) -> Result<Commit> {
     let what = || place.objects.name_of(path);
     let record = CommitRecord::decode(bytes).doing(what)?;
     if record.step != step || record.job != place.job {

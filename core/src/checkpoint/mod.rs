@@ -4,7 +4,9 @@
 
 mod attach;
 mod commits;
+mod copy;
 mod decode;
+mod extents;
 mod glob;
 mod inspect;
 mod objects;
@@ -22,8 +24,8 @@ pub use restore::RankRestore;
 pub use share::NodeShare;
 pub use store::JobStore;
 pub use types::{
-    Attached, BaseSlot, Claimant, Commit, Durable, Inspection, ListedStep, PersistRequest, RankSlot, Report,
-    Takeover, TensorInfo,
+    Attached, BaseSlot, Claimant, Commit, Copied, Durable, Inspection, ListedStep, PersistRequest, RankSlot,
+    Report, Surveyed, Takeover, TensorInfo,
 };
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
-    Attached, Claimant, Commit, Durable, Inspection, ListedStep, PersistRequest, RankRestore, Report,
-    Takeover, attach, commits, inspect, persist, remove, restore, verify,
+    Attached, Claimant, Commit, Copied, Durable, Inspection, ListedStep, PersistRequest, RankRestore, Report,
+    Surveyed, Takeover, attach, commits, copy, inspect, persist, remove, restore, verify,
 };
 use crate::error::{Doing, Error, Result};
 use crate::format::Owner;
@@ -109,8 +109,45 @@ impl JobStore {
         takeover: Takeover,
         claimant: Claimant,
     ) -> Result<Attached> {
+        self.attach_as(cluster, takeover, claimant, None).await
+    }
+
+    /// The same; an OWNER that is not there yet is made for the job that `known` names: its first store was lost, and a
+    /// further target of it was not.
+    pub async fn attach_as(
+        &self,
+        cluster: ClusterId,
+        takeover: Takeover,
+        claimant: Claimant,
+        known: Option<JobUuid>,
+    ) -> Result<Attached> {
         let doing = format!("attaching to {} for job {}", self.url(), self.job());
-        self.run(move |place| attach::attach(place, cluster, takeover, claimant)).await.doing(|| doing)
+        self.run(move |place| attach::attach(place, cluster, takeover, claimant, known)).await.doing(|| doing)
+    }
+
+    /// Takes the prefix as a further target of a job, and lists it. Conflict when it is another job's.
+    pub async fn survey(
+        &self,
+        cluster: ClusterId,
+        job_uuid: JobUuid,
+        takeover: Takeover,
+        claimant: Claimant,
+    ) -> Result<Surveyed> {
+        let doing = format!("listing {} for job {}", self.url(), self.job());
+        let survey = move |place: &Place| attach::survey(place, cluster, job_uuid, takeover, claimant);
+        self.run(survey).await.doing(|| doing)
+    }
+
+    /// Copies a committed step from another store of the job to this one: what it refers to as well, COMMIT last and
+    /// create-only; every byte is checked while it is copied. Idempotent: what is here already is not copied again.
+    /// `commit_blake3` names the attempt that is meant. Conflict when another one's COMMIT is here. Dropping the future
+    /// stops it at the next piece.
+    pub async fn copy_from(&self, from: &JobStore, step: Step, commit_blake3: &str) -> Result<Copied> {
+        let (from, meant) = (Arc::clone(&from.shared), commit_blake3.to_owned());
+        let doing = format!("copying step {step} of job {} from {} to {}", self.job(), from.url, self.url());
+        let stop = StopWhenDropped::default();
+        let stopped = Arc::clone(&stop.0);
+        self.run(move |to| copy::copy(&from, to, step, &meant, &stopped)).await.doing(|| doing)
     }
 
     /// Who owns the prefix; None when nobody ever attached. Corrupt when OWNER is damaged.

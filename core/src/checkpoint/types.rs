@@ -110,6 +110,23 @@ pub struct Durable {
     pub stored_bytes: u64,
 }
 
+/// A step that was copied to another place.
+#[derive(Clone, Debug)]
+pub struct Copied {
+    pub commit: Commit,
+    /// Of packs that were not there yet.
+    pub bytes: u64,
+}
+
+/// What a further target of a job holds.
+#[derive(Debug)]
+pub struct Surveyed {
+    /// Ascending.
+    pub steps: Vec<ListedStep>,
+    /// Of which there are objects and no COMMIT: what a copy that was given up left, or packs that steps refer to.
+    pub uncommitted: Vec<(Step, Generation)>,
+}
+
 /// What verify read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {

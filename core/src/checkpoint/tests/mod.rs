@@ -2,6 +2,7 @@
 //! names one.
 
 mod attach;
+mod copies;
 mod crash;
 mod damage;
 mod faults;
