@@ -92,7 +92,7 @@ fn is_there(to: &Place, step: Step, content: &Bytes) -> Result<bool> {
 
 /// Packs of older steps hold chunks of theirs too: as long as such a step is there, its manifests have their sums. Where it
 /// is not, nobody will ever read them.
-fn add_bases(from: &Place, record: &CommitRecord, extents: &mut Extents) -> Result<()> {
+pub fn add_bases(from: &Place, record: &CommitRecord, extents: &mut Extents) -> Result<()> {
     let own = (record.step, record.generation);
     let mut bases: Vec<_> = extents.iter().filter_map(|(path, _)| paths::attempt_of(path)).collect();
     bases.retain(|of| *of != own);
@@ -168,6 +168,17 @@ pub fn write_pack(
         bytes if bytes == pack.bytes => Ok(()),
         bytes => Err(Error::internal(format!("{}: it has {bytes} bytes, not {}", name(), pack.bytes))),
     }
+}
+
+/// Whether each stretch is somewhere as it was written. Corrupt, naming it, at the first that is not.
+pub fn read_first_of(sources: &[&Place], path: &str, pack: &PackExtents, stop: &AtomicBool) -> Result<()> {
+    let mut open: Vec<Option<Opened>> = sources.iter().map(|_| None).collect();
+    for stretch in pack.stretches() {
+        stopped(stop)?;
+        let _room = sources[0].buffers.take(stretch.bytes);
+        read_first(sources, &mut open, path, pack.bytes, &stretch)?;
+    }
+    Ok(())
 }
 
 /// A source's reader of the pack, or why it has none.

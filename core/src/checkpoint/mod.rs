@@ -13,6 +13,7 @@ mod objects;
 mod parallel;
 mod persist;
 mod remove;
+mod repair;
 mod restore;
 mod share;
 mod store;
@@ -20,12 +21,13 @@ mod types;
 mod verify;
 
 pub use crate::format::Attempt;
+pub use repair::Holders;
 pub use restore::RankRestore;
 pub use share::NodeShare;
 pub use store::JobStore;
 pub use types::{
-    Attached, BaseSlot, Claimant, Commit, Copied, Durable, Inspection, ListedStep, PersistRequest, RankSlot,
-    Report, Surveyed, Takeover, TensorInfo,
+    Attached, BaseSlot, Claimant, Commit, Copied, Durable, Fault, Inspection, ListedStep, Mended, Mending,
+    PersistRequest, RankSlot, RepairMode, Report, Surveyed, Takeover, TensorInfo,
 };
 
 #[cfg(test)]

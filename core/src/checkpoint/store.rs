@@ -8,8 +8,9 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
-    Attached, Claimant, Commit, Copied, Durable, Inspection, ListedStep, PersistRequest, RankRestore, Report,
-    Surveyed, Takeover, attach, commits, copy, inspect, persist, remove, restore, verify,
+    Attached, Claimant, Commit, Copied, Durable, Fault, Holders, Inspection, ListedStep, Mended,
+    PersistRequest, RankRestore, RepairMode, Report, Surveyed, Takeover, attach, commits, copy, inspect,
+    persist, remove, repair, restore, verify,
 };
 use crate::error::{Doing, Error, Result};
 use crate::format::Owner;
@@ -249,6 +250,37 @@ impl JobStore {
         self.run(move |place| verify::verify(place, step, &progress, &stopped))
             .await
             .doing(|| format!("verifying step {step}"))
+    }
+
+    /// Reads a step in this place and in `others` of the job, and rebuilds in each what is missing or damaged there and
+    /// whole elsewhere. `progress` as in [`JobStore::verify`]. NotFound when none has the step; Conflict when they have
+    /// different attempts of it. Dropping the future stops it.
+    pub async fn repair(
+        &self,
+        others: &[JobStore],
+        step: Step,
+        holders: Holders,
+        mode: RepairMode,
+        progress: impl Fn(&Report, &Report) + Send + Sync + 'static,
+    ) -> Result<Mended> {
+        let others: Vec<Arc<Place>> = others.iter().map(|other| Arc::clone(&other.shared)).collect();
+        let stop = StopWhenDropped::default();
+        let stopped = Arc::clone(&stop.0);
+        let work = move |place: &Place| {
+            let all: Vec<&Place> = [place].into_iter().chain(others.iter().map(|other| &**other)).collect();
+            repair::repair(&all, step, holders, mode, &progress, &stopped)
+        };
+        self.run(work).await.doing(|| format!("repairing step {step} of job {}", self.job()))
+    }
+
+    /// The same for OWNER.
+    pub async fn repair_owners(&self, others: &[JobStore], mode: RepairMode) -> Result<Vec<Fault>> {
+        let others: Vec<Arc<Place>> = others.iter().map(|other| Arc::clone(&other.shared)).collect();
+        let work = move |place: &Place| {
+            let all: Vec<&Place> = [place].into_iter().chain(others.iter().map(|other| &**other)).collect();
+            repair::repair_owners(&all, mode)
+        };
+        self.run(work).await.doing(|| format!("repairing OWNER of job {}", self.job()))
     }
 
     /// Tensors and sizes, without reading data.

@@ -33,5 +33,5 @@ pub use save::{SaveRequest, SourceTensor, slot_bytes};
 pub use session::Session;
 pub use socket::find_sidecar;
 pub use staging::{ArenaMemory, Staging};
-pub use stored::StoredJob;
+pub use stored::{RepairJob, StoredJob};
 pub use tls::ClientTls;

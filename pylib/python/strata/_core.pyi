@@ -17,6 +17,7 @@ __all__ = [
     "Datasets",
     "DirectWorker",
     "Operator",
+    "RepairJob",
     "Restore",
     "SaveHandle",
     "Session",
@@ -253,6 +254,17 @@ class StoredJob:
     def steps(self) -> list[tuple[int, str | None, Exception | None]]: ...
     def inspect(self, step: int) -> dict[str, Any]: ...
     def verify(self, step: int, progress: Callable[[int, int], object]) -> tuple[int, int, int]: ...
+
+_Fault = tuple[str, str, str, str, str | None]  # (store, object, problem, outcome, why it is lost)
+
+@final
+class RepairJob:
+    def __new__(cls, store: str, job: str, targets: list[str], *, config: _Path | None = None) -> RepairJob: ...
+    def steps(self) -> list[int]: ...
+    def owners(self, dry_run: bool) -> list[_Fault]: ...
+    def step(
+        self, step: int, named: bool, dry_run: bool, progress: Callable[[int, int], object]
+    ) -> list[_Fault]: ...
 
 @final
 class CoordinatorLine:

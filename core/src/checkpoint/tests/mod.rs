@@ -13,6 +13,7 @@ mod incremental;
 mod mutations;
 mod publish;
 mod removal;
+mod repairs;
 mod replicated;
 mod round_trip;
 mod small;
