@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ name = "remote"
 url = "{url}"
 hold = 5
 """
-
 
 
 Trainers = Callable[..., list[Trainer]]
@@ -48,6 +48,12 @@ def commit(node: Node, trainer: Trainer, *steps: int) -> None:
         trainer.do("save", step=step, rank=0)
         trainer.do("wait_committed", step=step)
     wait_until(lambda: target(node)["behind"] == 0 and target(node)["latest_step"] == steps[-1], "the copies")
+
+
+def metrics(node: Node) -> str:
+    with urllib.request.urlopen(f"{node.endpoint()['http']}/metrics", timeout=10) as answer:
+        told: str = answer.read().decode()
+    return told
 
 
 def store(node: Node) -> Path:
@@ -75,7 +81,7 @@ def test_each_step_reaches_the_bucket_and_restores_from_there_when_the_directory
     assert "only in remote" in node.cli("checkpoints", "ls", "--job", "t").stdout
     assert "remote: 3 steps, nothing behind" in node.cli("status").stdout
     assert trainer.do("restore", step=1)["digest"] == digest(make_state(0, 1, 0))
-    assert 'strata_target_behind{job="t",target="remote"} 0' in node.metrics()
+    assert 'strata_target_behind{job="t",target="remote"} 0' in metrics(node)
 
 
 def test_configuration_with_targets_is_checked_and_shown(node: Node, tmp_path: Path) -> None:
@@ -114,14 +120,18 @@ def test_repair_rebuilds_from_the_bucket_what_was_harmed_in_the_directory(node: 
     assert [path.read_bytes() for path in harmed[:3]] == whole[:3]
     assert "step 1: whole" in node.cli("checkpoints", "verify", "--job", "t").stdout
     assert "step 1: nothing to repair" in node.cli("checkpoints", "repair", "--job", "t").stdout
-    assert not any(step["pinned"] for step in json.loads(node.cli("checkpoints", "ls", "--job", "t", "--json").stdout)["steps"])
+    assert not any(
+        step["pinned"] for step in json.loads(node.cli("checkpoints", "ls", "--job", "t", "--json").stdout)["steps"]
+    )
 
 
-def test_repair_says_what_is_lost_and_where_to_look(node: Node, make_trainers: Trainers, s3: S3Server) -> None:
+def test_repair_says_what_is_lost_and_where_to_look(
+    node: Node, make_trainers: Trainers, s3: S3Server, tmp_path: Path
+) -> None:
     [trainer] = make_trainers(node)
     trainer.do("connect")
     commit(node, trainer, 1)
-    for place in (store(node), s3.folder / s3.bucket):
+    for place in (store(node), s3.folder / s3.bucket / tmp_path.name):
         flip(next(place.rglob("*.pack")), 5)
     done = node.cli("checkpoints", "repair", "--job", "t", "--yes", check=False)
     assert done.returncode == 7 and "lost" in done.stdout and "can't be rebuilt" in done.stderr

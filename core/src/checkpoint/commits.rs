@@ -1,5 +1,7 @@
 //! COMMITs: published create-only, read, listed. A step exists if and only if its COMMIT does (P1).
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::parallel::each;
@@ -87,15 +89,23 @@ pub fn decode(place: &Place, step: Step, path: &str, bytes: &[u8]) -> Result<Com
     Ok(Commit { record, blake3: manifest::hash(bytes) })
 }
 
+/// Every step whose COMMIT is there. A listing only says where to look: some stores' lag behind what is written and deleted,
+/// so a COMMIT is looked for also where only its attempt's folder is seen, and is there if it can be read.
 pub fn steps(place: &Place) -> Result<Vec<ListedStep>> {
-    let mut numbers: Vec<Step> = place
-        .objects
-        .list(paths::STEPS)?
-        .iter()
-        .filter_map(|object| paths::commit_step(&object.path))
-        .collect();
-    numbers.sort();
-    let read = each(place.threads, numbers, |step| match commit(place, step) {
+    let listed = place.objects.list(paths::STEPS)?;
+    let mut numbers: BTreeSet<Step> =
+        listed.iter().filter_map(|object| paths::commit_step(&object.path)).collect();
+    let attempts = place.objects.folders(paths::DATA)?;
+    numbers.extend(attempts.iter().filter_map(|folder| {
+        let (step, _) = paths::attempt_of(&format!("{}/{folder}/", paths::DATA))?;
+        Some(step)
+    }));
+    read_steps(place, numbers)
+}
+
+/// Those of these numbers that are committed, ascending.
+pub fn read_steps(place: &Place, numbers: BTreeSet<Step>) -> Result<Vec<ListedStep>> {
+    let read = each(place.threads, numbers.into_iter().collect(), |step| match commit(place, step) {
         Ok(commit) => Ok(Some(ListedStep { step, commit: Ok(commit) })),
         // Removed since it was listed.
         Err(error) if error.kind == Kind::NotFound => Ok(None),

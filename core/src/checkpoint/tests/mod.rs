@@ -17,3 +17,4 @@ mod repairs;
 mod replicated;
 mod round_trip;
 mod small;
+mod stale;

@@ -48,9 +48,9 @@ def repair(
     """Rebuild damaged and missing objects of the steps, or of all there are, from another place that still has them.
 
     Reads every byte in the first store and in the targets, and in each of them writes anew what is not what was
-    written, from bytes that were checked; it is checked again afterwards. A good object is never touched. A step that is
-    named is also brought back into the first store when its COMMIT is missing there. Where a coordinator runs the steps
-    are pinned meanwhile.
+    written, from bytes that were checked; it is checked again afterwards. A good object is never touched. A step
+    that is named is also brought back into the first store when its COMMIT is missing there. Where a coordinator
+    runs the steps are pinned meanwhile.
 
     Exit code 7 when something is left that no place has.
     """
