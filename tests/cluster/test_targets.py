@@ -175,3 +175,17 @@ def test_a_lost_directory_is_taken_up_from_the_bucket(node: Node, make_trainers:
     assert trainer.do("restore")["digest"] == digest(make_state(0, 2, 0))
     commit(node, trainer, 3)
     assert [step for step, _ in listed(node)] == [1, 2, 3]
+
+
+def test_a_private_sidecar_stays_until_the_bucket_has_the_last_step(
+    make_node: Callable[..., Node], make_trainers: Trainers, s3: S3Server, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(CONFIG.format(url=s3.url(tmp_path.name)))
+    [trainer] = make_trainers(make_node(extra=s3.env | {"STRATA_CONFIG": str(config)}))
+    trainer.do("connect")
+    for step in (1, 2):
+        trainer.do("save", step=step, rank=0)
+    trainer.close()
+    steps = s3.folder / s3.bucket / tmp_path.name / "t" / "steps"
+    wait_until(lambda: (steps / f"{2:020}" / "COMMIT").exists(), "the copy of the last step")

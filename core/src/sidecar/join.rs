@@ -175,7 +175,7 @@ async fn inherited(
     }
     let asked = async {
         match node.stores.open(url, job, uid)?.owner().await {
-            Ok(None) => targets::inherited(node, job).await,
+            Ok(None) => targets::inherited(node, job, uid).await,
             // It knows the job, or says itself what is wrong.
             _ => Ok(None),
         }

@@ -125,13 +125,21 @@ pub(super) struct Inherited {
 }
 
 /// None: no target knows the job. An error when one can't be asked: who begins anew while it is away would lose what it has.
-pub(super) async fn inherited(node: &Arc<Node>, job: &JobName) -> Result<Option<Inherited>> {
+/// Denied for another user's job (P9).
+pub(super) async fn inherited(node: &Arc<Node>, job: &JobName, uid: u32) -> Result<Option<Inherited>> {
     let mut found: Option<(String, Inherited)> = None;
     for (name, store) in places(node, job) {
         let doing =
             || format!("asking target {name} whether it knows job {job}, which the first store does not");
         let store = store?;
         let Some(owner) = store.owner().await.doing(doing)? else { continue };
+        let of_other = owner.uid.filter(|of| node.directories.serves_everyone() && *of != uid && uid != 0);
+        if let Some(of) = of_other {
+            return Err(Error::denied(format!(
+                "target {name} holds a job {job} of uid {of}, this is uid {uid}"
+            ))
+            .hint("use another job name (STRATA_JOB)"));
+        }
         let steps = store.steps().await.doing(doing)?;
         let commits = steps.into_iter().filter_map(|listed| listed.commit.ok());
         let highest = commits.map(|commit| commit.record.generation.max(commit.record.authority)).max();

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::super::state::{Attempt, AttemptId, Job, StepRecord};
+use super::super::state::{Attempt, AttemptId, Job};
+use super::targets::Restorable;
 use super::{Engine, Reply, convert};
 use crate::error::{Error, Result};
 use crate::ids::{Generation, JobName, Step};
@@ -144,7 +145,7 @@ impl Engine {
                 let newest = steps
                     .iter()
                     .rev()
-                    .find(|(step, record)| record.kind.holds_whole_state() && !round.damaged.contains(step))
+                    .find(|(step, record)| record.is_whole && !round.damaged.contains(step))
                     .map(|(step, record)| Decided { step: *step, generation: record.generation });
                 let newer =
                     candidates.iter().rev().find(|c| newest.is_none_or(|newest| c.step > newest.step));
@@ -249,12 +250,12 @@ fn not_listed(job: &JobName, unlisted: &[(String, Option<String>)]) -> Error {
 }
 
 fn newest_before(
-    steps: &BTreeMap<Step, StepRecord>,
+    steps: &BTreeMap<Step, Restorable>,
     damaged: &BTreeSet<Step>,
     step: Step,
 ) -> Option<Decided> {
     let mut before = steps.range(..step).rev();
     before
-        .find(|(step, record)| record.kind.holds_whole_state() && !damaged.contains(step))
+        .find(|(step, record)| record.is_whole && !damaged.contains(step))
         .map(|(step, record)| Decided { step: *step, generation: record.generation })
 }

@@ -1,5 +1,6 @@
 //! What operators and look-ups are told.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::compat;
@@ -126,7 +127,7 @@ impl Engine {
         let job: JobName = job.parse()?;
         let known = self.state.job(&job)?;
         let steps = self.restorable(&job);
-        let newest = steps.iter().rev().find(|(_, record)| record.kind.holds_whole_state());
+        let newest = steps.iter().rev().find(|(_, found)| found.is_whole);
         let told = || known.notices.iter().rev().find(|(_, notice)| notice.kind.holds_whole_state());
         let told = || told().filter(|_| steps.is_empty()).map(|(step, _)| *step);
         Ok(newest.map(|(step, _)| *step).or_else(told).map(|step| step.0))
@@ -139,7 +140,9 @@ impl Engine {
             let info = convert::step_info(*step, record);
             self.with_targets(&job, info, !known.steps.contains_key(step))
         };
-        Ok(self.restorable(&job).iter().map(one).collect())
+        let elsewhere = self.elsewhere(&job);
+        let all: BTreeMap<&Step, &StepRecord> = elsewhere.iter().chain(&known.steps).collect();
+        Ok(all.into_iter().map(one).collect())
     }
 
     pub fn step(&self, job: &str, step: u64) -> Result<v1::StepInfo> {

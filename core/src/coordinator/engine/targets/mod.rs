@@ -7,6 +7,8 @@ mod plan;
 mod reports;
 mod views;
 
+pub use views::Restorable;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 

@@ -6,9 +6,17 @@ use super::super::super::state::StepRecord;
 use super::plan;
 use crate::coordinator::engine::{Engine, Reply, convert};
 use crate::error::{Error, Result};
-use crate::ids::{JobName, Step};
+use crate::ids::{Generation, JobName, Step};
 use crate::proto::v1;
 use crate::telemetry::TargetLabels;
+
+/// A committed step, as far as a restore chooses by it.
+#[derive(Clone, Copy)]
+pub struct Restorable {
+    /// Of the attempt.
+    pub generation: Generation,
+    pub is_whole: bool,
+}
 
 impl Engine {
     /// Steps that the first store does not have and a target has.
@@ -95,8 +103,7 @@ impl Engine {
         let elsewhere = self.elsewhere(&job);
         let Some(record) = elsewhere.get(&step) else { return Some(reply) };
         let stored = record.stored_bytes;
-        let newest =
-            self.restorable(&job).into_iter().rev().find(|(_, record)| record.kind.holds_whole_state());
+        let newest = self.restorable(&job).into_iter().rev().find(|(_, found)| found.is_whole);
         if newest.is_some_and(|(newest, _)| newest == step) && !request.force {
             let error =
                 Error::conflict(format!("removing step {step} of job {job}: it is the newest whole step"));
@@ -131,11 +138,13 @@ impl Engine {
     }
 
     /// Every committed step, wherever it is.
-    pub(in super::super) fn restorable(&self, job: &JobName) -> BTreeMap<Step, StepRecord> {
-        let mut all = self.elsewhere(job);
-        if let Ok(known) = self.state.job(job) {
-            all.extend(known.steps.iter().map(|(step, record)| (*step, record.clone())));
-        }
+    pub(in super::super) fn restorable(&self, job: &JobName) -> BTreeMap<Step, Restorable> {
+        let one = |(step, record): (&Step, &StepRecord)| {
+            let is_whole = record.kind.holds_whole_state();
+            (*step, Restorable { generation: record.generation, is_whole })
+        };
+        let mut all: BTreeMap<Step, Restorable> = self.elsewhere(job).iter().map(one).collect();
+        all.extend(self.state.job(job).into_iter().flat_map(|known| &known.steps).map(one));
         all
     }
 

@@ -18,7 +18,7 @@ from strata.errors import CorruptCheckpointError, NotFoundError, UnavailableErro
 FIELDS = ("store", "object", "problem", "outcome", "reason")
 
 
-@click.command()
+@click.command(short_help="Rebuild what is damaged from another place of the job.")
 @click.argument("steps", metavar="[STEP]...", type=flags.WholeNumber(0), nargs=-1)
 @JOB
 @STORE
