@@ -182,10 +182,15 @@ def test_a_private_sidecar_stays_until_the_bucket_has_the_last_step(
 ) -> None:
     config = tmp_path / "config.toml"
     config.write_text(CONFIG.format(url=s3.url(tmp_path.name)))
-    [trainer] = make_trainers(make_node(extra=s3.env | {"STRATA_CONFIG": str(config)}))
-    trainer.do("connect")
+    node = make_node(extra=s3.env | {"STRATA_CONFIG": str(config)})
+    del node.env["STRATA_SOCKET"]
+    node.env["XDG_RUNTIME_DIR"] = str(node.run)
+    [trainer] = make_trainers(node)
+    trainer.do("connect", local=True)
     for step in (1, 2):
         trainer.do("save", step=step, rank=0)
+    trainer.do("close")
     trainer.close()
     steps = s3.folder / s3.bucket / tmp_path.name / "t" / "steps"
     wait_until(lambda: (steps / f"{2:020}" / "COMMIT").exists(), "the copy of the last step")
+    wait_until(lambda: not any((node.run / "strata").rglob("*.sock")), "the private sidecar to end")
