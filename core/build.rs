@@ -13,8 +13,8 @@ const SERVICES: [&str; 7] = [
 ];
 
 /// What `strata status --json` and `/api/v1/status` show.
-const SHOWN: [&str; 7] =
-    ["Status", "NodeStatus", "JobStatus", "RankStatus", "PendingStep", "Version", "Progress"];
+const SHOWN: [&str; 8] =
+    ["Status", "NodeStatus", "JobStatus", "RankStatus", "PendingStep", "TargetStatus", "Version", "Progress"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");

@@ -38,6 +38,8 @@ impl v1::StepInfo {
             "base_steps": self.base_steps,
             "metrics": users_json(&self.metrics_json),
             "meta": users_json(&self.meta_json),
+            "targets": self.targets,
+            "elsewhere": self.elsewhere,
             "data": self.data.iter().map(data).collect::<Vec<_>>(),
         })
     }

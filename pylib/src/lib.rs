@@ -52,7 +52,7 @@ pub mod _core {
     #[pymodule_export]
     use crate::staging::{ArenaMemory, Staging, fork_shortage};
     #[pymodule_export]
-    use crate::stored::{StoredJob, configured_stores};
+    use crate::stored::{RepairJob, StoredJob, configured_stores};
 
     /// The version of this build.
     #[pyfunction]

@@ -91,6 +91,12 @@ impl Restore {
         self.mapped.lock().as_ref().is_some_and(MappedSlot::is_viewed)
     }
 
+    /// That this very step was read from a further target, and why.
+    #[getter]
+    fn notes(&self) -> Result<Vec<String>> {
+        self.with(|slot| Ok(slot.notes().to_vec()))
+    }
+
     /// What was found damaged before falling back.
     #[getter]
     fn damaged(&self) -> Result<Vec<String>> {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness.node import Node
+from harness.process import wait_until
 from harness.states import digest, make_state
 from harness.trainer import StrataFailure, Trainer
 
@@ -96,3 +97,33 @@ def test_a_directory_that_a_user_names_is_reached_with_their_rights(shared: Node
     assert trainer.do("restore", step=1)["digest"] == digest(make_state(FIRST, 1, 0))
     made = [home / "sub", *(home / "sub").rglob("*")]
     assert len(made) > 5 and {path.stat().st_uid for path in made} == {FIRST}
+
+
+def test_a_target_is_roots_and_gives_nobody_another_users_job(
+    make_node: Callable[..., Node], make_trainers: Trainers, tmp_path: Path
+) -> None:
+    """What a user's directory holds is copied with that user's rights; a new directory of another user's under the same
+    job name does not take up what the target has."""
+    config, target = tmp_path / "config.toml", tmp_path / "target"
+    config.write_text(f'[[store.target]]\nname = "target"\nurl = "{target}"\n')
+    if os.geteuid() != 0:
+        pytest.skip("serving and becoming other users needs root")
+    node = make_node(extra={"STRATA_CONFIG": str(config)}).up()
+    node.run.chmod(0o711)
+    homes = {}
+    for uid in (FIRST, SECOND):
+        homes[uid] = node.run / f"home-{uid}"
+        homes[uid].mkdir(mode=0o700)
+        os.chown(homes[uid], uid, -1)
+    owner = trainer_of(FIRST, "mine", node, make_trainers)
+    owner.do("connect", store=str(homes[FIRST] / "store"))
+    commit(owner, 1, seed=FIRST)
+    copied = target / "mine" / "steps" / f"{1:020}" / "COMMIT"
+    wait_until(copied.exists, "the copy")
+    assert copied.stat().st_uid == 0
+    owner.do("close")
+    intruder = trainer_of(SECOND, "mine", node, make_trainers)
+    with pytest.raises(StrataFailure) as failure:
+        intruder.do("connect", timeout=5.0, store=str(homes[SECOND] / "store"))
+    said = failure.value
+    assert said.kind == "Denied" and f"uid {FIRST}" in said.message and f"uid {SECOND}" in said.message, said

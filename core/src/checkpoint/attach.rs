@@ -5,18 +5,25 @@ use uuid::Uuid;
 
 use super::parallel::each;
 use super::store::Place;
-use super::{Attached, Claimant, ListedStep, Takeover, commits};
+use super::{Attached, Claimant, ListedStep, Surveyed, Takeover, commits};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::format::{Owner, paths};
-use crate::ids::{ClusterId, Generation, JobName, JobUuid, NodeId};
+use crate::ids::{ClusterId, Generation, JobName, JobUuid, NodeId, Step};
 use crate::storage::{Created, Store};
 
-pub fn attach(place: &Place, cluster: ClusterId, takeover: Takeover, claimant: Claimant) -> Result<Attached> {
+/// `known`: the job's identity, where a further target of it tells; else an OWNER that is not there yet draws one.
+pub fn attach(
+    place: &Place,
+    cluster: ClusterId,
+    takeover: Takeover,
+    claimant: Claimant,
+    known: Option<JobUuid>,
+) -> Result<Attached> {
     let job_uuid = match owner(place) {
         Ok(None) => {
             place.objects.make_place()?;
             probe(place)?;
-            found_ownership(place, cluster, takeover, claimant)?
+            found_ownership(place, cluster, takeover, claimant, known)?
         }
         Ok(Some(owner)) => {
             let job_uuid = join(place, owner, cluster, takeover, claimant)?;
@@ -29,6 +36,40 @@ pub fn attach(place: &Place, cluster: ClusterId, takeover: Takeover, claimant: C
     let steps = commits::steps(place)?;
     let highest_generation = highest_generation(place, &steps)?;
     Ok(Attached { job_uuid, highest_generation, steps })
+}
+
+/// Takes a further target of a job that has its identity already, and lists it.
+pub fn survey(
+    place: &Place,
+    cluster: ClusterId,
+    job_uuid: JobUuid,
+    takeover: Takeover,
+    claimant: Claimant,
+) -> Result<Surveyed> {
+    let attached = attach(place, cluster, takeover, claimant, Some(job_uuid))?;
+    if attached.job_uuid != job_uuid {
+        return Err(Error::conflict(format!(
+            "{} is that of another job: its uuid is {}, this job's {job_uuid}",
+            place.objects.name_of(paths::OWNER),
+            attached.job_uuid
+        ))
+        .hint("give the target a place of its own; or, if this job lost its first store, bring that store back empty"));
+    }
+    let committed = |of: &(Step, Generation)| {
+        attached.steps.iter().any(|listed| {
+            listed.step == of.0
+                && listed.commit.as_ref().map_or(true, |commit| commit.record.generation == of.1)
+        })
+    };
+    let mut uncommitted = attempts(place)?;
+    uncommitted.retain(|of| !committed(of));
+    Ok(Surveyed { steps: attached.steps, uncommitted })
+}
+
+/// Attempts of which there are objects.
+fn attempts(place: &Place) -> Result<Vec<(Step, Generation)>> {
+    let folders = place.objects.folders(paths::DATA)?;
+    Ok(folders.iter().filter_map(|name| paths::attempt_of(&format!("{}/{name}/", paths::DATA))).collect())
 }
 
 pub fn owner(place: &Place) -> Result<Option<Owner>> {
@@ -79,8 +120,10 @@ fn found_ownership(
     cluster: ClusterId,
     takeover: Takeover,
     claimant: Claimant,
+    known: Option<JobUuid>,
 ) -> Result<JobUuid> {
-    let drawn = Owner { cluster, job_uuid: JobUuid::new(), uid: Some(claimant.uid()) };
+    let job_uuid = known.unwrap_or_else(JobUuid::new);
+    let drawn = Owner { cluster, job_uuid, uid: Some(claimant.uid()) };
     // Exists, or an answer that got lost: what is there tells.
     let created = place.objects.create(paths::OWNER, drawn.encode().into());
     match (owner(place)?, created) {
@@ -201,12 +244,7 @@ fn highest_generation(place: &Place, steps: &[ListedStep]) -> Result<Generation>
     for commit in steps.iter().filter_map(|step| step.commit.as_ref().ok()) {
         highest = highest.max(commit.record.generation).max(commit.record.authority);
     }
-    for folder in place.objects.folders(paths::DATA)? {
-        if let Some((_, generation)) = paths::attempt_of(&format!("{}/{folder}/", paths::DATA)) {
-            highest = highest.max(generation);
-        }
-    }
-    Ok(highest)
+    Ok(attempts(place)?.into_iter().map(|(_, generation)| generation).fold(highest, Generation::max))
 }
 
 pub fn leave_token(place: &Place, node: NodeId) -> Result<()> {

@@ -1,5 +1,7 @@
 //! COMMITs: published create-only, read, listed. A step exists if and only if its COMMIT does (P1).
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::parallel::each;
@@ -38,7 +40,7 @@ pub fn publish(place: &Place, path: &str, content: &Bytes) -> Result<()> {
     Err(last.expect("every way round the loop that does not return leaves an error")).doing(doing)
 }
 
-fn taken(place: &Place, path: &str, found: &[u8]) -> Error {
+pub fn taken(place: &Place, path: &str, found: &[u8]) -> Error {
     let what = place.objects.name_of(path);
     match CommitRecord::decode(found) {
         Ok(other) => Error::conflict(format!(
@@ -51,17 +53,29 @@ fn taken(place: &Place, path: &str, found: &[u8]) -> Error {
 
 pub fn commit(place: &Place, step: Step) -> Result<Commit> {
     let path = paths::commit(step);
-    let bytes = place.objects.read(&path).map_err(|error| match error.kind {
+    let bytes = read(place, step, &path)?;
+    decode(place, step, &path, &bytes)
+}
+
+fn read(place: &Place, step: Step, path: &str) -> Result<Bytes> {
+    place.objects.read(path).map_err(|error| match error.kind {
         Kind::NotFound => {
             Error::not_found(format!("step {step} of job {} is not committed in {}", place.job, place.url))
                 .hint("\"strata checkpoints ls\" lists the steps that are")
         }
         _ => error,
-    })?;
-    decode(place, step, &path, &bytes)
+    })
 }
 
-fn decode(place: &Place, step: Step, path: &str, bytes: &[u8]) -> Result<Commit> {
+/// A COMMIT as it lies there, and what it says.
+pub fn content(place: &Place, step: Step) -> Result<(Bytes, CommitRecord)> {
+    let path = paths::commit(step);
+    let bytes = read(place, step, &path)?;
+    let record = decode(place, step, &path, &bytes)?.record;
+    Ok((bytes, record))
+}
+
+pub fn decode(place: &Place, step: Step, path: &str, bytes: &[u8]) -> Result<Commit> {
     let what = || place.objects.name_of(path);
     let record = CommitRecord::decode(bytes).doing(what)?;
     if record.step != step || record.job != place.job {
@@ -75,15 +89,23 @@ fn decode(place: &Place, step: Step, path: &str, bytes: &[u8]) -> Result<Commit>
     Ok(Commit { record, blake3: manifest::hash(bytes) })
 }
 
+/// Every step whose COMMIT is there. A listing only says where to look: some stores' lag behind what is written and deleted,
+/// so a COMMIT is looked for also where only its attempt's folder is seen, and is there if it can be read.
 pub fn steps(place: &Place) -> Result<Vec<ListedStep>> {
-    let mut numbers: Vec<Step> = place
-        .objects
-        .list(paths::STEPS)?
-        .iter()
-        .filter_map(|object| paths::commit_step(&object.path))
-        .collect();
-    numbers.sort();
-    let read = each(place.threads, numbers, |step| match commit(place, step) {
+    let listed = place.objects.list(paths::STEPS)?;
+    let mut numbers: BTreeSet<Step> =
+        listed.iter().filter_map(|object| paths::commit_step(&object.path)).collect();
+    let attempts = place.objects.folders(paths::DATA)?;
+    numbers.extend(attempts.iter().filter_map(|folder| {
+        let (step, _) = paths::attempt_of(&format!("{}/{folder}/", paths::DATA))?;
+        Some(step)
+    }));
+    read_steps(place, numbers)
+}
+
+/// Those of these numbers that are committed, ascending.
+pub fn read_steps(place: &Place, numbers: BTreeSet<Step>) -> Result<Vec<ListedStep>> {
+    let read = each(place.threads, numbers.into_iter().collect(), |step| match commit(place, step) {
         Ok(commit) => Ok(Some(ListedStep { step, commit: Ok(commit) })),
         // Removed since it was listed.
         Err(error) if error.kind == Kind::NotFound => Ok(None),

@@ -4,13 +4,16 @@
 
 mod attach;
 mod commits;
+mod copy;
 mod decode;
+mod extents;
 mod glob;
 mod inspect;
 mod objects;
 mod parallel;
 mod persist;
 mod remove;
+mod repair;
 mod restore;
 mod share;
 mod store;
@@ -20,12 +23,14 @@ mod verify;
 pub use crate::format::Attempt;
 pub(crate) use glob::matches_any;
 pub use parallel::each_at;
+pub use repair::Holders;
 pub use restore::RankRestore;
 pub use share::NodeShare;
 pub use store::JobStore;
 pub use types::{
-    Attached, BaseSlot, Claimant, Commit, Durable, EncodingInfo, Inspection, ListedStep, PersistRequest,
-    Piece, RankSlot, Report, Run, Takeover, TensorInfo,
+    Attached, BaseSlot, Claimant, Commit, Copied, Durable, EncodingInfo, Fault, Inspection, ListedStep,
+    Mended, Mending, PersistRequest, Piece, RankSlot, RepairMode, Report, Run, Surveyed, Takeover,
+    TensorInfo,
 };
 
 #[cfg(test)]

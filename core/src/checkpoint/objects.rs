@@ -18,10 +18,20 @@ pub fn read_manifest(place: &Place, record: &CommitRecord, named: &RankManifest)
     let what = place.objects.name_of(&named.path);
     paths::check_data_path(&named.path, &format!("COMMIT of step {}", record.step))?;
     let bytes = place.objects.read(&named.path).map_err(|error| missing(error, &what))?;
-    if bytes.len() as u64 != named.bytes || manifest::hash(&bytes) != named.blake3 {
+    decode_manifest(record, named, &bytes, &what)
+}
+
+/// Corrupt unless these are the bytes that COMMIT names for the rank. `what` names them.
+pub fn decode_manifest(
+    record: &CommitRecord,
+    named: &RankManifest,
+    bytes: &[u8],
+    what: &str,
+) -> Result<Manifest> {
+    if bytes.len() as u64 != named.bytes || manifest::hash(bytes) != named.blake3 {
         return Err(Error::corrupt(format!("reading {what}: its bytes are not those that COMMIT names")));
     }
-    let manifest = manifest::decode(&bytes, &what)?;
+    let manifest = manifest::decode(bytes, what)?;
     let own = manifest.job_uuid == record.job_uuid.to_string()
         && manifest.step == record.step.0
         && manifest.generation == record.generation.0
@@ -130,7 +140,7 @@ impl Packs {
 }
 
 /// An object that something names and that is not there is damage.
-fn missing(error: Error, what: &str) -> Error {
+pub fn missing(error: Error, what: &str) -> Error {
     match error.kind {
         Kind::NotFound => Error::corrupt(format!("reading {what}: it is missing")),
         _ => error,

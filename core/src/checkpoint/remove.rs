@@ -84,6 +84,10 @@ fn attempts_at(place: &Place, step: Step) -> Result<Vec<Own>> {
 fn remaining(place: &Place, order: &v1::RemoveStep, step: Step) -> Result<Vec<ListedStep>> {
     let mut remaining = commits::steps(place)?;
     remaining.retain(|listed| listed.step != step || !order.committed);
+    // A listing that lags may leave out what the coordinator counts on.
+    let known = order.remaining.iter().copied().filter(|known| *known != order.step).map(Step);
+    let unlisted = known.filter(|known| !remaining.iter().any(|listed| listed.step == *known)).collect();
+    remaining.extend(commits::read_steps(place, unlisted)?);
     for known in order.remaining.iter().filter(|known| **known != order.step) {
         if !remaining.iter().any(|listed| listed.step.0 == *known) {
             return Err(Error::not_found(format!(

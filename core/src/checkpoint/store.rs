@@ -8,8 +8,9 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
-    Attached, Claimant, Commit, Durable, Inspection, ListedStep, PersistRequest, RankRestore, Report,
-    Takeover, attach, commits, inspect, persist, remove, restore, verify,
+    Attached, Claimant, Commit, Copied, Durable, Fault, Holders, Inspection, ListedStep, Mended,
+    PersistRequest, RankRestore, RepairMode, Report, Surveyed, Takeover, attach, commits, copy, inspect,
+    persist, remove, repair, restore, verify,
 };
 use crate::error::{Doing, Error, Result};
 use crate::format::Owner;
@@ -110,8 +111,45 @@ impl JobStore {
         takeover: Takeover,
         claimant: Claimant,
     ) -> Result<Attached> {
+        self.attach_as(cluster, takeover, claimant, None).await
+    }
+
+    /// The same; an OWNER that is not there yet is made for the job that `known` names: its first store was lost, and a
+    /// further target of it was not.
+    pub async fn attach_as(
+        &self,
+        cluster: ClusterId,
+        takeover: Takeover,
+        claimant: Claimant,
+        known: Option<JobUuid>,
+    ) -> Result<Attached> {
         let doing = format!("attaching to {} for job {}", self.url(), self.job());
-        self.run(move |place| attach::attach(place, cluster, takeover, claimant)).await.doing(|| doing)
+        self.run(move |place| attach::attach(place, cluster, takeover, claimant, known)).await.doing(|| doing)
+    }
+
+    /// Takes the prefix as a further target of a job, and lists it. Conflict when it is another job's.
+    pub async fn survey(
+        &self,
+        cluster: ClusterId,
+        job_uuid: JobUuid,
+        takeover: Takeover,
+        claimant: Claimant,
+    ) -> Result<Surveyed> {
+        let doing = format!("listing {} for job {}", self.url(), self.job());
+        let survey = move |place: &Place| attach::survey(place, cluster, job_uuid, takeover, claimant);
+        self.run(survey).await.doing(|| doing)
+    }
+
+    /// Copies a committed step from another store of the job to this one: what it refers to as well, COMMIT last and
+    /// create-only; every byte is checked while it is copied. Idempotent: what is here already is not copied again.
+    /// `commit_blake3` names the attempt that is meant. Conflict when another one's COMMIT is here. Dropping the future
+    /// stops it at the next piece.
+    pub async fn copy_from(&self, from: &JobStore, step: Step, commit_blake3: &str) -> Result<Copied> {
+        let (from, meant) = (Arc::clone(&from.shared), commit_blake3.to_owned());
+        let doing = format!("copying step {step} of job {} from {} to {}", self.job(), from.url, self.url());
+        let stop = StopWhenDropped::default();
+        let stopped = Arc::clone(&stop.0);
+        self.run(move |to| copy::copy(&from, to, step, &meant, &stopped)).await.doing(|| doing)
     }
 
     /// Who owns the prefix; None when nobody ever attached. Corrupt when OWNER is damaged.
@@ -218,6 +256,37 @@ impl JobStore {
         self.run(move |place| verify::verify(place, step, &progress, &stopped))
             .await
             .doing(|| format!("verifying step {step}"))
+    }
+
+    /// Reads a step in this place and in `others` of the job, and rebuilds in each what is missing or damaged there and
+    /// whole elsewhere. `progress` as in [`JobStore::verify`]. NotFound when none has the step; Conflict when they have
+    /// different attempts of it. Dropping the future stops it.
+    pub async fn repair(
+        &self,
+        others: &[JobStore],
+        step: Step,
+        holders: Holders,
+        mode: RepairMode,
+        progress: impl Fn(&Report, &Report) + Send + Sync + 'static,
+    ) -> Result<Mended> {
+        let others: Vec<Arc<Place>> = others.iter().map(|other| Arc::clone(&other.shared)).collect();
+        let stop = StopWhenDropped::default();
+        let stopped = Arc::clone(&stop.0);
+        let work = move |place: &Place| {
+            let all: Vec<&Place> = [place].into_iter().chain(others.iter().map(|other| &**other)).collect();
+            repair::repair(&all, step, holders, mode, &progress, &stopped)
+        };
+        self.run(work).await.doing(|| format!("repairing step {step} of job {}", self.job()))
+    }
+
+    /// The same for OWNER.
+    pub async fn repair_owners(&self, others: &[JobStore], mode: RepairMode) -> Result<Vec<Fault>> {
+        let others: Vec<Arc<Place>> = others.iter().map(|other| Arc::clone(&other.shared)).collect();
+        let work = move |place: &Place| {
+            let all: Vec<&Place> = [place].into_iter().chain(others.iter().map(|other| &**other)).collect();
+            repair::repair_owners(&all, mode)
+        };
+        self.run(work).await.doing(|| format!("repairing OWNER of job {}", self.job()))
     }
 
     /// Tensors and sizes, without reading data.

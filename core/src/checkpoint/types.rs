@@ -110,6 +110,58 @@ pub struct Durable {
     pub stored_bytes: u64,
 }
 
+/// A step that was copied to another place.
+#[derive(Clone, Debug)]
+pub struct Copied {
+    pub commit: Commit,
+    /// Of packs that were not there yet.
+    pub bytes: u64,
+}
+
+/// What a further target of a job holds.
+#[derive(Debug)]
+pub struct Surveyed {
+    /// Ascending.
+    pub steps: Vec<ListedStep>,
+    /// Of which there are objects and no COMMIT: what a copy that was given up left, or packs that steps refer to.
+    pub uncommitted: Vec<(Step, Generation)>,
+}
+
+/// Whether a repair writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepairMode {
+    /// Only says what it would.
+    DryRun,
+    Write,
+}
+
+/// An object that is missing or not what was written.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// URL of the store.
+    pub place: String,
+    pub object: String,
+    pub problem: String,
+    pub mending: Mending,
+}
+
+/// What came of a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mending {
+    Done,
+    /// It would be, but for a dry run.
+    Possible,
+    /// Why not.
+    Lost(String),
+}
+
+/// What a repair found in one step.
+#[derive(Debug)]
+pub struct Mended {
+    pub faults: Vec<Fault>,
+    pub read: Report,
+}
+
 /// What verify read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {

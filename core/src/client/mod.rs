@@ -36,5 +36,5 @@ pub use save::{SaveRequest, SourceTensor, slot_bytes};
 pub use session::Session;
 pub use socket::find_sidecar;
 pub use staging::{ArenaMemory, Staging};
-pub use stored::StoredJob;
+pub use stored::{RepairJob, StoredJob};
 pub use tls::ClientTls;

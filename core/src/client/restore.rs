@@ -145,6 +145,11 @@ impl RestoredSlot {
         self.reply.info.as_ref()
     }
 
+    /// That this very step was read from a further target, and why.
+    pub fn notes(&self) -> &[String] {
+        &self.reply.notes
+    }
+
     /// What was found damaged before falling back.
     pub fn damaged(&self) -> &[String] {
         &self.reply.damaged

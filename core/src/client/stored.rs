@@ -1,10 +1,11 @@
 //! A job's committed steps as its store has them: no sidecar, no coordinator. Reads only.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::interrupt::{Interrupt, block_on};
-use crate::checkpoint::{Inspection, JobStore, ListedStep, Report};
-use crate::error::Result;
+use crate::checkpoint::{Fault, Holders, Inspection, JobStore, ListedStep, Mended, RepairMode, Report};
+use crate::error::{Error, Result};
 use crate::ids::{JobName, Step};
 use crate::storage::{StoreOptions, StoreUrl};
 
@@ -43,5 +44,54 @@ impl StoredJob {
     ) -> Result<Report> {
         let verified = self.0.verify(step, progress);
         block_on(&format!("verifying step {step}"), READ_ALL, interrupt, verified)
+    }
+}
+
+/// All places of a job, to rebuild in each what the others still have.
+pub struct RepairJob {
+    first: JobStore,
+    others: Vec<JobStore>,
+}
+
+impl RepairJob {
+    /// Reads nothing yet. The first store, and at least one other.
+    pub fn open(places: &[(StoreUrl, StoreOptions)], job: &JobName) -> Result<RepairJob> {
+        let open = |(url, options): &(StoreUrl, StoreOptions)| JobStore::open(url, options, job);
+        let mut places = places.iter().map(open).collect::<Result<Vec<_>>>()?.into_iter();
+        let first = places.next().filter(|_| places.len() > 0);
+        let first = first.ok_or_else(|| {
+            Error::invalid(format!("repairing job {job}: there is no second place to rebuild from"))
+                .hint("name one with --target, or in the configuration ([[store.target]])")
+        })?;
+        Ok(RepairJob { first, others: places.collect() })
+    }
+
+    /// Every step that has a COMMIT in any place, whole or damaged, ascending.
+    pub fn steps(&self, interrupt: &dyn Interrupt) -> Result<Vec<Step>> {
+        let mut all = BTreeSet::new();
+        for place in [&self.first].into_iter().chain(&self.others) {
+            let doing = format!("listing the steps in {}", place.url());
+            let listed = block_on(&doing, LOOK_UP, interrupt, place.steps())?;
+            all.extend(listed.into_iter().map(|listed| listed.step));
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    /// As [`JobStore::repair`] does.
+    pub fn repair(
+        &self,
+        step: Step,
+        holders: Holders,
+        mode: RepairMode,
+        progress: impl Fn(&Report, &Report) + Send + Sync + 'static,
+        interrupt: &dyn Interrupt,
+    ) -> Result<Mended> {
+        let repaired = self.first.repair(&self.others, step, holders, mode, progress);
+        block_on(&format!("repairing step {step}"), READ_ALL, interrupt, repaired)
+    }
+
+    /// As [`JobStore::repair_owners`] does.
+    pub fn repair_owners(&self, mode: RepairMode, interrupt: &dyn Interrupt) -> Result<Vec<Fault>> {
+        block_on("repairing OWNER", LOOK_UP, interrupt, self.first.repair_owners(&self.others, mode))
     }
 }

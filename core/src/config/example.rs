@@ -1,6 +1,7 @@
 //! The commented configuration file that is the reference.
 
 use super::keys::{KeySpec, SECTIONS};
+use super::targets::{TARGET, TARGET_KEYS};
 use super::value::Form;
 
 const WIDTH: usize = 100;
@@ -25,9 +26,29 @@ pub fn example() -> String {
             ));
             text.push_str(&format!("#{} = {}\n", key.name, value(key)));
         }
+        if TARGET.starts_with(&format!("{}.", section.name)) {
+            targets(&mut text);
+        }
     }
     text
 }
+
+/// Of which there may be several, so that none is there by default.
+fn targets(text: &mut String) {
+    text.push('\n');
+    comment(text, &TARGETS);
+    text.push_str(&format!("#[[{TARGET}]]\n"));
+    for key in TARGET_KEYS {
+        comment(text, key.doc);
+        text.push_str(&format!("#{} = {}\n", key.name, value(key)));
+    }
+}
+
+const TARGETS: [&str; 3] = [
+    "A further target: every committed step is copied there in the background, whole, and kept by rules of its own. Training",
+    "and commits never wait for it. A restore reads from it what the first store lacks or has damaged. Repeat the table for",
+    "more of them.",
+];
 
 fn value(key: &KeySpec) -> String {
     literal(if key.default.is_empty() { key.sample } else { key.default }, key.form)

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{SECTIONS, find};
+use super::keys::{KeySpec, SECTIONS, find};
+use super::targets::{self, TARGET, Table};
 use super::value::Form;
 use crate::error::{Doing, Error, Result};
 
@@ -21,6 +22,8 @@ pub(super) struct Entry {
 pub(super) struct FileValues {
     pub path: PathBuf,
     values: BTreeMap<(String, String), Entry>,
+    /// Every `[[store.target]]`.
+    pub targets: Vec<Table>,
     pub errors: Vec<Error>,
 }
 
@@ -68,12 +71,16 @@ impl FileValues {
                 continue;
             };
             for (key, value) in table {
-                self.take_key(line_of(text, key.span().start), section.name, key.get_ref(), value.get_ref());
+                let line = line_of(text, key.span().start);
+                self.take_key(text, line, section.name, key.get_ref(), value.get_ref());
             }
         }
     }
 
-    fn take_key(&mut self, line: usize, section: &'static str, key: &str, value: &DeValue<'_>) {
+    fn take_key(&mut self, text: &str, line: usize, section: &'static str, key: &str, value: &DeValue<'_>) {
+        if format!("{section}.{key}") == TARGET {
+            return self.take_targets(text, line, value);
+        }
         let Some(spec) = find(section, key) else {
             let keys = SECTIONS.iter().filter(|spec| spec.name == section).flat_map(|spec| spec.keys);
             let hint = closest(key, keys.map(|spec| spec.name.to_owned()))
@@ -85,23 +92,58 @@ impl FileValues {
             self.error(line, format!("[{section}] {key}: unknown key"), Some(hint));
             return;
         };
-        let text = match (value, spec.form) {
-            (DeValue::String(text), Form::Text | Form::NumberOrText) => text.to_string(),
+        if let Some(text) = self.text(spec, line, value) {
+            self.values.insert((section.to_owned(), key.to_owned()), Entry { text, line });
+        }
+    }
+
+    /// In the form that the key's type reads; None: said to be wrong.
+    fn text(&mut self, spec: &KeySpec, line: usize, value: &DeValue<'_>) -> Option<String> {
+        match (value, spec.form) {
+            (DeValue::String(text), Form::Text | Form::NumberOrText) => Some(text.to_string()),
             (DeValue::Integer(number), Form::Number | Form::NumberOrText) if number.radix() == 10 => {
-                number.as_str().replace('_', "")
+                Some(number.as_str().replace('_', ""))
             }
-            (DeValue::Boolean(on), Form::Switch) => on.to_string(),
+            (DeValue::Boolean(on), Form::Switch) => Some(on.to_string()),
             (other, _) => {
                 let found = other.type_str();
-                self.error(
-                    line,
-                    format!("[{section}] {key}: wrong type, found {} {found}", article(found)),
-                    Some(format!("write {}", spec.what)),
-                );
-                return;
+                let problem =
+                    format!("[{}] {}: wrong type, found {} {found}", spec.section, spec.name, article(found));
+                self.error(line, problem, Some(format!("write {}", spec.what)));
+                None
             }
+        }
+    }
+
+    fn take_targets(&mut self, text: &str, line: usize, value: &DeValue<'_>) {
+        let DeValue::Array(tables) = value else {
+            let problem = format!("[{TARGET}] is a list of tables");
+            return self.error(line, problem, Some(format!("write [[{TARGET}]] before each")));
         };
-        self.values.insert((section.to_owned(), key.to_owned()), Entry { text, line });
+        for table in tables {
+            let DeValue::Table(keys) = table.get_ref() else {
+                let problem = format!("[{TARGET}] is a list of tables");
+                self.error(line, problem, Some(format!("write [[{TARGET}]] before each")));
+                continue;
+            };
+            let mut found = Table { line: line_of(text, table.span().start), ..Table::default() };
+            for (key, value) in keys {
+                let line = line_of(text, key.span().start);
+                let Some(spec) = targets::find(key.get_ref()) else {
+                    let known = targets::TARGET_KEYS.iter().map(|spec| spec.name.to_owned());
+                    let hint = closest(key.get_ref(), known).map_or_else(
+                        || "\"strata config example\" shows every key".into(),
+                        |near| format!("did you mean \"{near}\"?"),
+                    );
+                    self.error(line, format!("[[{TARGET}]] {}: unknown key", key.get_ref()), Some(hint));
+                    continue;
+                };
+                if let Some(text) = self.text(spec, line, value.get_ref()) {
+                    found.values.insert(spec.name.to_owned(), Entry { text, line });
+                }
+            }
+            self.targets.push(found);
+        }
     }
 
     fn unknown_section(&mut self, line: usize, name: &str) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::resolve::Resolver;
+use super::targets::{self, TargetConfig};
 use super::value::{ByteSize, Extreme, Form, Listen, Secret, Setting};
 use crate::telemetry::LogFormat;
 
@@ -43,7 +44,11 @@ macro_rules! settings {
 
         /// All settings with their effective values.
         #[derive(Clone, Debug)]
-        pub struct Config { $( pub $section: $Struct, )* }
+        pub struct Config {
+            $( pub $section: $Struct, )*
+            /// Beside the first store.
+            pub targets: Vec<TargetConfig>,
+        }
 
         /// The declarations, in the order of the example file.
         pub const SECTIONS: &[SectionSpec] = &[$(
@@ -62,7 +67,10 @@ macro_rules! settings {
 
         impl Config {
             pub(super) fn resolve(from: &mut Resolver<'_>) -> Config {
-                Config { $( $section: $Struct { $( $key: from.value(stringify!($section), stringify!($key)), )* }, )* }
+                Config {
+                    $( $section: $Struct { $( $key: from.value(stringify!($section), stringify!($key)), )* }, )*
+                    targets: targets::read(&from.file.path, &from.file.targets, &mut from.errors),
+                }
             }
         }
     };
@@ -126,7 +134,7 @@ settings! {
         memory_limit: ByteSize = "256MiB", "STRATA_MEMORY_LIMIT";
     }
 
-    /// Where checkpoints are kept.
+    /// Where checkpoints are kept. A step is committed when this store has it.
     [store] StoreConfig {
         /// A directory, file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix. Unset: what the job asks for, and for `strata up`
         /// $STRATA_HOME/store.

@@ -10,6 +10,7 @@ use super::file::{FileValues, closest};
 use super::keys::{Config, SECTIONS};
 use super::limits;
 use super::resolve::{Effective, Flag, Resolver, first_of};
+use super::targets::{TARGET, TargetConfig};
 use crate::error::{Error, Result};
 use crate::telemetry::LogSettings;
 
@@ -74,6 +75,9 @@ impl Loaded {
                 };
                 text.push_str(&format!("{line:<48} # {}\n", found.origin));
             }
+            if TARGET.starts_with(&format!("{}.", section.name)) {
+                self.config.targets.iter().for_each(|target| show_target(&mut text, target));
+            }
             text.push('\n');
         }
         text.truncate(text.trim_end().len());
@@ -97,7 +101,22 @@ impl Loaded {
                 })
             })
             .collect();
-        json!({ "schema": 1, "file": self.file, "settings": settings })
+        let target = |target: &TargetConfig| -> serde_json::Map<String, serde_json::Value> {
+            let shown = target.shown().into_iter();
+            shown
+                .map(|(key, value)| (key.name.to_owned(), (!value.is_empty()).then_some(value).into()))
+                .collect()
+        };
+        let targets: Vec<_> = self.config.targets.iter().map(target).collect();
+        json!({ "schema": 1, "file": self.file, "settings": settings, "targets": targets })
+    }
+}
+
+/// What is unset is left out: there is no other source than the file.
+fn show_target(text: &mut String, target: &TargetConfig) {
+    text.push_str(&format!("\n[[{TARGET}]]\n"));
+    for (key, value) in target.shown().into_iter().filter(|(_, value)| !value.is_empty()) {
+        text.push_str(&format!("{} = {}\n", key.name, super::example::literal(&value, key.form)));
     }
 }
 

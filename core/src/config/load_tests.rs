@@ -190,3 +190,39 @@ fn file_that_is_no_text_and_a_folder_are_invalid() {
     let error = check(&Environment::of([]), Some(folder.path())).unwrap_err();
     assert!(error.kind == crate::error::Kind::Invalid && error.message.contains("directory"), "{error}");
 }
+
+const TARGETS: &str = "[store]\nurl = \"/fast\"\nregion = \"r\"\n\n[[store.target]]\nurl = \"s3://b/p\"\nname = \"remote\"\n\
+                       keep_last = 5\nkeep_every = \"1h\"\nsecret_access_key = \"hunter2\"\n\n[[store.target]]\nurl = \"/cold\"\n";
+
+#[test]
+fn targets_are_read_in_order_and_shown_as_they_can_be_read_again() {
+    let loaded = load(TARGETS, &[], &[]).unwrap();
+    for loaded in [load(&loaded.show().replace("(set)", "hunter2"), &[], &[]).unwrap(), loaded] {
+        let [remote, cold] = &loaded.config.targets[..] else { panic!("{:?}", loaded.config.targets) };
+        assert_eq!((remote.name(), remote.keep_last, remote.hold), ("remote", 5, 2));
+        assert_eq!(remote.keep_every, Some(Duration::from_secs(3600)));
+        assert_eq!((cold.name(), cold.keep_last), ("/cold", 0));
+        let reached = remote.reached_as(&loaded.config.store);
+        assert_eq!(
+            (reached.region.as_deref(), reached.secret_access_key.unwrap().0.as_str()),
+            (Some("r"), "hunter2")
+        );
+        assert!(!format!("{}{}{loaded:?}", loaded.show(), loaded.show_json()).contains("hunter2"));
+        assert_eq!(loaded.show_json()["targets"][0]["name"], "remote");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_target_is_named_with_its_line() {
+    for (text, line, said) in [
+        ("[[store.target]]\nkeep_last = 3\n", 1, "it has no url"),
+        ("[[store.target]]\nurl = \"/a\"\nkeep_lst = 3\n", 3, "unknown key"),
+        ("[[store.target]]\nurl = \"/a\"\n[[store.target]]\nurl = \"/a\"\n", 3, "another one called"),
+        ("[[store.target]]\nurl = \"/a\"\nkeep_every = \"soon\"\n", 3, "keep_every"),
+        ("[store]\ntarget = \"/a\"\n", 2, "a list of tables"),
+    ] {
+        let error = load(text, &[], &[]).unwrap_err();
+        assert!(error.message.contains(&format!("config.toml:{line}: ")), "{error}");
+        assert!(error.message.contains(said) && error.hint.is_some(), "{error}");
+    }
+}

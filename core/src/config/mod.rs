@@ -11,6 +11,7 @@ mod limits;
 mod load;
 pub mod locate;
 mod resolve;
+mod targets;
 mod value;
 
 pub use endpoint::Endpoint;
@@ -22,4 +23,5 @@ pub use keys::{
 };
 pub use load::{Loaded, check, find_file};
 pub use resolve::{Flag, Origin};
+pub use targets::TargetConfig;
 pub use value::{ByteSize, Extreme, Form, Listen, Secret, Setting};

@@ -250,6 +250,7 @@ plain! {
 impl Setting for bool {
     const WHAT: &'static str = "true or false";
     const FORM: Form = Form::Switch;
+    const SAMPLE: &'static str = "true";
 
     fn parse(text: &str) -> Result<bool, String> {
         match text.to_ascii_lowercase().as_str() {

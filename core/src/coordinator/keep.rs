@@ -39,7 +39,7 @@ impl KeepRules {
     /// Invalid for rules that would never do what they say.
     pub fn check(&self) -> Result<()> {
         let refuse = |why: &str, hint: &str| {
-            Err(Error::invalid(format!("reading [checkpoint]: {why}")).hint(hint.to_owned()))
+            Err(Error::invalid(format!("reading the rules of what is kept: {why}")).hint(hint.to_owned()))
         };
         let more = [
             (self.every_steps > 0, "keep_every_steps"),

@@ -166,6 +166,7 @@ impl CommitRecord {
             metrics_json: self.metrics_json.clone(),
             meta_json: self.meta_json.clone(),
             data: self.data.iter().cloned().map(Into::into).collect(),
+            ..v1::StepInfo::default()
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::RoleOptions;
 use crate::admin::AdminSettings;
 use crate::checkpoint::Takeover;
-use crate::config::{CheckpointConfig, Config, locate};
+use crate::config::{CheckpointConfig, Config, Extreme, TargetConfig, locate};
 use crate::coordinator::{CoordinatorSettings, KeepBest, KeepRules, Timings, TlsFiles};
 use crate::error::{Doing, Error, Result};
-use crate::sidecar::{CoordinatorLink, SidecarSettings};
+use crate::proto::v1;
+use crate::sidecar::{CoordinatorLink, SidecarSettings, TargetSettings};
 use crate::storage::{Scheme, StoreOptions, StoreUrl};
 
 /// Fails with Invalid for half a TLS pair.
@@ -51,18 +53,20 @@ pub(super) fn coordinator(
 }
 
 fn keep(own: &CheckpointConfig) -> KeepRules {
+    rules(
+        (own.keep_last, own.keep_every_steps, own.keep_every),
+        (own.keep_best, own.best_metric.as_deref(), own.best_is),
+    )
+}
+
+fn rules(
+    (last, every_steps, every): (u32, u64, Option<Duration>),
+    (count, metric, is): (u32, Option<&str>, Extreme),
+) -> KeepRules {
     // Halves of a rule are told by its check.
-    let is_asked = own.keep_best > 0 || own.best_metric.is_some();
-    KeepRules {
-        last: own.keep_last,
-        every_steps: own.keep_every_steps,
-        every: own.keep_every,
-        best: is_asked.then(|| KeepBest {
-            count: own.keep_best,
-            metric: own.best_metric.clone().unwrap_or_default(),
-            is: own.best_is,
-        }),
-    }
+    let is_asked = count > 0 || metric.is_some();
+    let best = is_asked.then(|| KeepBest { count, metric: metric.unwrap_or_default().to_owned(), is });
+    KeepRules { last, every_steps, every, best }
 }
 
 /// A file that is missing is said now, not at the first commit. NotFound.
@@ -110,10 +114,17 @@ pub(super) fn sidecar(config: &Config, options: &RoleOptions) -> Result<SidecarS
         identity: identity(config)?,
     };
     let store = config.store.url.as_deref().map(store_url).transpose()?;
+    let targets = config.targets.iter().map(|own| target(own, config)).collect::<Result<Vec<_>>>()?;
+    if let Some(same) = targets.iter().find(|target| store.as_ref() == Some(&target.url)) {
+        let message =
+            format!("reading [[store.target]] {}: {} is the first store itself", same.name, same.url);
+        return Err(Error::invalid(message).hint("a target is a further place: give it another url"));
+    }
     Ok(SidecarSettings {
         arenas: locate::arenas(&options.env, own.arena_dir.as_deref()),
         store: store.map(|store| store.to_string()),
         store_options: StoreOptions::from(&config.store),
+        targets,
         takeover: if config.store.take_over { Takeover::Yes } else { Takeover::No },
         slots: own.slots,
         save_wait: own.save_wait,
@@ -121,6 +132,30 @@ pub(super) fn sidecar(config: &Config, options: &RoleOptions) -> Result<SidecarS
         arena_ttl: own.arena_ttl,
         memory_limit: own.memory_limit.0,
         ..SidecarSettings::new(socket, link)
+    })
+}
+
+/// Invalid for a url that can't be read, and for rules that would never do what they say.
+fn target(own: &TargetConfig, config: &Config) -> Result<TargetSettings> {
+    let doing = || format!("reading [[store.target]] {}", own.name());
+    let rules = rules(
+        (own.keep_last, own.keep_every_steps, own.keep_every),
+        (own.keep_best, own.best_metric.as_deref(), own.best_is),
+    );
+    rules.check().doing(doing)?;
+    let best = rules.best.as_ref();
+    Ok(TargetSettings {
+        options: StoreOptions::from(&own.reached_as(&config.store)),
+        keep: v1::KeepRules {
+            last: rules.last,
+            every_steps: rules.every_steps,
+            every_ms: rules.every.map_or(0, |every| every.as_millis() as u64),
+            best: best.map_or(0, |best| best.count),
+            metric: best.map(|best| best.metric.clone()).unwrap_or_default(),
+            highest: best.is_some_and(|best| best.is == Extreme::Max),
+        },
+        hold: own.hold,
+        ..TargetSettings::new(own.name(), store_url(&own.url).doing(doing)?)
     })
 }
 

@@ -40,13 +40,16 @@ pub fn up(options: &RoleOptions, private: Option<&JobName>) -> Result<u8> {
         ]);
         tokio::select! {
             () = asked.cancelled() => {}
-            () = both.sidecar.deserted(FIRST_TRAINER), if private.is_some() => {}
+            () = both.deserted(), if private.is_some() => {}
             ended = both.sidecar.stopped() => ended?,
             ended = both.coordinator.stopped() => ended?,
         }
         both.end(loaded.config.sidecar.drain_timeout).await
     })
 }
+
+/// Whether targets still get something.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 struct Both {
     coordinator: Arc<Coordinator>,
@@ -117,6 +120,20 @@ impl Both {
         Ok(Both { coordinator, sidecar, stop_sidecar, stop_coordinator, endpoint, home })
     }
 
+    /// A private one's end: its last trainer is gone, nothing is Sealed, and further targets have what they are to get, or
+    /// fail: what they lack then they get when the job runs again.
+    async fn deserted(&self) {
+        let mut first = FIRST_TRAINER;
+        loop {
+            self.sidecar.deserted(first).await;
+            if !self.coordinator.status().await.is_ok_and(|status| is_copying(&status)) {
+                return;
+            }
+            first = Duration::ZERO;
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     async fn end(self, limit: Duration) -> Result<u8> {
         let ended = sidecar::end(&self.sidecar, &self.stop_sidecar, limit).await;
         self.stop_coordinator.cancel();
@@ -125,6 +142,11 @@ impl Both {
         stopped?;
         ended
     }
+}
+
+fn is_copying(status: &v1::Status) -> bool {
+    let mut targets = status.jobs.iter().flat_map(|job| &job.targets);
+    targets.any(|target| target.problem.is_empty() && (!target.known || target.behind > 0))
 }
 
 /// Into the private places of a job, on free ports of loopback.

@@ -11,7 +11,7 @@ use super::process::{self, ProcessId};
 use super::records::SessionRecord;
 use super::state::{Session, State};
 use super::stores::Prior;
-use super::{leave, stores};
+use super::{leave, stores, targets};
 use crate::checkpoint::Claimant;
 use crate::error::{Doing, Error, Result};
 use crate::ids::{ClusterId, Generation, JobName, Rank, SessionId, WorldSize};
@@ -107,13 +107,14 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
         }
         _ => Prior::Nothing,
     });
-    let attached =
-        node.stores.attach(&url, &job, cluster, prior, claimant, patience * 2 / 3).await.inspect_err(
-            |error| {
-                node.metrics.store_failed("attach", error.kind);
-                node.metrics.store_reachable.set(0);
-            },
-        )?;
+    let inherited = inherited(node, &url, &job, peer.uid, patience / 3).await?;
+    let prior = inherited.map_or(prior, |known| Prior::Job(known.job_uuid));
+    let attached = node.stores.attach(&url, &job, cluster, prior, claimant, patience / 2).await.inspect_err(
+        |error| {
+            node.metrics.store_failed("attach", error.kind);
+            node.metrics.store_reachable.set(0);
+        },
+    )?;
     node.metrics.store_reachable.set(1);
     store_token(node, &url, &job, peer.uid).await?;
     let record = SessionRecord {
@@ -146,7 +147,10 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
         // Unrecorded it would be a session that nobody watches and nothing ends.
         state.record_session(id).inspect_err(|_| state.never_joined(id))
     })?;
-    let registered = register(node, &record, &hello, stores::findings(&attached)).await;
+    let mut findings = stores::findings(&attached);
+    let highest = inherited.map_or(0, |known| known.highest_generation.0);
+    findings.highest_generation = findings.highest_generation.max(highest);
+    let registered = register(node, &record, &hello, findings).await;
     match registered {
         Ok(reply) => {
             let caller = Session::new(record, hello.token, None).caller();
@@ -157,6 +161,32 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
             Err(error)
         }
     }
+}
+
+/// Asks the further targets about a job that its first store does not know. One that can't answer is Unavailable.
+async fn inherited(
+    node: &Arc<Node>,
+    url: &StoreUrl,
+    job: &JobName,
+    uid: u32,
+    patience: Duration,
+) -> Result<Option<targets::Inherited>> {
+    if node.settings.targets.is_empty() {
+        return Ok(None);
+    }
+    let asked = async {
+        match node.stores.open(url, job, uid)?.owner().await {
+            Ok(None) => targets::inherited(node, job, uid).await,
+            // It knows the job, or says itself what is wrong.
+            _ => Ok(None),
+        }
+    };
+    timeout(patience, asked).await.unwrap_or_else(|_| {
+        Err(Error::unavailable(format!(
+            "asking the targets of job {job}, which its first store does not know: no answer for {patience:?}"
+        ))
+        .hint("bring the target back, or take it out of the configuration ([[store.target]]) to begin anew"))
+    })
 }
 
 fn check_coordinator(node: &Node, hello: &Hello) -> Result<()> {

@@ -24,7 +24,9 @@ pub(super) async fn steps(node: Arc<Node>, job: JobName) {
     match answer.await {
         Ok(listed) => node.change(|state| {
             let job = state.job(&job);
-            listed.steps.iter().for_each(|info| job.note_committed(info));
+            // A save refers to what the first store has, nothing else.
+            let here = listed.steps.iter().filter(|info| !info.elsewhere);
+            here.for_each(|info| job.note_committed(info));
         }),
         // The next save is stored whole, and the one after it has a base again.
         Err(error) => tracing::debug!(%job, "learning what is committed: {error}"),

@@ -30,6 +30,7 @@ mod status;
 mod stores;
 mod sums;
 mod sweep;
+mod targets;
 mod uplink;
 
 #[cfg(test)]
@@ -43,7 +44,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use peer::DeathProof;
-pub use settings::{CoordinatorLink, SidecarSettings};
+pub use settings::{CoordinatorLink, SidecarSettings, TargetSettings};
 
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};

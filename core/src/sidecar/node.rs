@@ -14,7 +14,7 @@ use super::settings::SidecarSettings;
 use super::state::{State, Todo};
 use super::stores::Stores;
 use super::uplink::Uplink;
-use super::{learn, persist, publish, seals, sharing, sweep};
+use super::{learn, persist, publish, seals, sharing, sweep, targets};
 use crate::error::{Error, Result};
 use crate::telemetry::Metrics;
 
@@ -28,6 +28,7 @@ pub(super) struct Node {
     pub uplink: Uplink,
     pub stores: Stores,
     pub turns: persist::Turns,
+    pub target_turns: targets::TargetTurns,
     /// Held while an arena is made.
     pub making: tokio::sync::Mutex<()>,
     pub tasks: TaskTracker,
@@ -57,6 +58,7 @@ impl Node {
             uplink,
             stores,
             turns,
+            target_turns: targets::TargetTurns::default(),
             making: tokio::sync::Mutex::new(()),
             tasks: TaskTracker::new(),
             stop,
@@ -145,6 +147,7 @@ impl Node {
             Todo::Sum(key, fill) => self.spawn(persist::sum(node, key, fill)),
             Todo::Publish(order) => self.spawn(publish::commit(node, order)),
             Todo::Remove(order) => self.spawn(publish::remove(node, order)),
+            Todo::Target(order) => self.spawn(targets::obey(node, order)),
             Todo::AwaitSeals(job, generation) => self.spawn(seals::await_seals(node, job, generation)),
             Todo::LearnSteps(job) => self.spawn(learn::steps(node, job)),
             Todo::CheckShared(job) => self.spawn(sharing::check(node, job)),

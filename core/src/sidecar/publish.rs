@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::node::Node;
+use super::targets;
 use crate::checkpoint::JobStore;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::ids::{JobName, JobUuid};
@@ -34,9 +35,17 @@ pub(super) async fn commit(node: Arc<Node>, order: v1::WriteCommit) {
 pub(super) async fn remove(node: Arc<Node>, order: v1::RemoveStep) {
     let outcome = async {
         let told = (!order.store.is_empty()).then(|| (order.store.clone(), order.job_uuid.clone()));
-        job_store(&node, &order.job, told).await?.remove(&order).await
+        match order.target.is_empty() {
+            true => job_store(&node, &order.job, told).await?.remove(&order).await,
+            false => {
+                targets::place(&node, &order.job, &order.target, &order.job_uuid).await?.remove(&order).await
+            }
+        }
     };
-    let outcome = outcome.await.doing(|| format!("removing step {}", order.step));
+    let outcome = outcome.await.doing(|| match order.target.is_empty() {
+        true => format!("removing step {}", order.step),
+        false => format!("removing step {} from target {}", order.step, order.target),
+    });
     if let Err(error) = &outcome {
         node.metrics.store_failed("remove", error.kind);
         tracing::warn!(job = %order.job, "{error}");
@@ -47,9 +56,12 @@ pub(super) async fn remove(node: Arc<Node>, order: v1::RemoveStep) {
         freed_bytes: outcome.as_ref().copied().unwrap_or_default(),
         kind: outcome.as_ref().err().map(|error| error.kind.name().to_owned()).unwrap_or_default(),
         reason: outcome.err().map(|error| error.message).unwrap_or_default(),
+        target: order.target.clone(),
+        generation: order.generation,
     };
     node.change(|state| {
         if order.committed
+            && order.target.is_empty()
             && let Ok(job) = order.job.parse::<JobName>()
             && let Some(known) = state.jobs.get_mut(&job)
         {
@@ -61,7 +73,11 @@ pub(super) async fn remove(node: Arc<Node>, order: v1::RemoveStep) {
 
 /// The place that the coordinator tells, by URL and the job's uuid; else that of a job which this node takes, or has
 /// taken, part in. Never the other way round: this node may remember a place that the job has left since.
-async fn job_store(node: &Arc<Node>, job: &str, told: Option<(String, String)>) -> Result<JobStore> {
+pub(super) async fn job_store(
+    node: &Arc<Node>,
+    job: &str,
+    told: Option<(String, String)>,
+) -> Result<JobStore> {
     let job: JobName = job.parse()?;
     let (known, cluster, uid) = node.read(|state| {
         let known = state.jobs.get(&job);

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::peer::DeathProof;
 use crate::checkpoint::Takeover;
 use crate::handoff::{ArenaDirectory, MachineMemory, MemoryBudget};
-use crate::storage::StoreOptions;
+use crate::proto::v1;
+use crate::storage::{StoreOptions, StoreUrl};
 
 #[derive(Clone)]
 pub struct SidecarSettings {
@@ -19,6 +20,8 @@ pub struct SidecarSettings {
     /// URL of the store for trainers that name none.
     pub store: Option<String>,
     pub store_options: StoreOptions,
+    /// Further places of every job's steps.
+    pub targets: Vec<TargetSettings>,
     pub takeover: Takeover,
     /// Copies of a rank's state that its arena holds; two at least.
     pub slots: u32,
@@ -32,6 +35,31 @@ pub struct SidecarSettings {
     pub budget: Arc<dyn MemoryBudget>,
     /// As member lists name this machine.
     pub host: String,
+}
+
+/// A further place that every committed step is copied to.
+#[derive(Clone, Debug)]
+pub struct TargetSettings {
+    pub name: String,
+    pub url: StoreUrl,
+    pub options: StoreOptions,
+    /// What it keeps; the coordinator applies it.
+    pub keep: v1::KeepRules,
+    /// How many steps the first store keeps for it beyond its own rules.
+    pub hold: u32,
+}
+
+impl TargetSettings {
+    /// Everything is kept there, two steps are held for it.
+    pub fn new(name: impl Into<String>, url: StoreUrl) -> TargetSettings {
+        let (options, keep) = (StoreOptions::default(), v1::KeepRules::default());
+        TargetSettings { name: name.into(), url, options, keep, hold: 2 }
+    }
+
+    pub(super) fn to_proto(&self) -> v1::Target {
+        let (name, url) = (self.name.clone(), self.url.to_string());
+        v1::Target { name, url, keep: Some(self.keep.clone()), hold: self.hold }
+    }
 }
 
 /// Where the coordinator is, and what is shown to it.
@@ -61,6 +89,7 @@ impl SidecarSettings {
             coordinator,
             store: None,
             store_options: StoreOptions::default(),
+            targets: Vec::new(),
             takeover: Takeover::No,
             slots: 2,
             save_wait: Duration::from_secs(2),

@@ -77,6 +77,8 @@ fn job_status(state: &State, name: &JobName) -> v1::JobStatus {
             .map(|(s, _)| s.0),
         committed_steps: job.committed.len() as u32,
         last_warning: last_warning.unwrap_or_default(),
+        // The coordinator's to say.
+        targets: Vec::new(),
     }
 }
 

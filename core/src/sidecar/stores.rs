@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 
-use super::settings::SidecarSettings;
+use super::settings::{SidecarSettings, TargetSettings};
 use crate::checkpoint::{Attached, Claimant, JobStore, Takeover};
 use crate::error::{Error, Result};
 use crate::ids::{ClusterId, JobName, JobUuid};
@@ -24,6 +24,8 @@ pub(super) enum Prior {
     Nothing,
     /// Steps were committed there. When it is not there it is not new: its disk may not be mounted.
     Steps,
+    /// It is not there, or empty, and a further target knows which job it was.
+    Job(JobUuid),
 }
 
 /// Of a job, a store, and the user whose rights reach it (None: this process's).
@@ -32,12 +34,15 @@ type Claim = Shared<BoxFuture<'static, Result<Arc<Attached>>>>;
 
 pub(super) struct Stores {
     options: StoreOptions,
+    /// Memory of copies to further targets: a slow one must not hold what a save needs.
+    copies: BufferBudget,
     takeover: Takeover,
     /// The store of trainers that name none.
     default: Option<String>,
     /// Root: a user's own choice of a directory is written to with that user's rights alone.
     is_root: bool,
     known: Mutex<HashMap<Place, Known>>,
+    targets: Mutex<HashMap<Place, JobStore>>,
 }
 
 struct Known {
@@ -48,15 +53,18 @@ struct Known {
 
 impl Stores {
     pub fn new(settings: &SidecarSettings) -> Stores {
+        let for_copies = if settings.targets.is_empty() { 0 } else { settings.memory_limit / 4 };
         Stores {
+            copies: BufferBudget::new(for_copies),
             options: StoreOptions {
-                buffers: BufferBudget::new(settings.memory_limit),
+                buffers: BufferBudget::new(settings.memory_limit - for_copies),
                 ..settings.store_options.clone()
             },
             takeover: settings.takeover,
             default: settings.store.clone(),
             is_root: rustix::process::geteuid().is_root(),
             known: Mutex::default(),
+            targets: Mutex::default(),
         }
     }
 
@@ -80,7 +88,7 @@ impl Stores {
 
     /// Memory held for persisting and restoring.
     pub fn buffers_in_use(&self) -> u64 {
-        self.options.buffers.in_use()
+        self.options.buffers.in_use() + self.copies.in_use()
     }
 
     /// A directory that a user names is theirs to reach; the sidecar's own store is root's to offer to all.
@@ -104,6 +112,19 @@ impl Stores {
         let mut known = self.known.lock();
         let known = known.entry(place).or_insert(Known { store, claim: None });
         Ok(known.store.clone())
+    }
+
+    /// A further target's place of a job: this process's own to reach.
+    pub fn target(&self, target: &TargetSettings, job: &JobName) -> Result<JobStore> {
+        let place = (job.clone(), target.url.to_string(), None);
+        let mut known = self.targets.lock();
+        if let Some(store) = known.get(&place) {
+            return Ok(store.clone());
+        }
+        let options = StoreOptions { buffers: self.copies.clone(), ..target.options.clone() };
+        let store = JobStore::open(&target.url, &options, job)?;
+        known.insert(place, store.clone());
+        Ok(store)
     }
 
     /// Claims the prefix for the cluster and lists what it holds. Unavailable when the store does not answer within
@@ -161,7 +182,11 @@ fn claim(store: JobStore, cluster: ClusterId, takeover: Takeover, prior: Prior, 
             if prior == Prior::Steps {
                 store.must_exist().await?;
             }
-            store.attach(cluster, takeover, claimant).await
+            let known = match prior {
+                Prior::Job(uuid) => Some(uuid),
+                Prior::Nothing | Prior::Steps => None,
+            };
+            store.attach_as(cluster, takeover, claimant, known).await
         };
         match tokio::time::timeout(ATTACH, attaching).await {
             Ok(attached) => attached.map(Arc::new),

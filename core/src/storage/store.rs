@@ -35,6 +35,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// once it is finished.
     fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>>;
 
+    /// As `writer`, and what is finished takes the place of an object of that name, which is seen whole until then.
+    fn rewriter(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>>;
+
     /// Every object below `folder`, at any depth, in any order; none when there is no such folder. Never a part of the
     /// list: what can't be listed is an error.
     fn list(&self, folder: &str) -> Result<Vec<Listed>>;

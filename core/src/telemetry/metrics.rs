@@ -40,6 +40,13 @@ pub struct SlotLabels {
     pub state: &'static str,
 }
 
+/// A further target of a job's steps.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TargetLabels {
+    pub job: String,
+    pub target: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
@@ -129,6 +136,11 @@ metrics! {
     store_errors: CounterBy<StoreErrorLabels> = Family::default(), "store_errors", "Store operations that failed";
     store_retries: Counter = counter(), "store_retries", "Store operations made again after a failure";
     store_reachable: Gauge = gauge(), "store_reachable", "1 while the last store operation succeeded";
+
+    // further targets
+    steps_copied: Counter = counter(), "steps_copied", "Steps copied to further targets";
+    copied_bytes: Counter = counter(), "copied" [Bytes], "Bytes of packs copied to further targets";
+    target_behind: GaugeBy<TargetLabels> = Family::default(), "target_behind", "Committed steps that a target is to get and has not";
 
     // arenas
     arena_bytes: Gauge = gauge(), "arena" [Bytes], "Shared memory held by arenas";

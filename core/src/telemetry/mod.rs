@@ -6,4 +6,4 @@ pub mod log;
 mod metrics;
 
 pub use log::{LogFormat, LogSettings};
-pub use metrics::{Metrics, RestoreFrom, RestoreLabels, SlotLabels, StoreErrorLabels};
+pub use metrics::{Metrics, RestoreFrom, RestoreLabels, SlotLabels, StoreErrorLabels, TargetLabels};

@@ -115,6 +115,7 @@ impl Sidecar {
     pub async fn attach(cluster: &Cluster, node: &str) -> Sidecar {
         let (up, reports) = mpsc::channel(64);
         let hello = v1::NodeHello {
+            targets: Vec::new(),
             node: node.into(),
             incarnation: uuid::Uuid::new_v4().to_string(),
             host: format!("host-{node}"),

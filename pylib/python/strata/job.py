@@ -238,6 +238,7 @@ class Job:
         try:
             _background.warn(
                 [f"restoring step {found.step} instead of a damaged one: {what}" for what in found.damaged]
+                + found.notes
             )
             state = decode(found, only) if into is None else restore_into(found, into, only)
             info = None if found.info is None else StepInfo.from_fields(found.info)

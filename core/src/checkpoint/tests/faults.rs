@@ -90,6 +90,10 @@ impl Store for Failing {
         let inner = self.call(|| self.inner.writer(path, at_most))?;
         Ok(Box::new(FailingWriter { inner, calls: Arc::clone(&self.calls), at: self.at, after: self.after }))
     }
+    fn rewriter(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
+        let inner = self.call(|| self.inner.rewriter(path, at_most))?;
+        Ok(Box::new(FailingWriter { inner, calls: Arc::clone(&self.calls), at: self.at, after: self.after }))
+    }
     fn list(&self, folder: &str) -> Result<Vec<Listed>> {
         self.call(|| self.inner.list(folder))
     }
@@ -146,6 +150,9 @@ impl Store for Lying {
     }
     fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
         self.inner.writer(path, at_most)
+    }
+    fn rewriter(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
+        self.inner.rewriter(path, at_most)
     }
     fn list(&self, folder: &str) -> Result<Vec<Listed>> {
         self.inner.list(folder)

@@ -2,6 +2,7 @@
 //! names one.
 
 mod attach;
+mod copies;
 mod crash;
 mod damage;
 mod faults;
@@ -14,6 +15,8 @@ mod mutations;
 mod partial;
 mod publish;
 mod removal;
+mod repairs;
 mod replicated;
 mod round_trip;
 mod small;
+mod stale;

@@ -100,6 +100,9 @@ impl Store for Counting {
     fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
         self.inner.writer(path, at_most)
     }
+    fn rewriter(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
+        self.inner.rewriter(path, at_most)
+    }
     fn list(&self, folder: &str) -> Result<Vec<Listed>> {
         self.inner.list(folder)
     }

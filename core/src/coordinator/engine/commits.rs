@@ -170,6 +170,8 @@ impl Engine {
         if whole_world {
             self.restores_finished(&id.job, id.generation);
         }
+        self.forget_doom(&id.job, id.step);
+        self.drive_targets(&id.job);
         self.plan_retention(&id.job);
     }
 }

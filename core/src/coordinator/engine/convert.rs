@@ -59,10 +59,11 @@ pub fn step_info(step: Step, record: &StepRecord) -> v1::StepInfo {
         metrics_json: record.metrics_json.clone(),
         meta_json: record.meta_json.clone(),
         data: record.data.iter().cloned().map(Into::into).collect(),
+        ..v1::StepInfo::default()
     }
 }
 
-fn record(info: v1::StepInfo) -> Result<(Step, StepRecord)> {
+pub fn record(info: v1::StepInfo) -> Result<(Step, StepRecord)> {
     let record = StepRecord {
         generation: Generation(info.generation),
         kind: kind(info.kind)?,

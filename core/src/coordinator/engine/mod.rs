@@ -18,6 +18,7 @@ mod runner;
 mod saves;
 mod shards;
 mod status;
+mod targets;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -110,6 +111,7 @@ pub(super) struct Engine {
     restores: restores::Restores,
     preempts: preempt::Preempts,
     retention: retention::Retention,
+    targets: targets::Targets,
     placements: shards::Placements,
     waiting: membership::Waiting,
     warnings: HashMap<JobName, String>,
@@ -142,6 +144,7 @@ impl Engine {
             restores: Default::default(),
             preempts: Default::default(),
             retention: Default::default(),
+            targets: Default::default(),
             placements: Default::default(),
             waiting: Default::default(),
             warnings: HashMap::new(),

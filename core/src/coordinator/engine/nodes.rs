@@ -35,6 +35,8 @@ pub struct Node {
     pub sessions: BTreeSet<(JobName, Rank)>,
     /// Jobs whose pushes it gets: of its sessions, and of the slots it has announced.
     pub jobs: BTreeSet<JobName>,
+    /// Beside the first store, as its sidecar is configured.
+    pub targets: Vec<v1::Target>,
 }
 
 pub struct Line {
@@ -67,10 +69,12 @@ impl Engine {
                 draining: false,
                 sessions: BTreeSet::new(),
                 jobs: old.map(|old| old.jobs).unwrap_or_default(),
+                targets: Vec::new(),
             },
         };
         (node.host, node.version, node.heard) = (hello.host, version, now);
         (node.announced, node.draining) = (false, false);
+        node.targets = hello.targets;
         node.line = Some(Line { id, send });
         for session in &hello.sessions {
             if let Ok(job) = session.job.parse::<JobName>() {
@@ -98,6 +102,8 @@ impl Engine {
             self.redrive_commits(&job);
         }
         self.redrive_removals();
+        let all: Vec<JobName> = self.state.jobs.keys().cloned().collect();
+        self.targets_attached(&all);
         id
     }
 
@@ -109,6 +115,7 @@ impl Engine {
             tracing::warn!(node = %name, host = %node.host, "sidecar's line is down");
             self.commits_lost_line(name);
             self.removals_lost_line(name);
+            self.targets_lost_line(name);
         }
         self.count_nodes();
     }

@@ -34,6 +34,7 @@ impl Engine {
         }
         self.generation_opened(job);
         self.forget_left(job);
+        self.drive_targets(job);
         self.answer_stale_reports(job);
         self.restores_changed(job);
     }

@@ -26,7 +26,11 @@ impl Engine {
             Some(Report::Arrival(arrival)) => self.arrived(node, arrival),
             Some(Report::Preempt(notice)) => self.preempt_notice(notice),
             Some(Report::PreemptAck(ack)) => self.preempt_ack(ack),
+            Some(Report::Removal(done)) if !done.target.is_empty() => {
+                self.target_removal_reported(node, done)
+            }
             Some(Report::Removal(done)) => self.removal_reported(node, done),
+            Some(Report::Target(told)) => self.target_reported(node, told),
             Some(Report::Draining(_)) => {
                 if let Some(node) = self.nodes.by_name.get_mut(node) {
                     node.draining = true;

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::super::state::{Attempt, AttemptId, Job};
+use super::targets::Restorable;
 use super::{Engine, Reply, convert};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{Generation, JobName, Step};
 use crate::proto::v1;
 
@@ -119,30 +120,43 @@ impl Engine {
         }
         let mut round = round.unwrap_or(fresh);
         round.damaged.extend(told);
+        let unlisted = self.unlisted(&job);
         let known = self.state.job(&job)?;
+        // Also what the first store does not have any more and a further target has.
+        let steps = self.restorable(&job);
         let staged = request.source() == v1::RestoreSource::Staged;
         let candidates = self.candidates(&job, known, &round.damaged);
         round.decided = match (request.step.map(Step), staged) {
             // Named, and damaged: the one before it.
-            (Some(step), _) if round.damaged.contains(&step) => newest_before(known, &round.damaged, step),
+            (Some(step), _) if round.damaged.contains(&step) => newest_before(&steps, &round.damaged, step),
             (Some(step), _) => {
-                match self.named_step(&job, known, step, &candidates, staged, patience_over)? {
+                let patient = !patience_over && !unlisted.is_empty() && !steps.contains_key(&step);
+                let there = steps.get(&step).map(|record| Decided { step, generation: record.generation });
+                let asked = there.map_or_else(
+                    || self.named_step(&job, known, step, &candidates, staged, patience_over),
+                    |there| Ok(Some(there)),
+                );
+                match if patient { None } else { asked? } {
                     Some(decided) => Some(decided),
                     None => return Ok(None),
                 }
             }
             (None, _) => {
-                let newest = known
-                    .steps
+                let newest = steps
                     .iter()
                     .rev()
-                    .find(|(step, record)| record.kind.holds_whole_state() && !round.damaged.contains(step))
+                    .find(|(step, record)| record.is_whole && !round.damaged.contains(step))
                     .map(|(step, record)| Decided { step: *step, generation: record.generation });
                 let newer =
                     candidates.iter().rev().find(|c| newest.is_none_or(|newest| c.step > newest.step));
                 match newer {
                     Some(newer) if staged => Some(*newer),
                     Some(_) if !patience_over => return Ok(None),
+                    // The first store may have been lost: to begin anew is for who knows that no target has a step.
+                    None if newest.is_none() && !unlisted.is_empty() => match patience_over {
+                        false => return Ok(None),
+                        true => return Err(not_listed(&job, &unlisted)),
+                    },
                     _ => newest,
                 }
             }
@@ -179,10 +193,6 @@ impl Engine {
         staged: bool,
         patience_over: bool,
     ) -> Result<Option<Decided>> {
-        let generation = self.committed_generation(job, step);
-        if generation.0 > 0 || known.steps.contains_key(&step) {
-            return Ok(Some(Decided { step, generation }));
-        }
         match candidates.iter().rev().find(|candidate| candidate.step == step) {
             Some(candidate) if staged => Ok(Some(*candidate)),
             Some(_) if !patience_over => Ok(None),
@@ -194,10 +204,12 @@ impl Engine {
         let Some(decided) = decided else { return v1::ResolveRestoreReply::default() };
         let record = self.state.job(job).ok().and_then(|known| known.steps.get(&decided.step));
         let record = record.filter(|record| record.generation == decided.generation);
+        let info = record.map(|record| convert::step_info(decided.step, record));
+        let info = info.or_else(|| self.info_elsewhere(job, decided.step));
         v1::ResolveRestoreReply {
             step: Some(decided.step.0),
-            committed: record.is_some(),
-            info: record.map(|record| convert::step_info(decided.step, record)),
+            committed: info.is_some(),
+            info,
             generation: decided.generation.0,
         }
     }
@@ -225,9 +237,25 @@ impl Engine {
     }
 }
 
-fn newest_before(known: &Job, damaged: &BTreeSet<Step>, step: Step) -> Option<Decided> {
-    let mut before = known.steps.range(..step).rev();
+fn not_listed(job: &JobName, unlisted: &[(String, Option<String>)]) -> Error {
+    let named = unlisted.iter().map(|(name, why)| match why {
+        Some(why) => format!("{name} ({why})"),
+        None => name.clone(),
+    });
+    Error::unavailable(format!(
+        "restoring: the first store of job {job} has no step, and nobody could look into {}",
+        named.collect::<Vec<_>>().join(", ")
+    ))
+    .hint("bring the target back, or take it out of the configuration ([[store.target]]) to begin anew")
+}
+
+fn newest_before(
+    steps: &BTreeMap<Step, Restorable>,
+    damaged: &BTreeSet<Step>,
+    step: Step,
+) -> Option<Decided> {
+    let mut before = steps.range(..step).rev();
     before
-        .find(|(step, record)| record.kind.holds_whole_state() && !damaged.contains(step))
+        .find(|(step, record)| record.is_whole && !damaged.contains(step))
         .map(|(step, record)| Decided { step: *step, generation: record.generation })
 }

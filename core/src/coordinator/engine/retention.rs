@@ -7,7 +7,7 @@ use super::super::hooks::HookCall;
 use super::super::state::{AttemptId, Command, Removal};
 use super::{Engine, Reply, convert};
 use crate::error::{Error, Result};
-use crate::ids::{Generation, JobName, Step};
+use crate::ids::{JobName, Step};
 use crate::proto::v1::{self, node_command::Command as Push};
 
 /// Between two tries at a removal whose store failed.
@@ -72,7 +72,8 @@ impl Engine {
 
     /// The newest whole step, pinned steps, bases and restores under way are refused to every policy.
     fn give_up_steps(&mut self, job: &JobName, surplus: Vec<Step>) {
-        for step in surplus {
+        let waits = self.kept_for_targets(job, &surplus);
+        for step in surplus.into_iter().filter(|step| !waits.contains(step)) {
             let Ok(known) = self.state.job(job) else { return };
             if known.removable(job, step, false).is_err() || self.is_restoring(job, step) {
                 continue;
@@ -85,6 +86,7 @@ impl Engine {
     }
 
     pub fn delete_step(&mut self, request: &v1::DeleteStepRequest, reply: Reply<u64>) {
+        let Some(reply) = self.delete_elsewhere(request, reply) else { return };
         if request.dry_run {
             let stored = self.may_delete(request);
             return self.answer(reply, stored);
@@ -107,6 +109,8 @@ impl Engine {
         self.may_delete(request)?;
         let generation = known.steps.get(&step).map(|record| record.generation).unwrap_or_default();
         self.submit(Command::IntendRemoval { job: job.clone(), step, force: request.force })?;
+        self.doom_in_targets(&job, step);
+        self.drive_targets(&job);
         Ok(AttemptId { job, step, generation })
     }
 
@@ -132,7 +136,7 @@ impl Engine {
     }
 
     /// A node with ranks of the job has its store; any other one looks whether the store that it is told is the job's.
-    fn remover(&self, job: &JobName) -> Option<String> {
+    pub(super) fn remover(&self, job: &JobName) -> Option<String> {
         let known = self.state.job(job).ok()?;
         let told = known.store.is_some() && known.uuid.is_some();
         let others = || self.attached_nodes().into_iter().next().filter(|_| told);
@@ -178,6 +182,7 @@ impl Engine {
             remaining,
             store: store.unwrap_or_default(),
             job_uuid: job_uuid.unwrap_or_default(),
+            target: String::new(),
         };
         let at = self.now() + ANSWER;
         self.retention.under_way.insert(job, UnderWay { id, node: Some(node.clone()), at });
@@ -229,12 +234,7 @@ impl Engine {
         let job: JobName = request.job.parse()?;
         let step = Step(request.step);
         self.submit(Command::PinStep { job: job.clone(), step, pinned: request.pinned })?;
+        self.drive_targets(&job);
         Ok(convert::step_info(step, &self.state.job(&job)?.steps[&step]))
-    }
-
-    /// Of the attempt that committed it; 0 for none.
-    pub(super) fn committed_generation(&self, job: &JobName, step: Step) -> Generation {
-        let record = self.state.job(job).ok().and_then(|known| known.steps.get(&step));
-        record.map(|record| record.generation).unwrap_or_default()
     }
 }

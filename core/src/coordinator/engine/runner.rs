@@ -59,6 +59,7 @@ impl Engine {
         self.check_leases();
         self.check_saves();
         self.check_retention();
+        self.check_targets();
         self.restores_tick();
     }
 

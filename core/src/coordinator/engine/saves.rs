@@ -114,6 +114,7 @@ impl Engine {
                 if alive {
                     known.fence(&id.job, id.generation)?;
                 }
+                self.check_number_elsewhere(&id.job, id.step)?;
                 self.submit(Command::Begin { id: id.clone(), kind, ranks, bases })
             }
             Standing::Pending(attempt) => {

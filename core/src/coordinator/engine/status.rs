@@ -1,9 +1,10 @@
 //! What operators and look-ups are told.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::compat;
-use super::super::state::{AttemptId, Job, Member, Notice};
+use super::super::state::{AttemptId, Job, Member, Notice, StepRecord};
 use super::{Engine, convert};
 use crate::error::Result;
 use crate::ids::{JobName, Rank, Step, WorldSize};
@@ -59,6 +60,7 @@ impl Engine {
             latest_step: known.newest_whole().map(|step| step.0),
             committed_steps: known.steps.len() as u32,
             last_warning: self.warnings.get(job).cloned().unwrap_or_default(),
+            targets: self.target_statuses(job),
         }
     }
 
@@ -122,22 +124,33 @@ impl Engine {
 
     /// The newest committed whole step; where nothing was ever committed, the newest one that was told of.
     pub fn latest_step(&self, job: &str) -> Result<Option<u64>> {
-        let known = self.state.job(&job.parse()?)?;
+        let job: JobName = job.parse()?;
+        let known = self.state.job(&job)?;
+        let steps = self.restorable(&job);
+        let newest = steps.iter().rev().find(|(_, found)| found.is_whole);
         let told = || known.notices.iter().rev().find(|(_, notice)| notice.kind.holds_whole_state());
-        let told = || told().filter(|_| known.steps.is_empty()).map(|(step, _)| *step);
-        Ok(known.newest_whole().or_else(told).map(|step| step.0))
+        let told = || told().filter(|_| steps.is_empty()).map(|(step, _)| *step);
+        Ok(newest.map(|(step, _)| *step).or_else(told).map(|step| step.0))
     }
 
     pub fn steps(&self, job: &str) -> Result<Vec<v1::StepInfo>> {
-        let known = self.state.job(&job.parse()?)?;
-        Ok(known.steps.iter().map(|(step, record)| convert::step_info(*step, record)).collect())
+        let job: JobName = job.parse()?;
+        let known = self.state.job(&job)?;
+        let one = |(step, record): (&Step, &StepRecord)| {
+            let info = convert::step_info(*step, record);
+            self.with_targets(&job, info, !known.steps.contains_key(step))
+        };
+        let elsewhere = self.elsewhere(&job);
+        let all: BTreeMap<&Step, &StepRecord> = elsewhere.iter().chain(&known.steps).collect();
+        Ok(all.into_iter().map(one).collect())
     }
 
     pub fn step(&self, job: &str, step: u64) -> Result<v1::StepInfo> {
         let job: JobName = job.parse()?;
         let (known, step) = (self.state.job(&job)?, Step(step));
         match (known.steps.get(&step), known.notices.get(&step)) {
-            (Some(record), _) => Ok(convert::step_info(step, record)),
+            (Some(record), _) => Ok(self.with_targets(&job, convert::step_info(step, record), false)),
+            (None, _) if let Some(info) = self.info_elsewhere(&job, step) => Ok(info),
             (None, Some(notice)) => Ok(told(step, notice, known.world)),
             (None, None) => Err(known.no_such_step(&job, step, "looking up")),
         }

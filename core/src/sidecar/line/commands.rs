@@ -57,6 +57,7 @@ fn take(state: &mut State, command: Command) {
         Command::PreemptQuery(query) => state.preempt_query(&query),
         Command::PreemptAt(at) => state.preempt_at(&at),
         Command::RemoveStep(order) => state.todo.push(Todo::Remove(order)),
+        Command::Target(order) => state.todo.push(Todo::Target(order)),
         Command::Config(changed) => {
             if let (Ok(job), Some(config)) = (changed.job.parse::<JobName>(), changed.config) {
                 state.job(&job).config = config;

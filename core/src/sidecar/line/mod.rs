@@ -58,7 +58,7 @@ pub(super) async fn run(node: Arc<Node>) {
 /// One life of the line: whether the coordinator welcomed us, and how it ended.
 async fn attach(node: &Arc<Node>) -> (bool, Error) {
     let (queue, reports) = mpsc::channel(QUEUE);
-    node.change(|state| state.line_up(queue, &node.incarnation, &node.settings.host));
+    node.change(|state| state.line_up(queue, &node.incarnation, &node.settings));
     let mut coordinator = node.uplink.coordinator();
     let opened = coordinator.attach(ReceiverStream::new(reports));
     let mut commands = match tokio::time::timeout(WELCOME, opened).await {

@@ -11,11 +11,12 @@ use super::super::state::{Grant, SlotKey, State};
 use super::super::sums::Sums;
 use super::held::Held;
 use super::{Fetched, Resolved, Restore};
-use crate::checkpoint::RankRestore;
+use crate::checkpoint::{JobStore, RankRestore};
 use crate::error::{Doing, Error, Result};
 use crate::handoff::plan::SlotLayout;
 use crate::handoff::{Slot, SlotLoad};
 use crate::ids::{Generation, Step};
+use crate::storage::StoreUrl;
 use crate::telemetry::RestoreFrom;
 
 /// What a save adds to the index (its data position, metrics and meta): the arena of a restored state should do for
@@ -36,6 +37,7 @@ fn once(error: Error, doing: impl FnOnce() -> String) -> Error {
 }
 
 impl Restore {
+    /// From the first store; what it lacks or has damaged from a further target.
     pub(super) async fn out_of_store(&self, resolved: &Resolved) -> Result<Fetched> {
         let doing = || format!("restoring step {} of job {}", resolved.step, self.record.job);
         let cluster = self.node.read(|state| state.line.cluster);
@@ -46,10 +48,21 @@ impl Restore {
             .confirmed(&record.store, &record.job, cluster, record.job_uuid, record.uid)
             .await
             .doing(doing)?;
+        match self.load_from(&store, resolved).await {
+            Err(error) if self.may_be_elsewhere(resolved, &error) => {
+                self.out_of_targets(resolved, error).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    pub(super) async fn load_from(&self, store: &JobStore, resolved: &Resolved) -> Result<Fetched> {
+        let (record, url) = (&self.record, store.url());
+        let doing = || format!("restoring step {} of job {}", resolved.step, record.job);
         let opened = store.open_step(resolved.step, record.rank, record.world, &self.request.only);
         let plan = match timeout_at(self.deadline, opened).await {
             Ok(plan) => plan.map_err(|error| once(error, doing))?,
-            Err(_) => return Err(self.too_slow(resolved)),
+            Err(_) => return Err(self.too_slow(resolved, url)),
         };
         let attempt = (resolved.step, plan.commit().record.generation);
         let room = Room {
@@ -66,14 +79,14 @@ impl Restore {
                 let lease = self.lease(&held).doing(doing)?;
                 Ok(Fetched { key, lease, from: RestoreFrom::store })
             }
-            Err(_) => Err(self.too_slow(resolved)),
+            Err(_) => Err(self.too_slow(resolved, url)),
         }
     }
 
-    fn too_slow(&self, resolved: &Resolved) -> Error {
+    fn too_slow(&self, resolved: &Resolved, url: &StoreUrl) -> Error {
         Error::timeout(format!(
-            "restoring step {} of job {}: the store {} did not give all of it in time",
-            resolved.step, self.record.job, self.record.store
+            "restoring step {} of job {}: the store {url} did not give all of it in time",
+            resolved.step, self.record.job
         ))
         .hint("give a longer timeout; a repeated call finds what has arrived by then")
     }

@@ -5,11 +5,13 @@
 mod compose;
 mod held;
 mod load;
+mod targets;
 mod together;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use self::held::Lease;
@@ -32,6 +34,8 @@ pub(super) struct Restore {
     record: SessionRecord,
     request: v1::RestoreRequest,
     deadline: Instant,
+    /// That a further target helped out, for the caller.
+    notes: Mutex<Vec<String>>,
 }
 
 /// What the coordinator named.
@@ -65,7 +69,8 @@ pub(super) async fn run(
     let record = node
         .read(|state| state.sessions.get(&session).map(|known| known.record.clone()))
         .ok_or_else(|| Error::fenced("restoring: the session has ended"))?;
-    Restore { node: node.clone(), session, record, request, deadline }.run().await
+    let notes = Mutex::default();
+    Restore { node: node.clone(), session, record, request, deadline, notes }.run().await
 }
 
 fn default_timeout(state: &State, session: SessionId) -> Duration {
@@ -181,6 +186,7 @@ impl Restore {
             lease: fetched.lease.give(),
             info: resolved.info,
             damaged,
+            notes: self.notes.lock().clone(),
         })
     }
 }

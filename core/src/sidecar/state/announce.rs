@@ -3,6 +3,7 @@
 
 use tokio::sync::mpsc;
 
+use super::super::settings::{SidecarSettings, TargetSettings};
 use super::saves::{durable_report, failed_report, sealed_report, step_event};
 use super::{Stage, State};
 use crate::ids::SessionId;
@@ -11,16 +12,21 @@ use crate::proto::v1::{self, node_report::Report, session_event::Event};
 impl State {
     /// Puts the announcements on a fresh queue, and every later report behind them: nothing is lost in between and the
     /// order holds. `queue` has room for [`State::announcement`].
-    pub fn line_up(&mut self, queue: mpsc::Sender<v1::NodeReport>, incarnation: &str, host: &str) {
+    pub fn line_up(
+        &mut self,
+        queue: mpsc::Sender<v1::NodeReport>,
+        incarnation: &str,
+        settings: &SidecarSettings,
+    ) {
         self.line.problem = None;
         self.line.attached = false;
         self.line.queue = Some(queue);
-        for report in self.announcement(incarnation, host) {
+        for report in self.announcement(incarnation, settings) {
             self.line.report(report);
         }
     }
 
-    pub fn announcement(&mut self, incarnation: &str, host: &str) -> Vec<Report> {
+    pub fn announcement(&mut self, incarnation: &str, settings: &SidecarSettings) -> Vec<Report> {
         let sessions = self.sessions.values().filter(|session| session.is_vouched_for());
         let live = sessions.map(|session| v1::LiveSession {
             job: session.record.job.to_string(),
@@ -32,9 +38,10 @@ impl State {
         let hello = v1::NodeHello {
             node: self.node.clone(),
             incarnation: incarnation.to_owned(),
-            host: host.to_owned(),
+            host: settings.host.clone(),
             version: Some(crate::version::ours()),
             sessions: live.collect(),
+            targets: settings.targets.iter().map(TargetSettings::to_proto).collect(),
         };
         let mut slots = v1::SlotsAnnounced::default();
         let mut reports = Vec::new();

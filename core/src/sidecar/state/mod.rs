@@ -66,6 +66,7 @@ pub(super) enum Todo {
     Sum(SlotKey, u64),
     Publish(v1::WriteCommit),
     Remove(v1::RemoveStep),
+    Target(v1::TargetOrder),
     /// A generation has ended: ranks that were copying may still seal, and can't tell.
     AwaitSeals(JobName, Generation),
     /// What is committed, after a restart of this sidecar.

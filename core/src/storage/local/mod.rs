@@ -41,6 +41,11 @@ impl LocalStore {
         self.base.join(path)
     }
 
+    fn begin(&self, path: &str, at_most: u64, existing: publish::Existing) -> Result<Box<dyn Writer>> {
+        let (full, queue) = (self.full(path), self.queue);
+        Ok(Box::new(writer::LocalWriter::begin_as(&self.base, &full, at_most, queue, existing)?))
+    }
+
     /// An empty listing must mean that there is nothing, not that a disk is not mounted.
     fn nothing_there(&self, doing: &str) -> Result<()> {
         match fs::metadata(&self.root) {
@@ -89,8 +94,11 @@ impl Store for LocalStore {
     }
 
     fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
-        let writer = writer::LocalWriter::begin(&self.base, &self.full(path), at_most, self.queue)?;
-        Ok(Box::new(writer))
+        self.begin(path, at_most, publish::Existing::Keep)
+    }
+
+    fn rewriter(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
+        self.begin(path, at_most, publish::Existing::Replace)
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>> {

@@ -28,6 +28,7 @@ pub struct LocalWriter {
     ring: Option<Mutex<Ring>>,
     file: DirectFile,
     target: PathBuf,
+    existing: Existing,
     at_most: u64,
     ends: Mutex<Ends>,
     /// Taken by `finish`; dropped before, it unlinks the file.
@@ -41,7 +42,19 @@ struct Ends {
 }
 
 impl LocalWriter {
+    #[cfg(test)]
     pub fn begin(place: &Path, target: &Path, at_most: u64, queue: DiskQueue) -> Result<LocalWriter> {
+        LocalWriter::begin_as(place, target, at_most, queue, Existing::Keep)
+    }
+
+    /// `existing`: whether it may take the place of a file of that name.
+    pub fn begin_as(
+        place: &Path,
+        target: &Path,
+        at_most: u64,
+        queue: DiskQueue,
+        existing: Existing,
+    ) -> Result<LocalWriter> {
         let temporary = Temporary::create(place, target, libc::O_DIRECT)?;
         let file = temporary.file.try_clone();
         let file = file.map_err(|error| failed(format!("creating {}", target.display()), target, &error))?;
@@ -52,6 +65,7 @@ impl LocalWriter {
             ring: wanted.then(open_ring).flatten().map(Mutex::new),
             file,
             target: target.to_owned(),
+            existing,
             at_most: at_most.next_multiple_of(ALIGNMENT as u64),
             ends: Mutex::default(),
             temporary: Mutex::new(Some(temporary)),
@@ -232,7 +246,7 @@ impl Writer for LocalWriter {
         change(Change::Write(self.file.path()), cut).map_err(|errno| self.failed(&errno.into()))?;
         change(Change::Sync(self.file.path()), || self.file.file.sync_all())
             .map_err(|error| failed(format!("syncing {}", self.target.display()), &self.target, &error))?;
-        match temporary.publish(&self.target, Existing::Keep)? {
+        match temporary.publish(&self.target, self.existing)? {
             Created::New => Ok(ends.data),
             Created::Exists => {
                 Err(Error::conflict(format!("publishing {}: the name is taken", self.target.display())))

@@ -150,6 +150,11 @@ impl Store for BucketStore {
         Ok(Box::new(writer::BucketWriter::begin(large, self.part_bytes, self.concurrency, at_most)))
     }
 
+    /// A finished upload always takes the place of what has its name.
+    fn rewriter(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
+        self.writer(path, at_most)
+    }
+
     fn list(&self, folder: &str) -> Result<Vec<Listed>> {
         let location = self.path(folder)?;
         let found: Vec<_> = wait(async { self.objects.list(Some(&location)).try_collect().await })?

@@ -61,6 +61,8 @@ def job_page(job: Document) -> Iterator[Any]:
     yield f"[bold]job {job['job']}[/bold]  {generation(job)}, {steps(job)}"
     if job["store"]:
         yield f"  store    {terminal.plain(job['store'])}"
+    for target in job["targets"]:
+        yield f"  target   {target_text(target)}"
     for pending in job["pending"]:
         yield f"  pending  {pending_text(pending, job['world_size'])}"
     if job["last_warning"]:
@@ -82,6 +84,19 @@ def steps(job: Document) -> str:
         return "no step committed"
     newest = "none whole" if job["latest_step"] is None else f"newest whole one {job['latest_step']}"
     return f"{terminal.counted(job['committed_steps'], 'step')} committed, {newest}"
+
+
+def target_text(target: Document) -> str:
+    name = terminal.plain(target["name"])
+    if not target["known"]:
+        text = f"{name}: not listed yet"
+    elif target["behind"]:
+        text = f"{name}: {terminal.counted(target['behind'], 'step')} behind, {target['steps']} there"
+    else:
+        text = f"{name}: {terminal.counted(target['steps'], 'step')}, nothing behind"
+    if target["copying"] is not None:
+        text += f", copying step {target['copying']}"
+    return f"{text}; [yellow]{terminal.plain(target['problem'])}[/yellow]" if target["problem"] else text
 
 
 def rank_row(rank: Document) -> tuple[str, ...]:

@@ -69,6 +69,8 @@ def kind(step: dict[str, Any]) -> str:
 
 def notes(step: dict[str, Any]) -> str:
     found = ["pinned"] if step["pinned"] else []
+    if step["targets"]:
+        found.append(f"{'only ' if step['elsewhere'] else ''}in {', '.join(step['targets'])}")
     if step["base_steps"]:
         found.append(f"needs {terminal.ranks(step['base_steps'])}")
     if isinstance(step["metrics"], dict):

@@ -51,7 +51,8 @@ def verify(
     if damaged:
         raise CorruptCheckpointError(
             damaged[0]["message"] if len(results) == 1 else f"{len(damaged)} of {len(results)} steps are damaged",
-            hint='restore(on_damage="previous") passes over a damaged step; "strata checkpoints rm" removes it',
+            hint='restore(on_damage="previous") passes over a damaged step, "strata checkpoints repair" rebuilds it '
+            'from another target, "strata checkpoints rm" removes it',
         )
 
 

@@ -58,7 +58,7 @@ class NodeStatus(_message.Message):
     def __init__(self, node: _Optional[str] = ..., host: _Optional[str] = ..., attached: _Optional[bool] = ..., silent_ms: _Optional[int] = ..., version: _Optional[str] = ...) -> None: ...
 
 class JobStatus(_message.Message):
-    __slots__ = ("job", "job_uuid", "store", "generation", "world_size", "ranks", "missing_ranks", "pending", "latest_step", "committed_steps", "last_warning")
+    __slots__ = ("job", "job_uuid", "store", "generation", "world_size", "ranks", "missing_ranks", "pending", "latest_step", "committed_steps", "last_warning", "targets")
     JOB_FIELD_NUMBER: _ClassVar[int]
     JOB_UUID_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,7 @@ class JobStatus(_message.Message):
     LATEST_STEP_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_STEPS_FIELD_NUMBER: _ClassVar[int]
     LAST_WARNING_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
     job: str
     job_uuid: str
     store: str
@@ -81,7 +82,28 @@ class JobStatus(_message.Message):
     latest_step: int
     committed_steps: int
     last_warning: str
-    def __init__(self, job: _Optional[str] = ..., job_uuid: _Optional[str] = ..., store: _Optional[str] = ..., generation: _Optional[int] = ..., world_size: _Optional[int] = ..., ranks: _Optional[_Iterable[_Union[RankStatus, _Mapping]]] = ..., missing_ranks: _Optional[_Iterable[int]] = ..., pending: _Optional[_Iterable[_Union[PendingStep, _Mapping]]] = ..., latest_step: _Optional[int] = ..., committed_steps: _Optional[int] = ..., last_warning: _Optional[str] = ...) -> None: ...
+    targets: _containers.RepeatedCompositeFieldContainer[TargetStatus]
+    def __init__(self, job: _Optional[str] = ..., job_uuid: _Optional[str] = ..., store: _Optional[str] = ..., generation: _Optional[int] = ..., world_size: _Optional[int] = ..., ranks: _Optional[_Iterable[_Union[RankStatus, _Mapping]]] = ..., missing_ranks: _Optional[_Iterable[int]] = ..., pending: _Optional[_Iterable[_Union[PendingStep, _Mapping]]] = ..., latest_step: _Optional[int] = ..., committed_steps: _Optional[int] = ..., last_warning: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[TargetStatus, _Mapping]]] = ...) -> None: ...
+
+class TargetStatus(_message.Message):
+    __slots__ = ("name", "url", "steps", "behind", "latest_step", "copying", "known", "problem")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_FIELD_NUMBER: _ClassVar[int]
+    LATEST_STEP_FIELD_NUMBER: _ClassVar[int]
+    COPYING_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    url: str
+    steps: int
+    behind: int
+    latest_step: int
+    copying: int
+    known: bool
+    problem: str
+    def __init__(self, name: _Optional[str] = ..., url: _Optional[str] = ..., steps: _Optional[int] = ..., behind: _Optional[int] = ..., latest_step: _Optional[int] = ..., copying: _Optional[int] = ..., known: _Optional[bool] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class RankStatus(_message.Message):
     __slots__ = ("rank", "host", "node", "state", "progress")

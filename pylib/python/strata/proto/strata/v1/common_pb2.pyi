@@ -110,7 +110,7 @@ class DataPosition(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., epoch: _Optional[int] = ..., step: _Optional[int] = ..., batch_size: _Optional[int] = ..., start: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
 
 class StepInfo(_message.Message):
-    __slots__ = ("step", "generation", "kind", "world_size", "bytes", "stored_bytes", "committed_unix_ms", "pinned", "base_steps", "commit_blake3", "metrics_json", "meta_json", "data")
+    __slots__ = ("step", "generation", "kind", "world_size", "bytes", "stored_bytes", "committed_unix_ms", "pinned", "base_steps", "commit_blake3", "metrics_json", "meta_json", "data", "targets", "elsewhere")
     STEP_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +124,8 @@ class StepInfo(_message.Message):
     METRICS_JSON_FIELD_NUMBER: _ClassVar[int]
     META_JSON_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    ELSEWHERE_FIELD_NUMBER: _ClassVar[int]
     step: int
     generation: int
     kind: SaveKind
@@ -137,4 +139,34 @@ class StepInfo(_message.Message):
     metrics_json: str
     meta_json: str
     data: _containers.RepeatedCompositeFieldContainer[DataPosition]
-    def __init__(self, step: _Optional[int] = ..., generation: _Optional[int] = ..., kind: _Optional[_Union[SaveKind, str]] = ..., world_size: _Optional[int] = ..., bytes: _Optional[int] = ..., stored_bytes: _Optional[int] = ..., committed_unix_ms: _Optional[int] = ..., pinned: _Optional[bool] = ..., base_steps: _Optional[_Iterable[int]] = ..., commit_blake3: _Optional[str] = ..., metrics_json: _Optional[str] = ..., meta_json: _Optional[str] = ..., data: _Optional[_Iterable[_Union[DataPosition, _Mapping]]] = ...) -> None: ...
+    targets: _containers.RepeatedScalarFieldContainer[str]
+    elsewhere: bool
+    def __init__(self, step: _Optional[int] = ..., generation: _Optional[int] = ..., kind: _Optional[_Union[SaveKind, str]] = ..., world_size: _Optional[int] = ..., bytes: _Optional[int] = ..., stored_bytes: _Optional[int] = ..., committed_unix_ms: _Optional[int] = ..., pinned: _Optional[bool] = ..., base_steps: _Optional[_Iterable[int]] = ..., commit_blake3: _Optional[str] = ..., metrics_json: _Optional[str] = ..., meta_json: _Optional[str] = ..., data: _Optional[_Iterable[_Union[DataPosition, _Mapping]]] = ..., targets: _Optional[_Iterable[str]] = ..., elsewhere: _Optional[bool] = ...) -> None: ...
+
+class KeepRules(_message.Message):
+    __slots__ = ("last", "every_steps", "every_ms", "best", "metric", "highest")
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
+    EVERY_MS_FIELD_NUMBER: _ClassVar[int]
+    BEST_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    HIGHEST_FIELD_NUMBER: _ClassVar[int]
+    last: int
+    every_steps: int
+    every_ms: int
+    best: int
+    metric: str
+    highest: bool
+    def __init__(self, last: _Optional[int] = ..., every_steps: _Optional[int] = ..., every_ms: _Optional[int] = ..., best: _Optional[int] = ..., metric: _Optional[str] = ..., highest: _Optional[bool] = ...) -> None: ...
+
+class Target(_message.Message):
+    __slots__ = ("name", "url", "keep", "hold")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    HOLD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    url: str
+    keep: KeepRules
+    hold: int
+    def __init__(self, name: _Optional[str] = ..., url: _Optional[str] = ..., keep: _Optional[_Union[KeepRules, _Mapping]] = ..., hold: _Optional[int] = ...) -> None: ...

@@ -210,7 +210,7 @@ class GenerationEnded(_message.Message):
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., lost: _Optional[_Iterable[_Union[_common_pb2.Member, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("hello", "frame", "slots", "begun", "sealed", "durable", "failed", "commit", "died", "suspect", "arrival", "preempt", "preempt_ack", "removal", "draining", "left")
+    __slots__ = ("hello", "frame", "slots", "begun", "sealed", "durable", "failed", "commit", "died", "suspect", "arrival", "preempt", "preempt_ack", "removal", "draining", "left", "target")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
@@ -227,6 +227,7 @@ class NodeReport(_message.Message):
     REMOVAL_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     LEFT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
     hello: NodeHello
     frame: Frame
     slots: SlotsAnnounced
@@ -243,21 +244,24 @@ class NodeReport(_message.Message):
     removal: RemovalDone
     draining: Draining
     left: RankLeft
-    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., slots: _Optional[_Union[SlotsAnnounced, _Mapping]] = ..., begun: _Optional[_Union[SaveBegun, _Mapping]] = ..., sealed: _Optional[_Union[SealedReport, _Mapping]] = ..., durable: _Optional[_Union[DurableReport, _Mapping]] = ..., failed: _Optional[_Union[SaveFailed, _Mapping]] = ..., commit: _Optional[_Union[CommitOutcome, _Mapping]] = ..., died: _Optional[_Union[RankDied, _Mapping]] = ..., suspect: _Optional[_Union[RankSuspect, _Mapping]] = ..., arrival: _Optional[_Union[BarrierArrival, _Mapping]] = ..., preempt: _Optional[_Union[PreemptNotice, _Mapping]] = ..., preempt_ack: _Optional[_Union[PreemptAck, _Mapping]] = ..., removal: _Optional[_Union[RemovalDone, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., left: _Optional[_Union[RankLeft, _Mapping]] = ...) -> None: ...
+    target: TargetReport
+    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., slots: _Optional[_Union[SlotsAnnounced, _Mapping]] = ..., begun: _Optional[_Union[SaveBegun, _Mapping]] = ..., sealed: _Optional[_Union[SealedReport, _Mapping]] = ..., durable: _Optional[_Union[DurableReport, _Mapping]] = ..., failed: _Optional[_Union[SaveFailed, _Mapping]] = ..., commit: _Optional[_Union[CommitOutcome, _Mapping]] = ..., died: _Optional[_Union[RankDied, _Mapping]] = ..., suspect: _Optional[_Union[RankSuspect, _Mapping]] = ..., arrival: _Optional[_Union[BarrierArrival, _Mapping]] = ..., preempt: _Optional[_Union[PreemptNotice, _Mapping]] = ..., preempt_ack: _Optional[_Union[PreemptAck, _Mapping]] = ..., removal: _Optional[_Union[RemovalDone, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., left: _Optional[_Union[RankLeft, _Mapping]] = ..., target: _Optional[_Union[TargetReport, _Mapping]] = ...) -> None: ...
 
 class NodeHello(_message.Message):
-    __slots__ = ("node", "incarnation", "host", "version", "sessions")
+    __slots__ = ("node", "incarnation", "host", "version", "sessions", "targets")
     NODE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
     node: str
     incarnation: str
     host: str
     version: _common_pb2.Version
     sessions: _containers.RepeatedCompositeFieldContainer[LiveSession]
-    def __init__(self, node: _Optional[str] = ..., incarnation: _Optional[str] = ..., host: _Optional[str] = ..., version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., sessions: _Optional[_Iterable[_Union[LiveSession, _Mapping]]] = ...) -> None: ...
+    targets: _containers.RepeatedCompositeFieldContainer[_common_pb2.Target]
+    def __init__(self, node: _Optional[str] = ..., incarnation: _Optional[str] = ..., host: _Optional[str] = ..., version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., sessions: _Optional[_Iterable[_Union[LiveSession, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[_common_pb2.Target, _Mapping]]] = ...) -> None: ...
 
 class LiveSession(_message.Message):
     __slots__ = ("job", "rank", "session", "generation", "incarnation")
@@ -446,25 +450,57 @@ class PreemptAck(_message.Message):
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., rank: _Optional[int] = ..., last_step: _Optional[int] = ...) -> None: ...
 
 class RemovalDone(_message.Message):
-    __slots__ = ("job", "step", "freed_bytes", "kind", "reason")
+    __slots__ = ("job", "step", "freed_bytes", "kind", "reason", "target", "generation")
     JOB_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     FREED_BYTES_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     job: str
     step: int
     freed_bytes: int
     kind: str
     reason: str
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., freed_bytes: _Optional[int] = ..., kind: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    target: str
+    generation: int
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., freed_bytes: _Optional[int] = ..., kind: _Optional[str] = ..., reason: _Optional[str] = ..., target: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class TargetReport(_message.Message):
+    __slots__ = ("job", "target", "copied", "steps", "leftovers", "copied_bytes", "kind", "reason")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    COPIED_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    LEFTOVERS_FIELD_NUMBER: _ClassVar[int]
+    COPIED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    target: str
+    copied: int
+    steps: _containers.RepeatedCompositeFieldContainer[_common_pb2.StepInfo]
+    leftovers: _containers.RepeatedCompositeFieldContainer[Attempt]
+    copied_bytes: int
+    kind: str
+    reason: str
+    def __init__(self, job: _Optional[str] = ..., target: _Optional[str] = ..., copied: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[_common_pb2.StepInfo, _Mapping]]] = ..., leftovers: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., copied_bytes: _Optional[int] = ..., kind: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Attempt(_message.Message):
+    __slots__ = ("step", "generation")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    generation: int
+    def __init__(self, step: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class Draining(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class NodeCommand(_message.Message):
-    __slots__ = ("welcome", "generation_opened", "generation_ended", "write_commit", "step", "barrier", "preempt_query", "preempt_at", "remove_step", "config", "refused")
+    __slots__ = ("welcome", "generation_opened", "generation_ended", "write_commit", "step", "barrier", "preempt_query", "preempt_at", "remove_step", "config", "refused", "target")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     GENERATION_OPENED_FIELD_NUMBER: _ClassVar[int]
     GENERATION_ENDED_FIELD_NUMBER: _ClassVar[int]
@@ -476,6 +512,7 @@ class NodeCommand(_message.Message):
     REMOVE_STEP_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
     welcome: NodeWelcome
     generation_opened: _common_pb2.Generation
     generation_ended: GenerationEnded
@@ -487,7 +524,8 @@ class NodeCommand(_message.Message):
     remove_step: RemoveStep
     config: WorkerConfigChanged
     refused: NodeRefused
-    def __init__(self, welcome: _Optional[_Union[NodeWelcome, _Mapping]] = ..., generation_opened: _Optional[_Union[_common_pb2.Generation, _Mapping]] = ..., generation_ended: _Optional[_Union[GenerationEnded, _Mapping]] = ..., write_commit: _Optional[_Union[WriteCommit, _Mapping]] = ..., step: _Optional[_Union[StepOutcome, _Mapping]] = ..., barrier: _Optional[_Union[BarrierReleased, _Mapping]] = ..., preempt_query: _Optional[_Union[PreemptQuery, _Mapping]] = ..., preempt_at: _Optional[_Union[PreemptAt, _Mapping]] = ..., remove_step: _Optional[_Union[RemoveStep, _Mapping]] = ..., config: _Optional[_Union[WorkerConfigChanged, _Mapping]] = ..., refused: _Optional[_Union[NodeRefused, _Mapping]] = ...) -> None: ...
+    target: TargetOrder
+    def __init__(self, welcome: _Optional[_Union[NodeWelcome, _Mapping]] = ..., generation_opened: _Optional[_Union[_common_pb2.Generation, _Mapping]] = ..., generation_ended: _Optional[_Union[GenerationEnded, _Mapping]] = ..., write_commit: _Optional[_Union[WriteCommit, _Mapping]] = ..., step: _Optional[_Union[StepOutcome, _Mapping]] = ..., barrier: _Optional[_Union[BarrierReleased, _Mapping]] = ..., preempt_query: _Optional[_Union[PreemptQuery, _Mapping]] = ..., preempt_at: _Optional[_Union[PreemptAt, _Mapping]] = ..., remove_step: _Optional[_Union[RemoveStep, _Mapping]] = ..., config: _Optional[_Union[WorkerConfigChanged, _Mapping]] = ..., refused: _Optional[_Union[NodeRefused, _Mapping]] = ..., target: _Optional[_Union[TargetOrder, _Mapping]] = ...) -> None: ...
 
 class NodeWelcome(_message.Message):
     __slots__ = ("cluster", "version")
@@ -584,7 +622,7 @@ class PreemptAt(_message.Message):
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
 
 class RemoveStep(_message.Message):
-    __slots__ = ("job", "step", "generation", "committed", "remaining", "store", "job_uuid")
+    __slots__ = ("job", "step", "generation", "committed", "remaining", "store", "job_uuid", "target")
     JOB_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -592,6 +630,7 @@ class RemoveStep(_message.Message):
     REMAINING_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
     JOB_UUID_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
     job: str
     step: int
     generation: int
@@ -599,7 +638,24 @@ class RemoveStep(_message.Message):
     remaining: _containers.RepeatedScalarFieldContainer[int]
     store: str
     job_uuid: str
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., generation: _Optional[int] = ..., committed: _Optional[bool] = ..., remaining: _Optional[_Iterable[int]] = ..., store: _Optional[str] = ..., job_uuid: _Optional[str] = ...) -> None: ...
+    target: str
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., generation: _Optional[int] = ..., committed: _Optional[bool] = ..., remaining: _Optional[_Iterable[int]] = ..., store: _Optional[str] = ..., job_uuid: _Optional[str] = ..., target: _Optional[str] = ...) -> None: ...
+
+class TargetOrder(_message.Message):
+    __slots__ = ("job", "target", "copy", "commit_blake3", "store", "job_uuid")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    COPY_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_BLAKE3_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    JOB_UUID_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    target: str
+    copy: int
+    commit_blake3: str
+    store: str
+    job_uuid: str
+    def __init__(self, job: _Optional[str] = ..., target: _Optional[str] = ..., copy: _Optional[int] = ..., commit_blake3: _Optional[str] = ..., store: _Optional[str] = ..., job_uuid: _Optional[str] = ...) -> None: ...
 
 class WorkerConfigChanged(_message.Message):
     __slots__ = ("job", "config")

@@ -255,7 +255,7 @@ class RestoreRequest(_message.Message):
     def __init__(self, session: _Optional[int] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., source: _Optional[_Union[_checkpoint_pb2.RestoreSource, str]] = ..., fall_back: _Optional[bool] = ..., only: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class RestoreReply(_message.Message):
-    __slots__ = ("step", "committed", "source", "arena", "slot", "lease", "info", "damaged")
+    __slots__ = ("step", "committed", "source", "arena", "slot", "lease", "info", "damaged", "notes")
     STEP_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -264,6 +264,7 @@ class RestoreReply(_message.Message):
     LEASE_FIELD_NUMBER: _ClassVar[int]
     INFO_FIELD_NUMBER: _ClassVar[int]
     DAMAGED_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     step: int
     committed: bool
     source: str
@@ -272,7 +273,8 @@ class RestoreReply(_message.Message):
     lease: int
     info: _common_pb2.StepInfo
     damaged: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, step: _Optional[int] = ..., committed: _Optional[bool] = ..., source: _Optional[str] = ..., arena: _Optional[str] = ..., slot: _Optional[int] = ..., lease: _Optional[int] = ..., info: _Optional[_Union[_common_pb2.StepInfo, _Mapping]] = ..., damaged: _Optional[_Iterable[str]] = ...) -> None: ...
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, step: _Optional[int] = ..., committed: _Optional[bool] = ..., source: _Optional[str] = ..., arena: _Optional[str] = ..., slot: _Optional[int] = ..., lease: _Optional[int] = ..., info: _Optional[_Union[_common_pb2.StepInfo, _Mapping]] = ..., damaged: _Optional[_Iterable[str]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReleaseLeaseRequest(_message.Message):
     __slots__ = ("session", "lease")

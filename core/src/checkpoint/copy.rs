@@ -1,0 +1,261 @@
+//! A committed step from one place to another: the same objects under the same names, every byte checked on the way,
+//! COMMIT last and create-only. Made again after a death it goes on with the object that was not finished.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+
+use bytes::Bytes;
+
+use super::extents::{Extents, PackExtents, Stretch};
+use super::objects::{decode_manifest, missing, read_manifests};
+use super::parallel::each;
+use super::store::Place;
+use super::{Commit, Copied, commits};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::format::{CommitRecord, RankManifest, manifest, paths};
+use crate::ids::Step;
+use crate::proto::format::Manifest;
+use crate::storage::{Created, Piece, Reader, crc32c};
+
+/// Packs on their way at once.
+const STREAMS: usize = 2;
+/// Memory of one of them: a part that gathers in the writer, a piece being read, one that waits, one being written.
+const STREAM: u64 = 32 << 20;
+
+/// `commit_blake3`: of the attempt that is meant; empty: whichever is there. Conflict when another one is there, in either
+/// place; Corrupt, naming the object, when what is to be copied is damaged.
+pub fn copy(from: &Place, to: &Place, step: Step, commit_blake3: &str, stop: &AtomicBool) -> Result<Copied> {
+    let (content, record) = with_rights_of(from, || commits::content(from, step))?;
+    if !commit_blake3.is_empty() && manifest::hash(&content) != commit_blake3 {
+        let what = from.objects.name_of(&paths::commit(step));
+        return Err(Error::conflict(format!("{what} is that of another attempt than the one to copy")));
+    }
+    let mut copied =
+        Copied { commit: Commit { blake3: manifest::hash(&content), record: record.clone() }, bytes: 0 };
+    if is_there(to, step, &content)? {
+        return Ok(copied);
+    }
+    let (manifests, extents) = with_rights_of(from, || {
+        let manifests = read_manifests(from, &record)?;
+        let mut extents = Extents::of(&manifests)?;
+        add_bases(from, &record, &mut extents)?;
+        Ok((manifests, extents))
+    })?;
+    let bytes = AtomicU64::new(0);
+    each(STREAMS, extents.iter().collect(), |(path, pack)| {
+        if has(to, path, pack.bytes)? {
+            return Ok(());
+        }
+        let _room = to.buffers.take(STREAM);
+        write_pack(&[from], to, path, pack, stop)?;
+        bytes.fetch_add(pack.bytes, Ordering::Relaxed);
+        Ok(())
+    })?;
+    each(STREAMS, record.ranks.iter().collect(), |named| {
+        let content = with_rights_of(from, || read_named(from, &record, named))?;
+        put_manifest(to, named, &content)
+    })?;
+    copied.bytes = bytes.into_inner();
+    stopped(stop)?;
+    commits::publish(to, &paths::commit(step), &content)?;
+    still_whole(to, &record, &manifests, step)?;
+    Ok(copied)
+}
+
+pub fn stopped(stop: &AtomicBool) -> Result<()> {
+    match stop.load(Ordering::Relaxed) {
+        true => Err(Error::cancelled("nobody waits for it any more")),
+        false => Ok(()),
+    }
+}
+
+/// On a thread of its own where the place has other rights than the caller's.
+pub fn with_rights_of<T: Send>(place: &Place, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    if place.user.is_none() {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| place.assume_user().and_then(|()| work()));
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Whether this very COMMIT is there.
+fn is_there(to: &Place, step: Step, content: &Bytes) -> Result<bool> {
+    match to.objects.read(&paths::commit(step)) {
+        Ok(found) if found == *content => Ok(true),
+        Ok(found) => Err(commits::taken(to, &paths::commit(step), &found)),
+        Err(error) if error.kind == Kind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Packs of older steps hold chunks of theirs too: as long as such a step is there, its manifests have their sums. Where it
+/// is not, nobody will ever read them.
+pub fn add_bases(from: &Place, record: &CommitRecord, extents: &mut Extents) -> Result<()> {
+    let own = (record.step, record.generation);
+    let mut bases: Vec<_> = extents.iter().filter_map(|(path, _)| paths::attempt_of(path)).collect();
+    bases.retain(|of| *of != own);
+    bases.sort();
+    bases.dedup();
+    for (step, generation) in bases {
+        let manifests = commits::commit(from, step)
+            .and_then(|base| match base.record.generation == generation {
+                true => read_manifests(from, &base.record),
+                false => Ok(Vec::new()),
+            })
+            .or_else(|error| match error.kind {
+                // Removed, or damaged itself: then its own copy will say so.
+                Kind::NotFound | Kind::Corrupt => Ok(Vec::new()),
+                _ => Err(error),
+            })?;
+        manifests.iter().try_for_each(|manifest| extents.add(manifest))?;
+    }
+    Ok(())
+}
+
+/// Objects are seen only whole, and this one was checked while it was written; its length tells one that was cut since.
+fn has(to: &Place, path: &str, bytes: u64) -> Result<bool> {
+    match to.objects.reader(path) {
+        Ok(reader) => Ok(reader.bytes() == bytes),
+        Err(error) if error.kind == Kind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a pack at its place, over what is there. Each stretch comes from the first of `sources` that has it as it was
+/// written. Corrupt, naming it, when none has.
+pub fn write_pack(
+    sources: &[&Place],
+    to: &Place,
+    path: &str,
+    pack: &PackExtents,
+    stop: &AtomicBool,
+) -> Result<()> {
+    let (stretches, writer) = (pack.stretches(), to.objects.rewriter(path, pack.bytes)?);
+    let (send, pieces) = sync_channel::<Result<Bytes>>(1);
+    let written: Result<u64> = std::thread::scope(|scope| {
+        let read = || {
+            let mut open: Vec<Option<Opened>> = sources.iter().map(|_| None).collect();
+            for stretch in &stretches {
+                let piece =
+                    stopped(stop).and_then(|()| read_first(sources, &mut open, path, pack.bytes, stretch));
+                let ends = piece.is_err();
+                if send.send(piece).is_err() || ends {
+                    break;
+                }
+            }
+            drop(send);
+        };
+        // Each source may have rights of its own: one thread can't go back and forth between users.
+        std::thread::Builder::new()
+            .name("strata-copy".into())
+            .spawn_scoped(scope, read)
+            .doing(|| "starting a thread")?;
+        let mut end = 0;
+        for piece in pieces {
+            let bytes = piece?;
+            end = writer.append(Piece { crc32c: crc32c(&bytes), bytes: bytes.clone() })? + bytes.len() as u64;
+        }
+        Ok(end)
+    });
+    let name = || format!("copying to {}", to.objects.name_of(path));
+    let end = written.doing(name)?;
+    if end < pack.bytes {
+        return Err(Error::internal(format!("{}: {end} of {} bytes were read", name(), pack.bytes)));
+    }
+    match writer.finish().doing(name)? {
+        bytes if bytes == pack.bytes => Ok(()),
+        bytes => Err(Error::internal(format!("{}: it has {bytes} bytes, not {}", name(), pack.bytes))),
+    }
+}
+
+/// Whether each stretch is somewhere as it was written. Corrupt, naming it, at the first that is not.
+pub fn read_first_of(sources: &[&Place], path: &str, pack: &PackExtents, stop: &AtomicBool) -> Result<()> {
+    let mut open: Vec<Option<Opened>> = sources.iter().map(|_| None).collect();
+    for stretch in pack.stretches() {
+        stopped(stop)?;
+        let _room = sources[0].buffers.take(stretch.bytes);
+        read_first(sources, &mut open, path, pack.bytes, &stretch)?;
+    }
+    Ok(())
+}
+
+/// A source's reader of the pack, or why it has none.
+type Opened = Result<Box<dyn Reader>>;
+
+fn read_first(
+    sources: &[&Place],
+    open: &mut [Option<Opened>],
+    path: &str,
+    bytes: u64,
+    stretch: &Stretch,
+) -> Result<Bytes> {
+    let mut last = None;
+    for (source, open) in sources.iter().zip(open) {
+        let what = source.objects.name_of(path);
+        let opened = open.get_or_insert_with(|| {
+            with_rights_of(source, || {
+                let reader = source.objects.reader(path).map_err(|error| missing(error, &what))?;
+                whole(&*reader, bytes, &what)?;
+                Ok(reader)
+            })
+        });
+        let read = match opened {
+            Ok(reader) => stretch.read(&**reader, &what),
+            Err(error) => Err(error.clone()),
+        };
+        match read {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) if error.kind == Kind::Corrupt => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| Error::internal("copying from nowhere")))
+}
+
+/// A place that is cut short can still give what lies before the cut.
+fn whole(reader: &dyn Reader, bytes: u64, what: &str) -> Result<()> {
+    match reader.bytes() {
+        found if found <= bytes => Ok(()),
+        found => Err(Error::corrupt(format!("reading {what}: it has {found} bytes and had {bytes}"))),
+    }
+}
+
+/// A manifest's bytes, which are those that COMMIT names.
+pub fn read_named(place: &Place, record: &CommitRecord, named: &RankManifest) -> Result<Bytes> {
+    let what = place.objects.name_of(&named.path);
+    let bytes = place.objects.read(&named.path).map_err(|error| missing(error, &what))?;
+    decode_manifest(record, named, &bytes, &what)?;
+    Ok(bytes)
+}
+
+/// What stands there with other bytes is not what COMMIT names: nobody can want it.
+fn put_manifest(to: &Place, named: &RankManifest, content: &Bytes) -> Result<()> {
+    if to.objects.create(&named.path, content.clone())? == Created::New {
+        return Ok(());
+    }
+    match to.objects.read(&named.path) {
+        Ok(found) if found == *content => Ok(()),
+        Ok(_) => to.objects.replace(&named.path, content.clone()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Somebody who took this step for removed may have deleted its objects while the last of them were copied: then it is not
+/// there, and its COMMIT must not be either (P1).
+fn still_whole(to: &Place, record: &CommitRecord, manifests: &[Manifest], step: Step) -> Result<()> {
+    let packs =
+        manifests.iter().flat_map(|manifest| &manifest.packs).map(|pack| (pack.path.as_str(), pack.bytes));
+    let named = record.ranks.iter().map(|named| (named.path.as_str(), named.bytes));
+    let mut all: Vec<(&str, u64)> = packs.chain(named).collect();
+    all.sort();
+    all.dedup();
+    let there = each(to.threads, all, |(path, bytes)| Ok(has(to, path, bytes)?.then_some(()).ok_or(path)))?;
+    let Some(gone) = there.into_iter().find_map(std::result::Result::err) else { return Ok(()) };
+    to.objects.delete(&[paths::commit(step)])?;
+    Err(Error::unavailable(format!(
+        "copying step {step}: {} was deleted while it was copied",
+        to.objects.name_of(gone)
+    )))
+}

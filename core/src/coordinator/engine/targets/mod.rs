@@ -1,0 +1,146 @@
+//! Further targets of a job's steps: what each holds, which step it gets or gives up next, and what the first store keeps
+//! for it. Called by the engine. Never in the way of a save: it acts on what is committed. Nothing of it is logged: a
+//! target's own COMMITs are the truth, and are listed again after every restart.
+
+mod orders;
+mod plan;
+mod reports;
+mod views;
+
+pub use views::Restorable;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::super::keep::{KeepBest, KeepRules};
+use super::super::state::StepRecord;
+use super::{Engine, Reply};
+use crate::config::Extreme;
+use crate::ids::{Generation, JobName, Step};
+use crate::proto::v1;
+
+/// Between two tries at a target that fails: doubled up to the longest.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(300);
+
+#[derive(Default)]
+pub struct Targets {
+    by_job: HashMap<JobName, BTreeMap<String, Target>>,
+    /// Jobs whose rules wait for a copy: asked again when it is done.
+    held_back: BTreeSet<JobName>,
+    /// Removals that end when no target has the step any more.
+    waiters: Vec<(JobName, Step, Reply<u64>)>,
+    /// Each step given up without a copy is worth one warning.
+    told: BTreeSet<(JobName, String, Step)>,
+}
+
+/// One target of one job.
+pub struct Target {
+    pub url: String,
+    keep: KeepRules,
+    hold: u32,
+    /// Committed there; None: nobody has listed it yet.
+    pub steps: Option<BTreeMap<Step, StepRecord>>,
+    /// Objects without a COMMIT, to be looked through once.
+    leftovers: Vec<(Step, Generation)>,
+    /// At most one order at a time.
+    busy: Option<Busy>,
+    /// Not before.
+    again: Duration,
+    failures: u32,
+    /// Why the last try failed.
+    problem: Option<String>,
+    /// What can't be copied, until its node attaches anew.
+    refused: BTreeSet<Step>,
+    /// Removed by a person: from here too, and never copied again.
+    doomed: BTreeSet<Step>,
+}
+
+struct Busy {
+    node: String,
+    what: Order,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    List,
+    Copy(Step),
+    Remove { step: Step, generation: Generation, committed: bool },
+}
+
+impl Target {
+    fn new(told: &v1::Target) -> Target {
+        Target {
+            url: told.url.clone(),
+            keep: rules(told.keep.as_ref()),
+            hold: told.hold,
+            steps: None,
+            leftovers: Vec::new(),
+            busy: None,
+            again: Duration::ZERO,
+            failures: 0,
+            problem: None,
+            refused: BTreeSet::new(),
+            doomed: BTreeSet::new(),
+        }
+    }
+
+    fn has(&self, step: Step) -> bool {
+        self.steps.as_ref().is_some_and(|steps| steps.contains_key(&step))
+    }
+
+    fn copying(&self) -> Option<Step> {
+        self.busy.as_ref().and_then(|busy| match busy.what {
+            Order::Copy(step) => Some(step),
+            _ => None,
+        })
+    }
+}
+
+fn rules(told: Option<&v1::KeepRules>) -> KeepRules {
+    let Some(told) = told else { return KeepRules::default() };
+    KeepRules {
+        last: told.last,
+        every_steps: told.every_steps,
+        every: (told.every_ms > 0).then(|| Duration::from_millis(told.every_ms)),
+        best: (told.best > 0).then(|| KeepBest {
+            count: told.best,
+            metric: told.metric.clone(),
+            is: if told.highest { Extreme::Max } else { Extreme::Min },
+        }),
+    }
+}
+
+impl Engine {
+    /// The node whose sidecar does a job's copies: that of the lowest living rank, else any of the job, else any. A
+    /// node that has had no rank of the job is told where its store is.
+    fn copier(&self, job: &JobName) -> Option<String> {
+        let known = self.state.job(job).ok()?;
+        let open = known.open.iter().flat_map(|open| open.living());
+        let mut living = open.filter_map(|(_, member)| member.node.clone());
+        living.find(|node| self.is_attached(node)).or_else(|| self.remover(job))
+    }
+
+    /// As the copier's configuration has them, with what is known of each.
+    fn take_targets(&mut self, job: &JobName) -> Option<String> {
+        let node = self.copier(job)?;
+        let configured = self.nodes.by_name[&node].targets.clone();
+        if configured.is_empty() {
+            self.targets.by_job.remove(job);
+            return None;
+        }
+        let known = self.targets.by_job.entry(job.clone()).or_default();
+        known.retain(|name, target| {
+            configured.iter().any(|told| told.name == *name && told.url == target.url)
+        });
+        for told in &configured {
+            let target = known.entry(told.name.clone()).or_insert_with(|| Target::new(told));
+            (target.keep, target.hold) = (rules(told.keep.as_ref()), told.hold);
+        }
+        Some(node)
+    }
+
+    pub(super) fn targets_of(&self, job: &JobName) -> impl Iterator<Item = (&String, &Target)> {
+        self.targets.by_job.get(job).into_iter().flatten()
+    }
+}

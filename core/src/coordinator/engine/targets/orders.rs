@@ -1,0 +1,162 @@
+//! Driving the targets: each gets one order at a time, through the sidecar that does the job's copies.
+
+use super::super::super::state::Removal;
+use super::{Busy, Order, plan};
+use crate::coordinator::engine::Engine;
+use crate::ids::{JobName, Step};
+use crate::proto::v1::{self, node_command::Command as Push};
+
+impl Engine {
+    /// Gives every idle target of a job what comes next.
+    pub(in super::super) fn drive_targets(&mut self, job: &JobName) {
+        let Some(node) = self.take_targets(job) else { return };
+        let now = self.now();
+        let Ok(known) = self.state.job(job) else { return };
+        let (Some(store), Some(uuid)) = (known.store.clone(), known.uuid) else { return };
+        let mut orders = Vec::new();
+        for (name, target) in self.targets.by_job.get(job).into_iter().flatten() {
+            if target.busy.is_none() && target.again <= now {
+                let next = plan::next(known, target, |step| self.is_restoring(job, step));
+                orders.extend(next.map(|what| (name.clone(), what)));
+            }
+        }
+        for (name, what) in orders {
+            let push = self.order(job, &name, what, &store, &uuid.to_string());
+            let target = self.target_mut(job, &name).expect("listed above");
+            target.busy = Some(Busy { node: node.clone(), what });
+            self.push_node(&node, push);
+        }
+        self.count_behind(job);
+    }
+
+    fn order(&self, job: &JobName, name: &str, what: Order, store: &str, uuid: &str) -> Push {
+        let (job_name, target) = (job.to_string(), name.to_owned());
+        let (store, job_uuid) = (store.to_owned(), uuid.to_owned());
+        let known = self.state.job(job).ok();
+        match what {
+            Order::List => {
+                let commit_blake3 = String::new();
+                Push::Target(v1::TargetOrder {
+                    job: job_name,
+                    target,
+                    copy: None,
+                    commit_blake3,
+                    store,
+                    job_uuid,
+                })
+            }
+            Order::Copy(step) => {
+                let record = known.and_then(|known| known.steps.get(&step));
+                let commit_blake3 = record.map(|record| record.commit_blake3.clone()).unwrap_or_default();
+                let copy = Some(step.0);
+                Push::Target(v1::TargetOrder { job: job_name, target, copy, commit_blake3, store, job_uuid })
+            }
+            Order::Remove { step, generation, committed } => {
+                let held = self.targets.by_job.get(job).and_then(|targets| targets.get(name)?.steps.as_ref());
+                Push::RemoveStep(v1::RemoveStep {
+                    job: job_name,
+                    step: step.0,
+                    generation: generation.0,
+                    committed,
+                    remaining: held.into_iter().flat_map(|steps| steps.keys()).map(|step| step.0).collect(),
+                    store,
+                    job_uuid,
+                    target,
+                })
+            }
+        }
+    }
+
+    pub(super) fn target_mut(&mut self, job: &JobName, name: &str) -> Option<&mut super::Target> {
+        self.targets.by_job.get_mut(job)?.get_mut(name)
+    }
+
+    /// Those whose time has come again.
+    pub(in super::super) fn check_targets(&mut self) {
+        let now = self.now();
+        let due =
+            |target: &super::Target| !target.again.is_zero() && target.again <= now && target.busy.is_none();
+        let jobs = self.targets.by_job.iter().filter(|(_, targets)| targets.values().any(due));
+        let jobs: Vec<JobName> = jobs.map(|(job, _)| job.clone()).collect();
+        for job in jobs {
+            for target in
+                self.targets.by_job.get_mut(&job).into_iter().flat_map(|targets| targets.values_mut())
+            {
+                if target.again <= now {
+                    target.again = std::time::Duration::ZERO;
+                }
+            }
+            self.drive_targets(&job);
+        }
+    }
+
+    /// A node attached: what was refused may be mended, what failed may be there again.
+    pub(in super::super) fn targets_attached(&mut self, jobs: &[JobName]) {
+        for job in jobs {
+            for target in
+                self.targets.by_job.get_mut(job).into_iter().flat_map(|targets| targets.values_mut())
+            {
+                target.refused.clear();
+                target.again = std::time::Duration::ZERO;
+            }
+            self.drive_targets(job);
+        }
+    }
+
+    /// What it was at goes to another node, or to this one again.
+    pub(in super::super) fn targets_lost_line(&mut self, node: &str) {
+        let mut jobs = Vec::new();
+        for (job, targets) in &mut self.targets.by_job {
+            for target in targets.values_mut() {
+                if target.busy.as_ref().is_some_and(|busy| busy.node == node) {
+                    target.busy = None;
+                    jobs.push(job.clone());
+                }
+            }
+        }
+        jobs.into_iter().for_each(|job| self.drive_targets(&job));
+    }
+
+    /// Steps that the rules of the first store give up and that stay all the same, until targets have them.
+    pub(in super::super) fn kept_for_targets(&mut self, job: &JobName, surplus: &[Step]) -> Vec<Step> {
+        self.take_targets(job);
+        let Ok(known) = self.state.job(job) else { return Vec::new() };
+        let (mut held, mut lost) = (Vec::new(), Vec::new());
+        for (name, target) in self.targets_of(job) {
+            let (stay, go) = plan::held_back(known, target, surplus);
+            held.extend(stay);
+            lost.extend(go.into_iter().map(|step| (name.clone(), step)));
+        }
+        for (name, step) in lost {
+            let removes = known.removable(job, step, false).is_ok() && !held.contains(&step);
+            if removes && !self.targets.told.contains(&(job.clone(), name.clone(), step)) {
+                let hold = self.targets.by_job[job][&name].hold;
+                let there = known.steps.clone();
+                self.targets.told.retain(|(of, _, step)| of != job || there.contains_key(step));
+                self.targets.told.insert((job.clone(), name.clone(), step));
+                return self.tell_lost(job, &name, step, hold, surplus);
+            }
+        }
+        if !held.is_empty() {
+            self.targets.held_back.insert(job.clone());
+        }
+        held
+    }
+
+    fn tell_lost(&mut self, job: &JobName, name: &str, step: Step, hold: u32, surplus: &[Step]) -> Vec<Step> {
+        self.warn(
+            job,
+            format!(
+                "step {step} is removed before target {name} has it: more than {hold} wait to be copied (its hold)"
+            ),
+        );
+        // The others of the list are told in turn.
+        self.kept_for_targets(job, surplus)
+    }
+
+    /// Whether any removal of the first store is under way for this step.
+    pub(super) fn is_being_removed(&self, job: &JobName, step: Step) -> bool {
+        let is = |removal: &Removal| removal.committed && removal.step == step;
+        self.state.job(job).is_ok_and(|known| known.removals.iter().any(is))
+    }
+}

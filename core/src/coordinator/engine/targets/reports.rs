@@ -1,0 +1,127 @@
+//! What became of the orders.
+
+use super::super::super::state::StepRecord;
+use super::{FIRST_RETRY, LAST_RETRY, Order};
+use crate::coordinator::engine::{Engine, convert};
+use crate::error::Kind;
+use crate::ids::{Generation, JobName, Step};
+use crate::proto::v1;
+
+impl Engine {
+    pub(in super::super) fn target_reported(&mut self, node: &str, told: v1::TargetReport) {
+        let Ok(job) = told.job.parse::<JobName>() else { return };
+        let what = told.copied.map_or(Order::List, |step| Order::Copy(Step(step)));
+        if !self.is_order(node, &job, &told.target, |busy| busy == what) {
+            return;
+        }
+        if !told.kind.is_empty() {
+            return self.target_failed(&job, &told.target, what, &told.kind, &told.reason);
+        }
+        let steps = told.steps.into_iter().filter_map(|info| convert::record(info).ok());
+        let steps: Vec<(Step, StepRecord)> = steps.collect();
+        let leftovers = told.leftovers.iter().map(|of| (Step(of.step), Generation(of.generation))).collect();
+        self.metrics.copied_bytes.inc_by(told.copied_bytes);
+        let Some(target) = self.target_mut(&job, &told.target) else { return };
+        match (what, &mut target.steps) {
+            (Order::List, known) => {
+                *known = Some(steps.into_iter().collect());
+                target.leftovers = leftovers;
+            }
+            (_, Some(known)) => known.extend(steps),
+            (_, None) => {}
+        }
+        if matches!(what, Order::Copy(_)) {
+            self.metrics.steps_copied.inc();
+        }
+        self.target_served(&job, &told.target);
+    }
+
+    /// The same for a removal that was ordered for a target.
+    pub(in super::super) fn target_removal_reported(&mut self, node: &str, done: v1::RemovalDone) {
+        let Ok(job) = done.job.parse::<JobName>() else { return };
+        let (step, generation) = (Step(done.step), Generation(done.generation));
+        let is = |busy: Order| matches!(busy, Order::Remove { step: s, generation: g, .. } if (s, g) == (step, generation));
+        if !self.is_order(node, &job, &done.target, is) {
+            return;
+        }
+        let Some(target) = self.target_mut(&job, &done.target) else { return };
+        let Some(what) = target.busy.as_ref().map(|busy| busy.what) else { return };
+        let committed = matches!(what, Order::Remove { committed: true, .. });
+        // What can't be removed must not hold up what comes behind it: it is listed again with the next attach.
+        if !committed {
+            target.leftovers.retain(|of| *of != (step, generation));
+        }
+        if !done.kind.is_empty() && (committed || is_away(&done.kind)) {
+            return self.target_failed(&job, &done.target, what, &done.kind, &done.reason);
+        }
+        if committed && let Some(steps) = &mut target.steps {
+            steps.remove(&step);
+        }
+        self.metrics.freed_bytes.inc_by(done.freed_bytes);
+        self.target_served(&job, &done.target);
+    }
+
+    fn is_order(&self, node: &str, job: &JobName, name: &str, is: impl Fn(Order) -> bool) -> bool {
+        let target = self.targets.by_job.get(job).and_then(|targets| targets.get(name));
+        let busy = target.and_then(|target| target.busy.as_ref());
+        busy.is_some_and(|busy| busy.node == node && is(busy.what))
+    }
+
+    fn target_served(&mut self, job: &JobName, name: &str) {
+        if let Some(target) = self.target_mut(job, name) {
+            (target.busy, target.failures, target.again) = (None, 0, std::time::Duration::ZERO);
+            if target.refused.is_empty() {
+                target.problem = None;
+            }
+        }
+        self.target_changed(job);
+    }
+
+    fn target_changed(&mut self, job: &JobName) {
+        self.answer_target_waiters(job);
+        self.restores_changed(job);
+        self.drive_targets(job);
+        if self.targets.held_back.remove(job) {
+            self.plan_retention(job);
+        }
+    }
+
+    /// One bad step does not hold up the others; a target that can't be reached is tried again, ever less often.
+    fn target_failed(&mut self, job: &JobName, name: &str, what: Order, kind: &str, reason: &str) {
+        let now = self.now();
+        // Removed from the first store meanwhile: there is nothing to copy any more.
+        let gone = match what {
+            Order::Copy(step) => {
+                let known = self.state.job(job).is_ok_and(|known| known.steps.contains_key(&step));
+                !known || self.is_being_removed(job, step)
+            }
+            _ => false,
+        };
+        let Some(target) = self.target_mut(job, name) else { return };
+        target.busy = None;
+        let mut message = None;
+        match what {
+            Order::Copy(_) if gone => {}
+            Order::Copy(step) if !is_away(kind) => {
+                target.refused.insert(step);
+                message = Some(format!("step {step} is not copied to target {name}: {reason}"));
+            }
+            _ => {
+                let wait = FIRST_RETRY.saturating_mul(1 << target.failures.min(10)).min(LAST_RETRY);
+                (target.failures, target.again) = (target.failures + 1, now + wait);
+                message = Some(format!("target {name}: {reason}"));
+            }
+        }
+        let news = message.filter(|message| target.problem.as_ref() != Some(message));
+        if let Some(news) = news {
+            target.problem = Some(news.clone());
+            self.warn(job, news);
+        }
+        self.target_changed(job);
+    }
+}
+
+/// Another try may well succeed.
+fn is_away(kind: &str) -> bool {
+    !matches!(Kind::from_name(kind), Some(Kind::Corrupt | Kind::Conflict | Kind::NotFound | Kind::Invalid))
+}

@@ -1,0 +1,168 @@
+//! What others see of the targets: steps that only they have, how far each is behind, and a person's removals.
+
+use std::collections::BTreeMap;
+
+use super::super::super::state::StepRecord;
+use super::plan;
+use crate::coordinator::engine::{Engine, Reply, convert};
+use crate::error::{Error, Result};
+use crate::ids::{Generation, JobName, Step};
+use crate::proto::v1;
+use crate::telemetry::TargetLabels;
+
+/// A committed step, as far as a restore chooses by it.
+#[derive(Clone, Copy)]
+pub struct Restorable {
+    /// Of the attempt.
+    pub generation: Generation,
+    pub is_whole: bool,
+}
+
+impl Engine {
+    /// Steps that the first store does not have and a target has.
+    pub(in super::super) fn elsewhere(&self, job: &JobName) -> BTreeMap<Step, StepRecord> {
+        let Ok(known) = self.state.job(job) else { return BTreeMap::new() };
+        let mut found = BTreeMap::new();
+        for (_, target) in self.targets_of(job) {
+            for (step, record) in target.steps.iter().flatten() {
+                if !known.steps.contains_key(step) && !target.doomed.contains(step) {
+                    found.entry(*step).or_insert_with(|| record.clone());
+                }
+            }
+        }
+        found
+    }
+
+    /// Targets that nobody has listed yet, each with why, as far as that is known.
+    pub(in super::super) fn unlisted(&mut self, job: &JobName) -> Vec<(String, Option<String>)> {
+        self.take_targets(job);
+        let unlisted = self.targets_of(job).filter(|(_, target)| target.steps.is_none());
+        unlisted.map(|(name, target)| (name.clone(), target.problem.clone())).collect()
+    }
+
+    /// Adds where else a step is.
+    pub(in super::super) fn with_targets(
+        &self,
+        job: &JobName,
+        info: v1::StepInfo,
+        elsewhere: bool,
+    ) -> v1::StepInfo {
+        let holders = self.targets_of(job).filter(|(_, target)| target.has(Step(info.step)));
+        v1::StepInfo { targets: holders.map(|(name, _)| name.clone()).collect(), elsewhere, ..info }
+    }
+
+    pub(in super::super) fn target_statuses(&self, job: &JobName) -> Vec<v1::TargetStatus> {
+        let Ok(known) = self.state.job(job) else { return Vec::new() };
+        let one = |(name, target): (&String, &super::Target)| {
+            let steps = target.steps.iter().flatten();
+            let newest =
+                steps.filter(|(_, record)| record.kind.holds_whole_state()).map(|(step, _)| step.0).max();
+            v1::TargetStatus {
+                name: name.clone(),
+                url: target.url.clone(),
+                steps: target.steps.as_ref().map_or(0, |steps| steps.len() as u32),
+                behind: plan::lacking(known, target, &plan::wanted(known, target)).len() as u32,
+                latest_step: newest,
+                copying: target.copying().map(|step| step.0),
+                known: target.steps.is_some(),
+                problem: target.problem.clone().unwrap_or_default(),
+            }
+        };
+        self.targets_of(job).map(one).collect()
+    }
+
+    pub(super) fn count_behind(&self, job: &JobName) {
+        for status in self.target_statuses(job) {
+            let labels = TargetLabels { job: job.to_string(), target: status.name };
+            self.metrics.target_behind.get_or_create(&labels).set(i64::from(status.behind));
+        }
+    }
+
+    /// A person's removal means the step, wherever it is.
+    pub(in super::super) fn doom_in_targets(&mut self, job: &JobName, step: Step) {
+        for target in self.targets.by_job.get_mut(job).into_iter().flat_map(|targets| targets.values_mut()) {
+            target.doomed.insert(step);
+        }
+    }
+
+    /// A number that is saved anew is another step.
+    pub(in super::super) fn forget_doom(&mut self, job: &JobName, step: Step) {
+        for target in self.targets.by_job.get_mut(job).into_iter().flat_map(|targets| targets.values_mut()) {
+            target.doomed.remove(&step);
+        }
+    }
+
+    /// None: it is not one that only targets have. Ends when none has it any more.
+    pub(in super::super) fn delete_elsewhere(
+        &mut self,
+        request: &v1::DeleteStepRequest,
+        reply: Reply<u64>,
+    ) -> Option<Reply<u64>> {
+        let Ok(job) = request.job.parse::<JobName>() else { return Some(reply) };
+        let step = Step(request.step);
+        let elsewhere = self.elsewhere(&job);
+        let Some(record) = elsewhere.get(&step) else { return Some(reply) };
+        let stored = record.stored_bytes;
+        let newest = self.restorable(&job).into_iter().rev().find(|(_, found)| found.is_whole);
+        if newest.is_some_and(|(newest, _)| newest == step) && !request.force {
+            let error =
+                Error::conflict(format!("removing step {step} of job {job}: it is the newest whole step"));
+            self.answer(reply, Err(error.hint("force removes it all the same")));
+            return None;
+        }
+        if self.is_restoring(&job, step) {
+            let error =
+                Error::conflict(format!("removing step {step} of job {job}: a restore is reading it"));
+            self.answer(reply, Err(error.hint("try again when the restore is done")));
+            return None;
+        }
+        if request.dry_run {
+            self.answer(reply, Ok(stored));
+            return None;
+        }
+        self.doom_in_targets(&job, step);
+        self.targets.waiters.push((job.clone(), step, reply));
+        self.drive_targets(&job);
+        None
+    }
+
+    pub(super) fn answer_target_waiters(&mut self, job: &JobName) {
+        let waiters = std::mem::take(&mut self.targets.waiters);
+        let (ended, waiting): (Vec<_>, Vec<_>) = waiters.into_iter().partition(|(name, step, _)| {
+            name == job && !self.targets_of(job).any(|(_, target)| target.has(*step))
+        });
+        self.targets.waiters = waiting;
+        for (.., reply) in ended {
+            self.answer(reply, Ok(0));
+        }
+    }
+
+    /// Every committed step, wherever it is.
+    pub(in super::super) fn restorable(&self, job: &JobName) -> BTreeMap<Step, Restorable> {
+        let one = |(step, record): (&Step, &StepRecord)| {
+            let is_whole = record.kind.holds_whole_state();
+            (*step, Restorable { generation: record.generation, is_whole })
+        };
+        let mut all: BTreeMap<Step, Restorable> = self.elsewhere(job).iter().map(one).collect();
+        all.extend(self.state.job(job).into_iter().flat_map(|known| &known.steps).map(one));
+        all
+    }
+
+    /// Conflict when a target has a step of this number that the first store lacks: it is another one.
+    pub(in super::super) fn check_number_elsewhere(&self, job: &JobName, step: Step) -> Result<()> {
+        let taken =
+            self.targets_of(job).find(|(_, target)| target.has(step) && !target.doomed.contains(&step));
+        match taken {
+            Some((name, _)) if self.elsewhere(job).contains_key(&step) => {
+                Err(Error::conflict(format!("saving step {step}: it is already committed, in target {name}"))
+                    .hint("restore first, so that training goes on behind it; or remove the step"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(in super::super) fn info_elsewhere(&self, job: &JobName, step: Step) -> Option<v1::StepInfo> {
+        let record = self.elsewhere(job).remove(&step)?;
+        Some(self.with_targets(job, convert::step_info(step, &record), true))
+    }
+}
