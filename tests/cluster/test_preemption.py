@@ -45,7 +45,6 @@ while True:
     if stop:
         break
 try:
-    handle.wait_committed(budget)
     job.close(budget)
 except strata.StrataError as error:
     print(f"not made: step {step}: {error}", flush=True)
