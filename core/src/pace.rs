@@ -1,8 +1,9 @@
 //! How much background work takes of a machine that trains: nothing that anybody else wants while it has time, its full
 //! share once it is in a hurry.
 //!
-//! A thread that has lowered itself can't come back (an ordinary user may not leave SCHED_IDLE, sched(7)), so it ends its
-//! piece of work and another thread, started by one that never lowered itself, goes on.
+//! A thread that has lowered itself comes back only by a privilege (an ordinary user may not leave SCHED_IDLE, sched(7)).
+//! So it ends its piece of work and another thread, started by one that never lowered itself, goes on; and where there is
+//! the privilege it is raised at once, since it may hold what that other one needs.
 
 use std::sync::Arc;
 
@@ -16,12 +17,21 @@ pub struct Pace(Arc<Shared>);
 struct Shared {
     hurried: Mutex<bool>,
     changed: Condvar,
+    /// Kernel's numbers of the threads that have lowered themselves for it.
+    lowered: Mutex<Vec<libc::pid_t>>,
+}
+
+/// For as long as this lives its thread is raised when the pace is hurried.
+pub struct Lowered<'a> {
+    pace: &'a Pace,
+    thread: libc::pid_t,
 }
 
 impl Pace {
     /// Yields to everybody else until it is hurried.
     pub fn yielding() -> Pace {
-        Pace(Arc::new(Shared { hurried: Mutex::new(false), changed: Condvar::new() }))
+        let (hurried, lowered) = (Mutex::new(false), Mutex::default());
+        Pace(Arc::new(Shared { hurried, changed: Condvar::new(), lowered }))
     }
 
     pub fn hurried() -> Pace {
@@ -33,6 +43,19 @@ impl Pace {
     pub fn hurry(&self) {
         *self.0.hurried.lock() = true;
         self.0.changed.notify_all();
+        self.0.lowered.lock().iter().for_each(|&thread| raise(thread));
+    }
+
+    /// Lowers the calling thread, until it ends or this is hurried.
+    pub fn lower_thread(&self) -> Lowered<'_> {
+        // SAFETY: asks for a number.
+        let thread = unsafe { libc::gettid() };
+        self.0.lowered.lock().push(thread);
+        yield_to_all();
+        if self.is_hurried() {
+            raise(thread);
+        }
+        Lowered { pace: self, thread }
     }
 
     pub fn is_hurried(&self) -> bool {
@@ -54,9 +77,27 @@ impl Pace {
     }
 }
 
+impl Drop for Lowered<'_> {
+    fn drop(&mut self) {
+        self.pace.0.lowered.lock().retain(|&thread| thread != self.thread);
+    }
+}
+
+/// Gives a thread of this process its ordinary weight back, where that is allowed.
+fn raise(thread: libc::pid_t) {
+    const IOPRIO_WHO_PROCESS: libc::c_long = 1;
+    const IOPRIO_OF_NICE: libc::c_long = 0;
+    let none = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the calls read their arguments, and change nothing but how that thread is scheduled.
+    unsafe {
+        libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, thread, IOPRIO_OF_NICE);
+        libc::sched_setscheduler(thread, libc::SCHED_OTHER, &raw const none);
+    }
+}
+
 /// For the rest of its life the calling thread runs when nobody else wants the processor, and its reads and writes come
 /// last among those of their class. Where a sandbox refuses that it has the lowest weight (nice 19), or goes on as it is.
-pub fn yield_to_all() {
+fn yield_to_all() {
     const WHOLE_THREAD: libc::id_t = 0;
     const IOPRIO_WHO_PROCESS: libc::c_long = 1;
     // Of SCHED_IDLE the kernel makes the IO class idle, which some schedulers serve only when nobody else reads or

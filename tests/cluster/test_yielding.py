@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from harness.process import wait_until
 from harness.trainer import Trainer
 
 WORKER_THREADS = "strata-store-io"
+INTERVAL = 2.0
+"""Seconds between saves: some ten times what one takes with half of the processor."""
 
 
 @pytest.fixture
@@ -83,3 +86,15 @@ def test_with_idle_cores_a_save_is_made_by_threads_that_yield(
     trainer.do("save", step=1, megabytes=200)
     wait_until(lambda: bool(trainer.do("state", step=1)["value"] == "committed"), "the commit that nobody waits for")
     assert os.SCHED_IDLE in policies.close()
+
+
+def test_beside_spinning_processes_a_save_is_committed_before_the_next_but_one_begins(
+    busy_node: Node, make_trainers: Callable[..., list[Trainer]]
+) -> None:
+    (trainer,) = make_trainers(busy_node)
+    trainer.do("connect")
+    for step in range(1, 7):
+        if step > 2:
+            assert trainer.do("state", step=step - 2)["value"] == "committed", f"step {step - 2} as {step} begins"
+        trainer.do("save", step=step, megabytes=50)
+        time.sleep(INTERVAL)

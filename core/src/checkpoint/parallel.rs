@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::error::Result;
-use crate::pace::{Pace, yield_to_all};
+use crate::pace::Pace;
 
 /// Results in the order of `items`. The first error stops the others at their next item.
 pub fn each<T: Send, R: Send>(
@@ -45,7 +45,7 @@ pub fn each_at<T: Send, R: Send>(
         let worker = || work_while(&|| true);
         let yielding_worker = || {
             let _left = Left(&yielding, pace);
-            yield_to_all();
+            let _lowered = pace.lower_thread();
             work_while(&|| !pace.is_hurried());
         };
         if !pace.is_hurried() {
@@ -118,10 +118,11 @@ mod tests {
     fn work_yields_until_it_is_hurried_and_others_go_on_with_it_then() {
         let pace = Pace::yielding();
         let policies = each_at(&pace, 2, (0..200).collect(), |n| {
+            let began_with = policy();
             if n == 100 {
                 pace.hurry();
             }
-            Ok((n, policy()))
+            Ok((n, began_with))
         })
         .unwrap();
         assert!(policies.iter().enumerate().all(|(number, (n, _))| number == *n));

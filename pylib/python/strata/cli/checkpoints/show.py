@@ -31,9 +31,9 @@ def show(
     config: str | None,
     as_json: bool,
 ) -> None:
-    """Show what a step holds: sizes, metrics, data position, tensors, what changed since the step before.
+    """Show what a step holds, and what changed since the step before.
 
-    Reads the store, no tensor. --json also says where each byte lies: object, offset and length.
+    Sizes, metrics, data position, tensors, how they are stored. Reads the store, no tensor. --json also says where each byte lies: object, offset and length.
     """
     name = _core.job_name(job)
     asked = Asked(config, coordinator, socket)
