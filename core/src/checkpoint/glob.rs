@@ -6,7 +6,14 @@ const TOGETHER: &str = " | ";
 
 /// Whether one of the names that a stored tensor goes by matches.
 pub fn matches_any(pattern: &str, names: &str) -> bool {
-    names.split(TOGETHER).any(|name| matches(pattern, name))
+    let is_meant = |name: &str| matches(pattern, name) || matches(pattern, without_number(name));
+    is_meant(names) || names.split(TOGETHER).any(is_meant)
+}
+
+/// Tensors whose names would be equal are numbered when they are stored: `w`, `w~2`, `w~3`.
+fn without_number(name: &str) -> &str {
+    let numbered = name.rsplit_once('~').filter(|(_, number)| number.chars().all(|c| c.is_ascii_digit()));
+    numbered.map_or(name, |(plain, _)| plain)
 }
 
 /// Whether all of `name` matches.

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::header::PAGE;
+use super::mapping::write_unchanged;
 use crate::error::{Doing, Error, Result};
 
 /// Bytes made the process's own by one call: a few milliseconds, so that whoever calls can look up in between.
@@ -84,11 +85,9 @@ impl PrivateMapping {
             let start = range.start + skip;
             let end = range.end.min(start + PIECE);
             for page in (start..end).step_by(PAGE as usize) {
-                // SAFETY: inside the mapping, aligned; adding zero atomically leaves concurrent writers' bytes alone.
-                unsafe {
-                    (*self.start.as_ptr().add(page as usize).cast::<AtomicU64>())
-                        .fetch_add(0, Ordering::Relaxed)
-                };
+                // SAFETY: inside the mapping, aligned, and as an atomic beside any other writer.
+                let word = unsafe { &*self.start.as_ptr().add(page as usize).cast::<AtomicU64>() };
+                write_unchanged(word);
             }
             self.owned.fetch_max(from + (end - start), Ordering::Relaxed);
             break;

@@ -16,6 +16,8 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// Runs `work`, which goes at the pace of the save `id`, and hurries that when it is time.
 pub(super) async fn paced<T>(node: &Arc<Node>, id: &SaveId, work: impl Future<Output = T>) -> T {
+    // Kept: a sum may outlast its save.
+    let pace = node.read(|state| state.saves.get(id).map(|save| save.pace.clone()));
     let hurry = async {
         let slack = node.read(|state| {
             let save = state.saves.get(id)?;
@@ -26,11 +28,9 @@ pub(super) async fn paced<T>(node: &Arc<Node>, id: &SaveId, work: impl Future<Ou
             () = node.wait(|state| is_urgent(state, id).then_some(())) => {}
             () = sleep(slack.unwrap_or_default()) => {}
         }
-        node.read(|state| {
-            if let Some(save) = state.saves.get(id) {
-                save.pace.hurry();
-            }
-        });
+        if let Some(pace) = pace {
+            pace.hurry();
+        }
         std::future::pending().await
     };
     tokio::select! {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 from collections.abc import Sequence
@@ -100,6 +101,11 @@ def _cudart() -> Any:
 def _checked(outcome: Any) -> None:
     import torch
 
+    if int(outcome) == 0:
+        return
+    # The runtime keeps the error for the next kernel of this thread: one of ours, not the caller's.
+    with contextlib.suppress(RuntimeError):
+        torch.zeros(1, device="cuda")
     torch.cuda.check_error(int(outcome))
 
 

@@ -230,7 +230,7 @@ class Job:
             StrataTimeoutError: ranks are missing, with their numbers.
         """
         self._tell()
-        fences.wait_for_tensors()
+        fences.wait()  # a forked child may still be reading pages of a slot that a restore would fill
         number = None if step is None else step_number(step)
         found = self._session.restore(number, only=only, source=source, on_damage=on_damage, timeout=timeout)
         if found is None:

@@ -16,7 +16,7 @@ def fence(optimizer: Any, *modules: Any) -> None:
     its `load_state_dict` and that of `modules`. Call it once, after the optimizer is made. Nothing else may write to
     these tensors between `save` and the step: a save that finds one written to is abandoned on all ranks, and names it.
     Writes that torch does not count (through `.data` or NumPy) are found in samples of the bytes, one cache line in
-    256 KiB: for certain where a run of 512 KiB has changed.
+    256 KiB: for certain where a run of 512 KiB has changed. Of tensors on a device no samples are taken.
 
     Args:
         optimizer: a `torch.optim.Optimizer`, also fused or foreach; several may be fenced, one by one.

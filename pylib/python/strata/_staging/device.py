@@ -74,7 +74,11 @@ class DeviceCopy:
         self._staging = staging
         self._buffers = buffers
         self._registered = registered
-        self._of = {number: engine for number, one in enumerate(held) if (engine := reads(one)) is not None}
+        self._of = {
+            number: engine
+            for number, one in enumerate(held)
+            if buffers[number].nbytes and (engine := reads(one)) is not None
+        }
         self.numbers = list(self._of)
         self._sources: dict[int, Any] = {number: held[number][1] for number in self.numbers}
         self._copiers: dict[Engine, Copier] = {
@@ -120,6 +124,12 @@ class DeviceCopy:
             self._staging.arrived(self.numbers, time.perf_counter() - self._began)
         self._sources.clear()
         return self._written
+
+    def give_up(self) -> None:
+        """Returns when nothing writes to the slot any more, whatever became of the copies."""
+        for copier in self._copiers.values():
+            with contextlib.suppress(RuntimeError):
+                copier.wait()
 
     def _note_writes(self) -> None:
         if self._late is not None:

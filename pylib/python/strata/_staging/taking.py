@@ -102,6 +102,9 @@ class LazyTaking(Taking):
             self._device.queue(self._on_device)
             self.staging.copy(self._on_host)
             written = self._watched.written()
+        except BaseException:
+            self._device.give_up()
+            raise
         finally:
             self._read.set()
         written = self._device.wait() or written
@@ -140,13 +143,14 @@ def take_over(
             return Taking(staging, "copy")
         device.hold_back()
         taking = LazyTaking(staging, buffers, held, device, later)
-    except RuntimeError as error:
-        if isinstance(error, StrataError):
+        if not staging.over:
+            taking.in_background(taking.copy)
+    except BaseException as error:
+        device.give_up()
+        if not isinstance(error, RuntimeError) or isinstance(error, StrataError):
             raise
-        staging.fail(f"copying it from the device: {error}", "please report it")
-        raise InternalError(f"saving: copying from the device: {error}") from error
-    if not staging.over:
-        taking.in_background(taking.copy)
+        staging.fail(f"taking it over: {error}", "please report it")
+        raise InternalError(f"taking a state over: {error}") from error
     return taking
 
 

@@ -33,7 +33,8 @@ def show(
 ) -> None:
     """Show what a step holds, and what changed since the step before.
 
-    Sizes, metrics, data position, tensors, how they are stored. Reads the store, no tensor. --json also says where each byte lies: object, offset and length.
+    Sizes, metrics, data position, tensors, how they are stored. Reads the store, no tensor. --json
+    also says where each byte lies: object, offset and length.
     """
     name = _core.job_name(job)
     asked = Asked(config, coordinator, socket)
