@@ -1,6 +1,5 @@
 //! Driving the targets: each gets one order at a time, through the sidecar that does the job's copies.
 
-use super::super::super::state::Removal;
 use super::{Busy, Order, plan};
 use crate::coordinator::engine::Engine;
 use crate::ids::{JobName, Step};
@@ -156,7 +155,6 @@ impl Engine {
 
     /// Whether any removal of the first store is under way for this step.
     pub(super) fn is_being_removed(&self, job: &JobName, step: Step) -> bool {
-        let is = |removal: &Removal| removal.committed && removal.step == step;
-        self.state.job(job).is_ok_and(|known| known.removals.iter().any(is))
+        self.state.job(job).is_ok_and(|known| plan::is_being_removed(known, step))
     }
 }
