@@ -204,7 +204,7 @@ impl Work<'_> {
         }
     }
 
-    /// Last: whoever sees it finds what it names, as far as that could be mended.
+    /// Last, and only where all that it names could be mended: whoever sees it finds that.
     fn commit(&mut self, number: usize, step: Step, found: &Found, content: &Bytes) -> Result<()> {
         let (place, path) = (self.places[number], paths::commit(step));
         let problem = match found {
@@ -216,7 +216,8 @@ impl Work<'_> {
         let is_lost = |fault: &&Fault| fault.place == url && matches!(fault.mending, Mending::Lost(_));
         let lost = self.faults.iter().find(is_lost).map(|fault| fault.object.clone());
         let mending = match (found, lost) {
-            (Found::Absent, Some(lost)) => Mending::Lost(format!("{lost}, which it names, can't be rebuilt")),
+            // Nor a damaged one: a good COMMIT would call the step whole.
+            (_, Some(lost)) => Mending::Lost(format!("{lost}, which it names, can't be rebuilt")),
             _ if self.mode == RepairMode::DryRun => Mending::Possible,
             (Found::Absent, None) => {
                 commits::publish(place, &path, content)?;

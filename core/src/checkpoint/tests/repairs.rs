@@ -274,6 +274,26 @@ fn what_no_place_has_is_said_to_be_lost_and_left_alone() {
 }
 
 #[test]
+fn p2_a_damaged_commit_stays_damaged_where_what_it_names_is_lost() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let places = pair(local_store(&folders[0]), local_store(&folders[1]), FROZEN);
+    let pack = places[0].whole.keys().find(|path| path.ends_with(".pack")).unwrap();
+    places.iter().for_each(|place| place.harm(pack, None));
+    for step in 1..=STEPS {
+        places[1].harm(&paths::commit(Step(step)), Some(Bytes::from_static(b"half")));
+    }
+    for mode in [RepairMode::DryRun, RepairMode::Write] {
+        let told = repair(&places, mode);
+        let lost = told.iter().filter(|fault| matches!(fault.mending, Mending::Lost(_)));
+        let commits = lost.filter(|fault| kind(&fault.object) == "COMMIT").count();
+        assert!(commits > 0, "{told:?}");
+        let written = std::mem::take(&mut *places[1].objects.written.lock());
+        let rewritten = written.iter().filter(|path| kind(path) == "COMMIT").count();
+        assert!(mode == RepairMode::DryRun && written.is_empty() || rewritten + commits == STEPS as usize);
+    }
+}
+
+#[test]
 fn p4_two_attempts_of_one_number_are_not_mixed() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let places = pair(local_store(&folders[0]), local_store(&folders[1]), FROZEN);

@@ -55,6 +55,7 @@ impl Engine {
         let id = self.nodes.next;
         let now = self.now();
         let name = hello.node.clone();
+        self.lose_line(&name);
         let version = hello.version.unwrap_or_default().version;
         let mut node = match self.nodes.by_name.remove(&name) {
             Some(node) if node.incarnation == hello.incarnation => node,
@@ -111,13 +112,20 @@ impl Engine {
     pub fn detach(&mut self, name: &str, id: AttachId) {
         let Some(node) = self.nodes.by_name.get_mut(name) else { return };
         if node.line.as_ref().is_some_and(|line| line.id == id) {
-            node.line = None;
             tracing::warn!(node = %name, host = %node.host, "sidecar's line is down");
+            self.lose_line(name);
+        }
+        self.count_nodes();
+    }
+
+    /// What was ordered over a node's line, if it has one, may have been lost with it: it is ordered anew.
+    fn lose_line(&mut self, name: &str) {
+        let line = self.nodes.by_name.get_mut(name).and_then(|node| node.line.take());
+        if line.is_some() {
             self.commits_lost_line(name);
             self.removals_lost_line(name);
             self.targets_lost_line(name);
         }
-        self.count_nodes();
     }
 
     pub fn is_current(&self, name: &str, id: AttachId) -> bool {

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::super::keep::{KeepBest, KeepRules};
-use super::super::state::StepRecord;
+use super::super::state::{Job, StepRecord};
 use super::{Engine, Reply};
 use crate::config::Extreme;
 use crate::ids::{Generation, JobName, Step};
@@ -52,7 +52,7 @@ pub struct Target {
     problem: Option<String>,
     /// What can't be copied, until its node attaches anew.
     refused: BTreeSet<Step>,
-    /// Removed by a person: from here too, and never copied again.
+    /// Removed by a person: from here too, and not copied again. Until what is here under that number is gone.
     doomed: BTreeSet<Step>,
 }
 
@@ -85,8 +85,26 @@ impl Target {
         }
     }
 
+    /// Any attempt of it.
     fn has(&self, step: Step) -> bool {
         self.steps.as_ref().is_some_and(|steps| steps.contains_key(&step))
+    }
+
+    /// The attempt that the record is of.
+    fn has_attempt(&self, step: Step, record: &StepRecord) -> bool {
+        let held = self.steps.as_ref().and_then(|steps| steps.get(&step));
+        held.is_some_and(|held| is_same_attempt(held, record))
+    }
+
+    /// A doom ends with what it was spoken over: else it would meet the next attempt of that number.
+    fn settle_dooms(&mut self, known: &Job) {
+        let Some(steps) = &self.steps else { return };
+        let copying = self.copying();
+        self.doomed.retain(|step| {
+            let is_current = |held| known.steps.get(step).is_some_and(|record| is_same_attempt(held, record));
+            let comes = plan::is_being_removed(known, *step) || copying == Some(*step);
+            comes || steps.get(step).is_some_and(|held| !is_current(held))
+        });
     }
 
     fn copying(&self) -> Option<Step> {
@@ -94,6 +112,14 @@ impl Target {
             Order::Copy(step) => Some(step),
             _ => None,
         })
+    }
+}
+
+/// A COMMIT that could not be read, of generation 0, is taken for the one that is known: nothing speaks against it.
+fn is_same_attempt(held: &StepRecord, record: &StepRecord) -> bool {
+    match held.commit_blake3.is_empty() || record.commit_blake3.is_empty() {
+        true => held.generation == record.generation || held.generation.0 == 0 || record.generation.0 == 0,
+        false => held.commit_blake3 == record.commit_blake3,
     }
 }
 

@@ -1,6 +1,5 @@
 //! Driving the targets: each gets one order at a time, through the sidecar that does the job's copies.
 
-use super::super::super::state::Removal;
 use super::{Busy, Order, plan};
 use crate::coordinator::engine::Engine;
 use crate::ids::{JobName, Step};
@@ -125,38 +124,53 @@ impl Engine {
         for (name, target) in self.targets_of(job) {
             let (stay, go) = plan::held_back(known, target, surplus);
             held.extend(stay);
-            lost.extend(go.into_iter().map(|step| (name.clone(), step)));
+            lost.push((name.clone(), target.hold, go));
         }
-        for (name, step) in lost {
-            let removes = known.removable(job, step, false).is_ok() && !held.contains(&step);
-            if removes && !self.targets.told.contains(&(job.clone(), name.clone(), step)) {
-                let hold = self.targets.by_job[job][&name].hold;
-                let there = known.steps.clone();
-                self.targets.told.retain(|(of, _, step)| of != job || there.contains_key(step));
-                self.targets.told.insert((job.clone(), name.clone(), step));
-                return self.tell_lost(job, &name, step, hold, surplus);
-            }
+        self.targets.told.retain(|(of, _, step)| of != job || known.steps.contains_key(step));
+        let mut warnings = Vec::new();
+        for (name, hold, mut steps) in lost {
+            steps.retain(|step| known.removable(job, *step, false).is_ok() && !held.contains(step));
+            steps.retain(|step| self.targets.told.insert((job.clone(), name.clone(), *step)));
+            warnings.extend(lost_warning(&name, hold, &steps));
         }
         if !held.is_empty() {
             self.targets.held_back.insert(job.clone());
         }
+        warnings.into_iter().for_each(|warning| self.warn(job, warning));
         held
-    }
-
-    fn tell_lost(&mut self, job: &JobName, name: &str, step: Step, hold: u32, surplus: &[Step]) -> Vec<Step> {
-        self.warn(
-            job,
-            format!(
-                "step {step} is removed before target {name} has it: more than {hold} wait to be copied (its hold)"
-            ),
-        );
-        // The others of the list are told in turn.
-        self.kept_for_targets(job, surplus)
     }
 
     /// Whether any removal of the first store is under way for this step.
     pub(super) fn is_being_removed(&self, job: &JobName, step: Step) -> bool {
-        let is = |removal: &Removal| removal.committed && removal.step == step;
-        self.state.job(job).is_ok_and(|known| known.removals.iter().any(is))
+        self.state.job(job).is_ok_and(|known| plan::is_being_removed(known, step))
+    }
+}
+
+/// Steps of one target together: after a long absence they are many.
+fn lost_warning(name: &str, hold: u32, steps: &[Step]) -> Option<String> {
+    let why = format!("more than {hold} wait to be copied (its hold)");
+    match steps {
+        [] => None,
+        [step] => Some(format!("step {step} is removed before target {name} has it: {why}")),
+        [first, .., last] => {
+            let count = steps.len();
+            Some(format!(
+                "{count} steps from {first} to {last} are removed before target {name} has them: {why}"
+            ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_that_a_target_will_never_get_are_told_together() {
+        assert_eq!(lost_warning("far", 2, &[]), None);
+        let one = lost_warning("far", 2, &[Step(10)]).unwrap();
+        assert!(one.starts_with("step 10 is removed before target far has it"), "{one}");
+        let many = lost_warning("far", 2, &[Step(10), Step(20), Step(30)]).unwrap();
+        assert!(many.starts_with("3 steps from 10 to 30 are removed before target far has them"), "{many}");
     }
 }

@@ -7,34 +7,75 @@ use super::{Order, Target};
 use crate::ids::Step;
 
 /// Of the first store and the target together, what the target's rules keep, and what is pinned. What they would
-/// remove at once is not copied.
+/// remove at once is not copied. What can't be copied does not count: good steps would go for one that never comes.
 pub fn wanted(known: &Job, target: &Target) -> BTreeSet<Step> {
     let mut all: BTreeMap<Step, StepRecord> = target.steps.clone().unwrap_or_default();
-    all.extend(known.steps.iter().map(|(step, record)| (*step, record.clone())));
+    for (step, record) in &known.steps {
+        if is_copyable(target, *step, record) {
+            all.insert(*step, record.clone());
+        } else if let Some(held) = all.get_mut(step) {
+            held.pinned = record.pinned;
+        }
+    }
     let surplus: BTreeSet<Step> = target.keep.surplus(&all).into_iter().collect();
     let is_kept = |step: &Step, record: &StepRecord| record.pinned || !surplus.contains(step);
-    let kept = all.iter().filter(|(step, record)| is_kept(step, record) && !target.doomed.contains(step));
+    let kept = all.iter().filter(|(step, record)| is_kept(step, record) && !is_doomed(known, target, **step));
     kept.map(|(step, _)| *step).collect()
+}
+
+/// A step whose COMMIT could not be read when it was found has no generation that could be copied.
+fn is_copyable(target: &Target, step: Step, record: &StepRecord) -> bool {
+    record.generation.0 > 0 && !target.refused.contains(&step)
+}
+
+/// Once its removal has ended, what the first store has under that number is another attempt, and is wanted.
+fn is_doomed(known: &Job, target: &Target, step: Step) -> bool {
+    target.doomed.contains(&step) && (!known.steps.contains_key(&step) || is_being_removed(known, step))
+}
+
+pub(super) fn is_being_removed(known: &Job, step: Step) -> bool {
+    known.removals.iter().any(|removal| removal.committed && removal.step == step)
+}
+
+/// Under the number of a step that the first store has, another attempt: it was saved anew while the target was away.
+fn is_foreign(known: &Job, target: &Target, step: Step) -> bool {
+    known.steps.get(&step).is_some_and(|record| target.has(step) && !target.has_attempt(step, record))
 }
 
 /// Committed steps that the target is to get and has not, ascending.
 pub fn lacking(known: &Job, target: &Target, wanted: &BTreeSet<Step>) -> Vec<Step> {
-    let lacks = |step: &&Step| known.steps.contains_key(step) && !target.has(**step);
+    let lacks = |step: &&Step| {
+        let record = known.steps.get(*step);
+        record
+            .is_some_and(|record| is_copyable(target, **step, record) && !target.has_attempt(**step, record))
+    };
     wanted.iter().filter(lacks).copied().collect()
 }
 
-/// The oldest step that it lacks first: then the first store need not keep it any longer. Next what its rules give up.
+/// First foreign attempts, which are in the way of copies; then the oldest step that it lacks: the first store need not
+/// keep that any longer. Next what its rules give up.
 pub(super) fn next(known: &Job, target: &Target, is_read: impl Fn(Step) -> bool) -> Option<Order> {
     let Some(steps) = &target.steps else { return Some(Order::List) };
-    let wanted = wanted(known, target);
-    // A step whose COMMIT could not be read when it was found has no generation that could be copied.
-    let can = |step: &&Step| !target.refused.contains(step) && known.steps[*step].generation.0 > 0;
-    if let Some(step) = lacking(known, target, &wanted).iter().find(can) {
-        return Some(Order::Copy(*step));
+    let removal = |(step, record): (&Step, &StepRecord)| Order::Remove {
+        step: *step,
+        generation: record.generation,
+        committed: true,
+    };
+    let foreign = steps.iter().find(|(step, _)| is_foreign(known, target, **step) && !is_read(**step));
+    if let Some(foreign) = foreign {
+        return Some(removal(foreign));
     }
-    let surplus = steps.iter().find(|(step, _)| !wanted.contains(step) && !is_read(**step));
-    if let Some((step, record)) = surplus {
-        return Some(Order::Remove { step: *step, generation: record.generation, committed: true });
+    let wanted = wanted(known, target);
+    if let Some(step) = lacking(known, target, &wanted).into_iter().find(|step| !target.has(*step)) {
+        return Some(Order::Copy(step));
+    }
+    // Whatever is still to come may never come: the newest stays until a newer one is there.
+    let stays = |step: &Step| !target.doomed.contains(step) && !is_foreign(known, target, *step);
+    let whole = steps.iter().filter(|(step, record)| record.kind.holds_whole_state() && stays(step));
+    let newest = whole.map(|(step, _)| *step).next_back();
+    let goes = |step: &Step| !wanted.contains(step) && Some(*step) != newest && !is_read(*step);
+    if let Some(surplus) = steps.iter().find(|(step, _)| goes(step)) {
+        return Some(removal(surplus));
     }
     target.leftovers.first().map(|(step, generation)| Order::Remove {
         step: *step,
@@ -46,10 +87,8 @@ pub(super) fn next(known: &Job, target: &Target, is_read: impl Fn(Step) -> bool)
 /// Of the steps that the first store's rules give up: those that stay until the target has them, and those that it will
 /// never get. What is being copied stays, else a slow target would never get any; then the newest.
 pub fn held_back(known: &Job, target: &Target, surplus: &[Step]) -> (BTreeSet<Step>, Vec<Step>) {
-    let wanted = wanted(known, target);
-    let awaits =
-        |step: &&Step| wanted.contains(step) && !target.has(**step) && !target.refused.contains(step);
-    let mut waiting: Vec<Step> = surplus.iter().filter(awaits).copied().collect();
+    let lacking = lacking(known, target, &wanted(known, target));
+    let mut waiting: Vec<Step> = surplus.iter().filter(|step| lacking.contains(step)).copied().collect();
     waiting.sort_by_key(|step| (Some(*step) == target.copying(), *step));
     let lost = waiting.len().saturating_sub(target.hold as usize);
     let held = waiting.split_off(lost);
@@ -61,6 +100,7 @@ mod tests {
     use super::*;
     use crate::coordinator::engine::targets::Busy;
     use crate::coordinator::keep::KeepRules;
+    use crate::coordinator::state::Removal;
     use crate::ids::Generation;
     use crate::proto::v1;
 
@@ -81,6 +121,10 @@ mod tests {
         steps.iter().copied().map(Step).collect()
     }
 
+    fn removal(step: u64) -> Order {
+        Order::Remove { step: Step(step), generation: Generation(1), committed: true }
+    }
+
     #[test]
     fn a_target_gets_what_its_own_rules_keep_the_oldest_first_and_then_gives_up_the_rest() {
         let mut remote = target(&[10, 20], KeepRules::last(3), 2);
@@ -90,7 +134,6 @@ mod tests {
             assert_eq!(next(&first, &remote, |_| false), Some(Order::Copy(Step(step))));
             remote.steps.as_mut().unwrap().insert(Step(step), StepRecord::for_tests());
         }
-        let removal = |step| Order::Remove { step: Step(step), generation: Generation(1), committed: true };
         assert_eq!(next(&first, &remote, |_| false), Some(removal(10)));
         assert_eq!(next(&first, &remote, |step| step == Step(10)), Some(removal(20)), "what is read stays");
         let everything = target(&[10, 20, 30, 40, 50], KeepRules::default(), 2);
@@ -101,8 +144,47 @@ mod tests {
     fn what_a_person_removed_goes_and_does_not_come_back() {
         let mut remote = target(&[10], KeepRules::default(), 2);
         remote.doomed.extend(all(&[10, 20]));
-        let found = next(&job(&[20]), &remote, |_| false);
-        assert_eq!(found, Some(Order::Remove { step: Step(10), generation: Generation(1), committed: true }));
+        let mut first = job(&[20]);
+        first.removals.push(Removal { step: Step(20), generation: Generation(1), committed: true });
+        assert_eq!(next(&first, &remote, |_| false), Some(removal(10)));
+        remote.steps = Some(BTreeMap::new());
+        assert_eq!(next(&first, &remote, |_| false), None);
+    }
+
+    #[test]
+    fn p3_a_target_keeps_its_last_good_step_while_the_newer_ones_cannot_be_copied() {
+        let mut remote = target(&[10], KeepRules::last(1), 2);
+        let mut first = job(&[10, 20]);
+        remote.refused.insert(Step(20));
+        assert_eq!(next(&first, &remote, |_| false), None);
+        remote.refused.clear();
+        first.steps.get_mut(&Step(20)).unwrap().generation = Generation(0);
+        assert_eq!(next(&first, &remote, |_| false), None);
+        assert_eq!(lacking(&first, &remote, &wanted(&first, &remote)), [], "nothing is waited for in vain");
+        assert_eq!(held_back(&first, &remote, &all(&[10, 20])), (BTreeSet::new(), vec![]));
+    }
+
+    #[test]
+    fn a_number_that_was_saved_anew_replaces_what_the_target_has_under_it() {
+        let mut remote = target(&[10, 40], KeepRules::default(), 2);
+        let mut first = job(&[10, 30, 40]);
+        remote.doomed.insert(Step(40));
+        first.steps.get_mut(&Step(40)).unwrap().generation = Generation(2);
+        assert_eq!(held_back(&first, &remote, &all(&[10, 40])).0, all(&[40]).into_iter().collect());
+        assert_eq!(next(&first, &remote, |_| false), Some(removal(40)), "before anything is copied");
+        let reading = next(&first, &remote, |step| step == Step(40));
+        assert_eq!(reading, Some(Order::Copy(Step(30))), "what is read stays");
+        remote.settle_dooms(&first);
+        assert!(remote.doomed.contains(&Step(40)), "until it is gone, it is not to be restored");
+        remote.steps.as_mut().unwrap().remove(&Step(40));
+        remote.settle_dooms(&first);
+        assert!(remote.doomed.is_empty());
+        remote.doomed.insert(Step(40));
+        remote.busy = Some(Busy { node: "n".into(), what: Order::Copy(Step(40)) });
+        remote.settle_dooms(&first);
+        assert!(remote.doomed.contains(&Step(40)), "the old one may still arrive");
+        remote.steps.as_mut().unwrap().extend(records(&[30]));
+        assert_eq!(next(&first, &remote, |_| false), Some(Order::Copy(Step(40))));
     }
 
     #[test]

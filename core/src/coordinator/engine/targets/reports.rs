@@ -68,7 +68,11 @@ impl Engine {
     }
 
     fn target_served(&mut self, job: &JobName, name: &str) {
-        if let Some(target) = self.target_mut(job, name) {
+        let target = self.targets.by_job.get_mut(job).and_then(|targets| targets.get_mut(name));
+        if let Some(target) = target {
+            if let Ok(known) = self.state.job(job) {
+                target.settle_dooms(known);
+            }
             (target.busy, target.failures, target.again) = (None, 0, std::time::Duration::ZERO);
             if target.refused.is_empty() {
                 target.problem = None;

@@ -47,7 +47,8 @@ impl Engine {
         info: v1::StepInfo,
         elsewhere: bool,
     ) -> v1::StepInfo {
-        let holders = self.targets_of(job).filter(|(_, target)| target.has(Step(info.step)));
+        let Ok((step, record)) = convert::record(info.clone()) else { return info };
+        let holders = self.targets_of(job).filter(|(_, target)| target.has_attempt(step, &record));
         v1::StepInfo { targets: holders.map(|(name, _)| name.clone()).collect(), elsewhere, ..info }
     }
 
@@ -85,10 +86,12 @@ impl Engine {
         }
     }
 
-    /// A number that is saved anew is another step.
+    /// A number that is saved anew is another step: it goes where the old one is not, or is not any more.
     pub(in super::super) fn forget_doom(&mut self, job: &JobName, step: Step) {
+        let Ok(known) = self.state.job(job) else { return };
         for target in self.targets.by_job.get_mut(job).into_iter().flat_map(|targets| targets.values_mut()) {
-            target.doomed.remove(&step);
+            target.refused.remove(&step);
+            target.settle_dooms(known);
         }
     }
 
