@@ -33,6 +33,12 @@ pub(super) async fn commit(node: Arc<Node>, order: v1::WriteCommit) {
 }
 
 pub(super) async fn remove(node: Arc<Node>, order: v1::RemoveStep) {
+    // Else a copy to the target, ordered over a line that broke since, may still rely on what is deleted here.
+    let turn = (!order.target.is_empty()).then(|| node.target_turns.of(&order.job, &order.target));
+    let _turn = match &turn {
+        Some(turn) => Some(turn.lock().await),
+        None => None,
+    };
     let outcome = async {
         let told = (!order.store.is_empty()).then(|| (order.store.clone(), order.job_uuid.clone()));
         match order.target.is_empty() {

@@ -21,7 +21,7 @@ pub(super) struct TargetTurns(Mutex<HashMap<(String, String), Turn>>);
 type Turn = Arc<tokio::sync::Mutex<()>>;
 
 impl TargetTurns {
-    fn of(&self, job: &str, target: &str) -> Turn {
+    pub(super) fn of(&self, job: &str, target: &str) -> Turn {
         self.0.lock().entry((job.to_owned(), target.to_owned())).or_default().clone()
     }
 }
