@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness.node import Node
-from test_taking_over import Start, script
+from harness.training import Start, script
 
 __all__ = ["script"]
 

@@ -65,9 +65,7 @@ impl Writer for FailingWriter {
 }
 
 impl Store for Failing {
-    fn name_of(&self, path: &str) -> String {
-        self.inner.name_of(path)
-    }
+    passes_on!(name_of);
     fn make_place(&self) -> Result<()> {
         self.call(|| self.inner.make_place())
     }
@@ -125,46 +123,13 @@ impl Lying {
 }
 
 impl Store for Lying {
-    fn name_of(&self, path: &str) -> String {
-        self.inner.name_of(path)
-    }
-    fn make_place(&self) -> Result<()> {
-        self.inner.make_place()
-    }
-    fn place_uid(&self) -> Result<Option<u32>> {
-        self.inner.place_uid()
-    }
+    passes_on!(
+        name_of, make_place, place_uid, replace, read, reader, writer, rewriter, list, folders, delete, sweep
+    );
     fn create(&self, path: &str, content: Bytes) -> Result<Created> {
         let existed = self.inner.read(path).is_ok();
         self.inner.replace(path, content)?;
         Ok(if existed && self.says_exists { Created::Exists } else { Created::New })
-    }
-    fn replace(&self, path: &str, content: Bytes) -> Result<()> {
-        self.inner.replace(path, content)
-    }
-    fn read(&self, path: &str) -> Result<Bytes> {
-        self.inner.read(path)
-    }
-    fn reader(&self, path: &str) -> Result<Box<dyn Reader>> {
-        self.inner.reader(path)
-    }
-    fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
-        self.inner.writer(path, at_most)
-    }
-    fn rewriter(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
-        self.inner.rewriter(path, at_most)
-    }
-    fn list(&self, folder: &str) -> Result<Vec<Listed>> {
-        self.inner.list(folder)
-    }
-    fn folders(&self, folder: &str) -> Result<Vec<String>> {
-        self.inner.folders(folder)
-    }
-    fn delete(&self, paths: &[String]) -> Result<()> {
-        self.inner.delete(paths)
-    }
-    fn sweep(&self, folder: &str) -> Result<u64> {
-        self.inner.sweep(folder)
     }
 }
 

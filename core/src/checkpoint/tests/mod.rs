@@ -1,6 +1,9 @@
 //! The engine over real stores: a directory, S3 over object_store's memory, and a real S3 server where STRATA_VERSITYGW
 //! names one.
 
+#[macro_use]
+mod pass_on;
+
 mod attach;
 mod copies;
 mod crash;

@@ -73,21 +73,9 @@ impl Reader for CountingReader {
 }
 
 impl Store for Counting {
-    fn name_of(&self, path: &str) -> String {
-        self.inner.name_of(path)
-    }
-    fn make_place(&self) -> Result<()> {
-        self.inner.make_place()
-    }
-    fn place_uid(&self) -> Result<Option<u32>> {
-        self.inner.place_uid()
-    }
-    fn create(&self, path: &str, content: Bytes) -> Result<Created> {
-        self.inner.create(path, content)
-    }
-    fn replace(&self, path: &str, content: Bytes) -> Result<()> {
-        self.inner.replace(path, content)
-    }
+    passes_on!(
+        name_of, make_place, place_uid, create, replace, writer, rewriter, list, folders, delete, sweep
+    );
     fn read(&self, path: &str) -> Result<Bytes> {
         let found = self.inner.read(path)?;
         self.counts.small.fetch_add(found.len() as u64, Ordering::SeqCst);
@@ -96,24 +84,6 @@ impl Store for Counting {
     fn reader(&self, path: &str) -> Result<Box<dyn Reader>> {
         let inner = self.inner.reader(path)?;
         Ok(Box::new(CountingReader { inner, counts: Arc::clone(&self.counts) }))
-    }
-    fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
-        self.inner.writer(path, at_most)
-    }
-    fn rewriter(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
-        self.inner.rewriter(path, at_most)
-    }
-    fn list(&self, folder: &str) -> Result<Vec<Listed>> {
-        self.inner.list(folder)
-    }
-    fn folders(&self, folder: &str) -> Result<Vec<String>> {
-        self.inner.folders(folder)
-    }
-    fn delete(&self, paths: &[String]) -> Result<()> {
-        self.inner.delete(paths)
-    }
-    fn sweep(&self, folder: &str) -> Result<u64> {
-        self.inner.sweep(folder)
     }
 }
 

@@ -32,15 +32,7 @@ impl Noting {
 }
 
 impl Store for Noting {
-    fn name_of(&self, path: &str) -> String {
-        self.inner.name_of(path)
-    }
-    fn make_place(&self) -> Result<()> {
-        self.inner.make_place()
-    }
-    fn place_uid(&self) -> Result<Option<u32>> {
-        self.inner.place_uid()
-    }
+    passes_on!(name_of, make_place, place_uid, read, reader, list, folders, sweep);
     fn create(&self, path: &str, content: Bytes) -> Result<Created> {
         self.note(path);
         self.inner.create(path, content)
@@ -48,12 +40,6 @@ impl Store for Noting {
     fn replace(&self, path: &str, content: Bytes) -> Result<()> {
         self.note(path);
         self.inner.replace(path, content)
-    }
-    fn read(&self, path: &str) -> Result<Bytes> {
-        self.inner.read(path)
-    }
-    fn reader(&self, path: &str) -> Result<Box<dyn Reader>> {
-        self.inner.reader(path)
     }
     fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
         self.note(path);
@@ -63,18 +49,9 @@ impl Store for Noting {
         self.note(path);
         self.inner.rewriter(path, at_most)
     }
-    fn list(&self, folder: &str) -> Result<Vec<Listed>> {
-        self.inner.list(folder)
-    }
-    fn folders(&self, folder: &str) -> Result<Vec<String>> {
-        self.inner.folders(folder)
-    }
     fn delete(&self, paths: &[String]) -> Result<()> {
         paths.iter().for_each(|path| self.note(path));
         self.inner.delete(paths)
-    }
-    fn sweep(&self, folder: &str) -> Result<u64> {
-        self.inner.sweep(folder)
     }
 }
 

@@ -43,15 +43,7 @@ impl Lagging {
 }
 
 impl Store for Lagging {
-    fn name_of(&self, path: &str) -> String {
-        self.inner.name_of(path)
-    }
-    fn make_place(&self) -> Result<()> {
-        self.inner.make_place()
-    }
-    fn place_uid(&self) -> Result<Option<u32>> {
-        self.inner.place_uid()
-    }
+    passes_on!(name_of, make_place, place_uid, read, reader, writer, rewriter, sweep);
     fn create(&self, path: &str, content: Bytes) -> Result<Created> {
         self.deleted.lock().remove(path);
         self.inner.create(path, content)
@@ -59,18 +51,6 @@ impl Store for Lagging {
     fn replace(&self, path: &str, content: Bytes) -> Result<()> {
         self.deleted.lock().remove(path);
         self.inner.replace(path, content)
-    }
-    fn read(&self, path: &str) -> Result<Bytes> {
-        self.inner.read(path)
-    }
-    fn reader(&self, path: &str) -> Result<Box<dyn Reader>> {
-        self.inner.reader(path)
-    }
-    fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
-        self.inner.writer(path, at_most)
-    }
-    fn rewriter(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
-        self.inner.rewriter(path, at_most)
     }
     fn list(&self, folder: &str) -> Result<Vec<Listed>> {
         let mut found = self.inner.list(folder)?;
@@ -93,9 +73,6 @@ impl Store for Lagging {
     fn delete(&self, paths: &[String]) -> Result<()> {
         self.deleted.lock().extend(paths.iter().map(|path| (path.clone(), 4096)));
         self.inner.delete(paths)
-    }
-    fn sweep(&self, folder: &str) -> Result<u64> {
-        self.inner.sweep(folder)
     }
 }
 
