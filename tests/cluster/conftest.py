@@ -9,12 +9,15 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from harness.node import Node
+from harness.process import Process
 from harness.s3 import S3Server
+from harness.script import Start
 from harness.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -98,3 +101,19 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     server = S3Server(Path(binary), tmp_path_factory.mktemp("s3"))
     yield server
     server.close()
+
+
+@pytest.fixture
+def script(python: Path, site: Path, tmp_path: Path) -> Start:
+    """Starts Python code as a rank of job `t`; what it prints is its log."""
+    count = 0
+
+    def start(code: str, env: dict[str, str], rank: int = 0, world: int = 1) -> Process:
+        nonlocal count
+        count += 1
+        prelude = "import os, signal, sys, time, numpy as np, strata\n"
+        place = {"PYTHONPATH": str(site), "STRATA_JOB": "t", "RANK": str(rank), "WORLD_SIZE": str(world)}
+        command = [python, "-u", "-W", "error::DeprecationWarning", "-c", prelude + textwrap.dedent(code)]
+        return Process(command, env | place, tmp_path / f"script-{count}-{rank}.log")
+
+    return start

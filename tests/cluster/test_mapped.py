@@ -7,12 +7,8 @@ from pathlib import Path
 
 import pytest
 from harness.node import Node
-from harness.process import Process, wait_until
-from test_python_api import finish, script
-
-__all__ = ["script"]
-
-Start = Callable[..., Process]
+from harness.process import wait_until
+from harness.script import Start, finish
 
 STATE = """
 import hashlib, torch
