@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("saver")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--saves", type=int, default=6)
+    parser.add_argument("--after", type=int, default=0, help="the step that a process before this one saved last")
     args = parser.parse_args()
     beside = int(os.environ["BESIDE"]) if "BESIDE" in os.environ else None
 
@@ -37,9 +38,10 @@ def main() -> None:
     saver.settle(state)
 
     blocks, durable = [], []
-    for step in range(1, args.saves + 1):
+    first_step, last_step = args.after + 1, args.after + args.saves
+    for step in range(first_step, last_step + 1):
         change(state)
-        if step == 2:
+        if step == first_step + 1:
             cpu_before = cpu_seconds(beside)
         started = time.perf_counter()
         wait = saver.save(step, state)
@@ -50,11 +52,11 @@ def main() -> None:
     cpu = (cpu_seconds(beside) - cpu_before) / (args.saves - 1)
 
     target = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
-    saver.restore(args.saves, target)  # warms caches and mappings
+    saver.restore(last_step, target)  # warms caches and mappings
     for tensor in target.values():
         tensor.zero_()
     started = time.perf_counter()
-    saver.restore(args.saves, target)
+    saver.restore(last_step, target)
     restore = time.perf_counter() - started
     exact = all(torch.equal(target[name], tensor) for name, tensor in state.items())
     saver.close()

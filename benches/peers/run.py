@@ -23,7 +23,16 @@ from typing import Any
 from table import Limits, Result, render
 
 HERE = Path(__file__).resolve().parent
-ORDER = ("strata", "strata-cold", "dcp-async-process", "dcp-async-thread", "safetensors", "torch-save")
+ORDER = (
+    "strata",
+    "strata-restarted",
+    "strata-cold",
+    "dcp-async-process",
+    "dcp-async-thread",
+    "safetensors",
+    "torch-save",
+)
+SAVES_BEFORE = 2  # by the process whose rank a restarted one takes up: one for each slot
 PYTHON_LIMITS = "import json,limits,sys,pathlib as p;n=int(sys.argv[1]);f=p.Path(sys.argv[2]);"
 
 
@@ -101,8 +110,12 @@ class Bench:
             wait = [str(self.strata), "sidecar", "--wait-ready"]
             if subprocess.run(wait, env=os.environ | env, check=False, capture_output=True).returncode:
                 raise SystemExit((home / "up.log").read_text())
+            env |= {"BESIDE": str(up.pid)}
+            if name == "strata-restarted":
+                self.measure("strata", env, ["--saves", str(SAVES_BEFORE)])
+                options = [*options, "--after", str(SAVES_BEFORE)]
             with PrivateMemory(up.pid) as memory:
-                result = self.measure(name, env | {"BESIDE": str(up.pid)}, options)
+                result = self.measure(name, env, options)
             result["sidecar_memory"] = memory.peak
             return result
         finally:

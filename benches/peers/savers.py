@@ -183,6 +183,17 @@ class StrataPrepared(Strata):
         time.sleep(SETTLE)
 
 
+class StrataRestarted(Strata):
+    """A trainer that comes back after another process of its rank: no `prepare`, it has the arena of the one before."""
+
+    def open(self, state: State) -> None:
+        super().open(state)
+        assert self.job.restore(into=state) is not None
+
+    def settle(self, state: State) -> None:
+        time.sleep(SETTLE)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -192,6 +203,7 @@ def free_port() -> int:
 
 SAVERS: dict[str, type[Saver]] = {
     "strata": StrataPrepared,
+    "strata-restarted": StrataRestarted,
     "strata-cold": Strata,
     "dcp-async-process": DcpAsyncProcess,
     "dcp-async-thread": DcpAsync,
