@@ -147,14 +147,18 @@ const NETWORK: [(u32, &str); 8] = [
 pub fn refuse_network(folder: &Path, what: &str, setting: &str) -> Result<()> {
     let found = statfs(folder)
         .map_err(|errno| Error::io(format!("looking at {}", folder.display()), &errno.into()))?;
-    match NETWORK.iter().find(|(magic, _)| *magic == found.f_type as u32) {
+    match network_name(found.f_type as u32) {
         None => Ok(()),
-        Some((_, name)) => Err(Error::invalid(format!(
+        Some(name) => Err(Error::invalid(format!(
             "using {} for {what}: it lies on {name}, a network file system",
             folder.display()
         ))
         .hint(format!("set {setting} to a directory on a local disk"))),
     }
+}
+
+fn network_name(magic: u32) -> Option<&'static str> {
+    NETWORK.iter().find(|(known, _)| *known == magic).map(|(_, name)| *name)
 }
 
 fn writable(folder: &Path) -> bool {

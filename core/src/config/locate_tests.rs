@@ -102,3 +102,10 @@ fn memory_file_system_is_no_network() {
     assert!(refuse_network(Path::new("/"), "the log", "STRATA_HOME").is_ok());
     assert!(refuse_network(Path::new("/nowhere"), "the log", "STRATA_HOME").is_err());
 }
+
+#[test]
+fn network_file_systems_are_known_by_their_magic() {
+    assert_eq!(network_name(0x6969), Some("NFS"));
+    assert_eq!(network_name(0xFF53_4D42), Some("CIFS"));
+    assert_eq!(network_name(0x0102_1994), None, "tmpfs");
+}

@@ -3,8 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::statfs;
-
+use crate::config::locate::refuse_network;
 use crate::error::{Doing, Error, Result};
 use crate::lock::LockFile;
 
@@ -23,7 +22,7 @@ impl Home {
     pub fn claim(home: &Path) -> Result<Home> {
         let folder = home.join("coordinator");
         std::fs::create_dir_all(&folder).doing(|| format!("creating {}", folder.display()))?;
-        refuse_network(&folder)?;
+        refuse_network(&folder, "the coordinator's log", "STRATA_HOME")?;
         let lock = LockFile::take(&folder.join("lock"), |_| {
             Error::conflict(format!(
                 "starting the coordinator: another one is running with the state in {}",
@@ -62,34 +61,6 @@ fn check_format(folder: &Path) -> Result<()> {
     }
 }
 
-/// File systems whose locks and fsync other machines see late or never (linux/magic.h, and the vendors' sources).
-const NETWORK: [(u32, &str); 8] = [
-    (0x6969, "NFS"),
-    (0x517B, "SMB"),
-    (0xFF53_4D42, "CIFS"),
-    (0xFE53_4D42, "SMB2"),
-    (0x00C3_6400, "Ceph"),
-    (0x0BD0_0BD0, "Lustre"),
-    (0x4750_4653, "GPFS"),
-    (0x5346_414F, "AFS"),
-];
-
-fn refuse_network(folder: &Path) -> Result<()> {
-    let found = statfs(folder).doing(|| format!("looking at {}", folder.display()))?;
-    match network_name(found.f_type as u32) {
-        None => Ok(()),
-        Some(name) => Err(Error::invalid(format!(
-            "opening the coordinator's log in {}: it lies on {name}, a network file system",
-            folder.display()
-        ))
-        .hint("set STRATA_HOME to a directory on a local disk")),
-    }
-}
-
-fn network_name(magic: u32) -> Option<&'static str> {
-    NETWORK.iter().find(|(known, _)| *known == magic).map(|(_, name)| *name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,12 +85,5 @@ mod tests {
         assert_eq!(error.kind, Kind::Invalid);
         assert!(error.hint.unwrap().contains("newer"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "2\n");
-    }
-
-    #[test]
-    fn network_file_systems_are_known_by_their_magic() {
-        assert_eq!(network_name(0x6969), Some("NFS"));
-        assert_eq!(network_name(0xFF53_4D42), Some("CIFS"));
-        assert_eq!(network_name(0x0102_1994), None, "tmpfs");
     }
 }
