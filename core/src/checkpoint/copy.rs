@@ -32,7 +32,7 @@ pub fn copy(from: &Place, to: &Place, step: Step, commit_blake3: &str, stop: &At
     }
     let mut copied =
         Copied { commit: Commit { blake3: manifest::hash(&content), record: record.clone() }, bytes: 0 };
-    if is_there(to, step, &content)? {
+    if is_there(to, step, &content)? && is_whole(to, &record)? {
         return Ok(copied);
     }
     let (manifests, extents) = with_rights_of(from, || {
@@ -242,9 +242,29 @@ fn put_manifest(to: &Place, named: &RankManifest, content: &Bytes) -> Result<()>
     }
 }
 
+/// Whether all that a COMMIT which is there names is there as well, by its length: removals and copies of other steps share
+/// packs with it.
+fn is_whole(to: &Place, record: &CommitRecord) -> Result<bool> {
+    match read_manifests(to, record) {
+        Ok(manifests) => Ok(first_gone(to, record, &manifests)?.is_none()),
+        Err(error) if error.kind == Kind::Corrupt => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Somebody who took this step for removed may have deleted its objects while the last of them were copied: then it is not
 /// there, and its COMMIT must not be either (P1).
 fn still_whole(to: &Place, record: &CommitRecord, manifests: &[Manifest], step: Step) -> Result<()> {
+    let Some(gone) = first_gone(to, record, manifests)? else { return Ok(()) };
+    to.objects.delete(&[paths::commit(step)])?;
+    Err(Error::unavailable(format!(
+        "copying step {step}: {} was deleted while it was copied",
+        to.objects.name_of(&gone)
+    )))
+}
+
+/// An object of the step that is missing, or cut.
+fn first_gone(to: &Place, record: &CommitRecord, manifests: &[Manifest]) -> Result<Option<String>> {
     let packs =
         manifests.iter().flat_map(|manifest| &manifest.packs).map(|pack| (pack.path.as_str(), pack.bytes));
     let named = record.ranks.iter().map(|named| (named.path.as_str(), named.bytes));
@@ -252,10 +272,5 @@ fn still_whole(to: &Place, record: &CommitRecord, manifests: &[Manifest], step: 
     all.sort();
     all.dedup();
     let there = each(to.threads, all, |(path, bytes)| Ok(has(to, path, bytes)?.then_some(()).ok_or(path)))?;
-    let Some(gone) = there.into_iter().find_map(std::result::Result::err) else { return Ok(()) };
-    to.objects.delete(&[paths::commit(step)])?;
-    Err(Error::unavailable(format!(
-        "copying step {step}: {} was deleted while it was copied",
-        to.objects.name_of(gone)
-    )))
+    Ok(there.into_iter().find_map(std::result::Result::err).map(str::to_owned))
 }

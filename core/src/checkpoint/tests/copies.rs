@@ -96,6 +96,25 @@ fn a_copy_that_was_cut_short_goes_on_and_replaces_what_was_torn() {
     }
 }
 
+#[test]
+fn p1_a_step_whose_commit_is_there_already_gets_the_objects_that_are_not() {
+    let (first, second) = (local(), local());
+    chain(&first);
+    copy(&first.store, &second.store, 3).unwrap();
+    let whole = contents(second.folder.path());
+    for (path, bytes) in whole.iter().filter(|(path, _)| path.starts_with("data/")) {
+        let object = second.folder.path().join(JOB).join(path);
+        for torn in [None, Some(&bytes[..bytes.len() / 2])] {
+            match torn {
+                None => fs::remove_file(&object).unwrap(),
+                Some(torn) => fs::write(&object, torn).unwrap(),
+            }
+            copy(&first.store, &second.store, 3).unwrap();
+            assert!(contents(second.folder.path()) == whole, "{path}");
+        }
+    }
+}
+
 #[track_caller]
 fn refused(outcome: Result<Copied>, kind: Kind) -> Error {
     let error = outcome.unwrap_err();
