@@ -50,6 +50,14 @@ pub(super) async fn obey(node: Arc<Node>, order: v1::TargetOrder) {
 async fn list(node: &Arc<Node>, order: &v1::TargetOrder, told: &mut v1::TargetReport) -> Result<()> {
     let (store, claimant) = open(node, &order.job, &order.target)?;
     let cluster = cluster(node)?;
+    if order.taken && store.owner().await.is_ok_and(|owner| owner.is_none()) {
+        return Err(Error::unavailable(format!(
+            "{} was a target of job {} before, and nothing of the job is there now: is it mounted, and where it was? \
+             (one that was emptied on purpose needs another name in [[store.target]])",
+            store.url(),
+            order.job
+        )));
+    }
     let found = store.survey(cluster, order.job_uuid.parse()?, node.settings.takeover, claimant).await?;
     for listed in found.steps {
         match listed.commit {

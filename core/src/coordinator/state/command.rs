@@ -64,6 +64,24 @@ pub enum Command {
     RemoveLate {
         id: AttemptId,
     },
+    /// A further target was listed: its OWNER is there.
+    TakeTarget {
+        job: JobName,
+        target: String,
+        url: String,
+    },
+    /// A person removed a step that these further targets may hold.
+    Doom {
+        job: JobName,
+        step: Step,
+        targets: BTreeSet<String>,
+    },
+    /// That target holds nothing any more that the person meant.
+    DoomEnded {
+        job: JobName,
+        step: Step,
+        target: String,
+    },
     RegisterDataset {
         job: JobName,
         spec: Box<DatasetRecord>,
@@ -88,6 +106,17 @@ pub enum Command {
         generation: Generation,
         step: Step,
     },
+}
+
+impl Command {
+    /// The version of its record: the lowest that knows it, so that an older build reads a log without news in it, and
+    /// says which version it wants of one with.
+    pub fn version(&self) -> u8 {
+        match self {
+            Command::TakeTarget { .. } | Command::Doom { .. } | Command::DoomEnded { .. } => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// One rank that joins.

@@ -12,6 +12,7 @@ mod job;
 mod membership;
 mod retention;
 mod saves;
+mod targets;
 
 use std::collections::BTreeMap;
 
@@ -70,6 +71,9 @@ impl State {
             }
             Command::Removed { id } => self.job_mut(&id.job)?.removed(id),
             Command::RemoveLate { id } => Ok(self.job_mut(&id.job)?.remove_late(id)),
+            Command::Doom { job, step, targets } => Ok(self.job_mut(job)?.doom(*step, targets)),
+            Command::DoomEnded { job, step, target } => Ok(self.job_mut(job)?.end_doom(*step, target)),
+            Command::TakeTarget { job, target, url } => Ok(self.job_mut(job)?.take_target(target, url)),
             Command::RegisterDataset { job, spec } => {
                 spec.check()?;
                 self.jobs.entry(job.clone()).or_default().register_dataset(job, spec)

@@ -1,6 +1,7 @@
 //! Further targets of a job's steps: what each holds, which step it gets or gives up next, and what the first store keeps
-//! for it. Called by the engine. Never in the way of a save: it acts on what is committed. Nothing of it is logged: a
-//! target's own COMMITs are the truth, and are listed again after every restart.
+//! for it. Called by the engine. Never in the way of a save: it acts on what is committed. What a target
+//! holds is not logged: its own COMMITs are the truth, and are listed again after every restart. That it was there, and what
+//! a person removed from it, is.
 
 mod orders;
 mod plan;
@@ -36,6 +37,7 @@ pub struct Targets {
 
 /// One target of one job.
 pub struct Target {
+    pub name: String,
     pub url: String,
     keep: KeepRules,
     hold: u32,
@@ -52,8 +54,6 @@ pub struct Target {
     problem: Option<String>,
     /// What can't be copied, until its node attaches anew.
     refused: BTreeSet<Step>,
-    /// Removed by a person: from here too, and not copied again. Until what is here under that number is gone.
-    doomed: BTreeSet<Step>,
 }
 
 struct Busy {
@@ -71,6 +71,7 @@ enum Order {
 impl Target {
     fn new(told: &v1::Target) -> Target {
         Target {
+            name: told.name.clone(),
             url: told.url.clone(),
             keep: rules(told.keep.as_ref()),
             hold: told.hold,
@@ -81,7 +82,6 @@ impl Target {
             failures: 0,
             problem: None,
             refused: BTreeSet::new(),
-            doomed: BTreeSet::new(),
         }
     }
 
@@ -96,15 +96,16 @@ impl Target {
         held.is_some_and(|held| is_same_attempt(held, record))
     }
 
-    /// A doom ends with what it was spoken over: else it would meet the next attempt of that number.
-    fn settle_dooms(&mut self, known: &Job) {
-        let Some(steps) = &self.steps else { return };
-        let copying = self.copying();
-        self.doomed.retain(|step| {
-            let is_current = |held| known.steps.get(step).is_some_and(|record| is_same_attempt(held, record));
-            let comes = plan::is_being_removed(known, *step) || copying == Some(*step);
-            comes || steps.get(step).is_some_and(|held| !is_current(held))
-        });
+    /// Removals by hand that are done here. A doom ends with what it was spoken over: else it would meet the next attempt
+    /// of that number.
+    fn ended_dooms(&self, known: &Job) -> Vec<Step> {
+        let Some(steps) = &self.steps else { return Vec::new() };
+        let has_ended = |step: &&Step| {
+            let is_current = |held| known.steps.get(*step).is_some_and(|record| is_same_attempt(held, record));
+            let comes = plan::is_being_removed(known, **step) || self.copying() == Some(**step);
+            !comes && steps.get(*step).is_none_or(is_current)
+        };
+        known.dooms.get(&self.name).into_iter().flatten().filter(has_ended).copied().collect()
     }
 
     fn copying(&self) -> Option<Step> {

@@ -2,6 +2,7 @@
 
 use super::{Busy, Order, plan};
 use crate::coordinator::engine::Engine;
+use crate::coordinator::state::Command;
 use crate::ids::{JobName, Step};
 use crate::proto::v1::{self, node_command::Command as Push};
 
@@ -42,13 +43,22 @@ impl Engine {
                     commit_blake3,
                     store,
                     job_uuid,
+                    taken: self.was_taken(job, name),
                 })
             }
             Order::Copy(step) => {
                 let record = known.and_then(|known| known.steps.get(&step));
                 let commit_blake3 = record.map(|record| record.commit_blake3.clone()).unwrap_or_default();
                 let copy = Some(step.0);
-                Push::Target(v1::TargetOrder { job: job_name, target, copy, commit_blake3, store, job_uuid })
+                Push::Target(v1::TargetOrder {
+                    job: job_name,
+                    target,
+                    copy,
+                    commit_blake3,
+                    store,
+                    job_uuid,
+                    taken: true,
+                })
             }
             Order::Remove { step, generation, committed } => {
                 let held = self.targets.by_job.get(job).and_then(|targets| targets.get(name)?.steps.as_ref());
@@ -63,6 +73,24 @@ impl Engine {
                     target,
                 })
             }
+        }
+    }
+
+    /// Whether the target was listed before, by this coordinator or the one before it.
+    fn was_taken(&self, job: &JobName, name: &str) -> bool {
+        let target = self.targets.by_job.get(job).and_then(|targets| targets.get(name));
+        let known = self.state.job(job).ok();
+        known.zip(target).is_some_and(|(known, target)| known.has_taken(name, &target.url))
+    }
+
+    pub(super) fn note_taken(&mut self, job: &JobName, name: &str) {
+        let Some(target) = self.targets.by_job.get(job).and_then(|targets| targets.get(name)) else { return };
+        if self.was_taken(job, name) {
+            return;
+        }
+        let taken = Command::TakeTarget { job: job.clone(), target: name.to_owned(), url: target.url.clone() };
+        if let Err(error) = self.submit(taken) {
+            self.warn(job, error.message);
         }
     }
 

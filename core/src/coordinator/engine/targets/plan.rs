@@ -30,7 +30,7 @@ fn is_copyable(target: &Target, step: Step, record: &StepRecord) -> bool {
 
 /// Once its removal has ended, what the first store has under that number is another attempt, and is wanted.
 fn is_doomed(known: &Job, target: &Target, step: Step) -> bool {
-    target.doomed.contains(&step) && (!known.steps.contains_key(&step) || is_being_removed(known, step))
+    known.is_doomed(&target.name, step) && (!known.steps.contains_key(&step) || is_being_removed(known, step))
 }
 
 pub(super) fn is_being_removed(known: &Job, step: Step) -> bool {
@@ -70,7 +70,7 @@ pub(super) fn next(known: &Job, target: &Target, is_read: impl Fn(Step) -> bool)
         return Some(Order::Copy(step));
     }
     // Whatever is still to come may never come: the newest stays until a newer one is there.
-    let stays = |step: &Step| !target.doomed.contains(step) && !is_foreign(known, target, *step);
+    let stays = |step: &Step| !known.is_doomed(&target.name, *step) && !is_foreign(known, target, *step);
     let whole = steps.iter().filter(|(step, record)| record.kind.holds_whole_state() && stays(step));
     let newest = whole.map(|(step, _)| *step).next_back();
     let goes = |step: &Step| !wanted.contains(step) && Some(*step) != newest && !is_read(*step);
@@ -112,8 +112,12 @@ mod tests {
         Job { steps: records(steps), ..Job::default() }
     }
 
+    fn doom(job: &mut Job, steps: &[u64]) {
+        job.dooms.entry("remote".into()).or_default().extend(all(steps));
+    }
+
     fn target(steps: &[u64], keep: KeepRules, hold: u32) -> Target {
-        let told = v1::Target { hold, ..v1::Target::default() };
+        let told = v1::Target { name: "remote".into(), hold, ..v1::Target::default() };
         Target { steps: Some(records(steps)), keep, ..Target::new(&told) }
     }
 
@@ -143,8 +147,8 @@ mod tests {
     #[test]
     fn what_a_person_removed_goes_and_does_not_come_back() {
         let mut remote = target(&[10], KeepRules::default(), 2);
-        remote.doomed.extend(all(&[10, 20]));
         let mut first = job(&[20]);
+        doom(&mut first, &[10, 20]);
         first.removals.push(Removal { step: Step(20), generation: Generation(1), committed: true });
         assert_eq!(next(&first, &remote, |_| false), Some(removal(10)));
         remote.steps = Some(BTreeMap::new());
@@ -168,21 +172,17 @@ mod tests {
     fn a_number_that_was_saved_anew_replaces_what_the_target_has_under_it() {
         let mut remote = target(&[10, 40], KeepRules::default(), 2);
         let mut first = job(&[10, 30, 40]);
-        remote.doomed.insert(Step(40));
+        doom(&mut first, &[40]);
         first.steps.get_mut(&Step(40)).unwrap().generation = Generation(2);
         assert_eq!(held_back(&first, &remote, &all(&[10, 40])).0, all(&[40]).into_iter().collect());
         assert_eq!(next(&first, &remote, |_| false), Some(removal(40)), "before anything is copied");
         let reading = next(&first, &remote, |step| step == Step(40));
         assert_eq!(reading, Some(Order::Copy(Step(30))), "what is read stays");
-        remote.settle_dooms(&first);
-        assert!(remote.doomed.contains(&Step(40)), "until it is gone, it is not to be restored");
+        assert_eq!(remote.ended_dooms(&first), [], "until it is gone, it is not to be restored");
         remote.steps.as_mut().unwrap().remove(&Step(40));
-        remote.settle_dooms(&first);
-        assert!(remote.doomed.is_empty());
-        remote.doomed.insert(Step(40));
+        assert_eq!(remote.ended_dooms(&first), all(&[40]));
         remote.busy = Some(Busy { node: "n".into(), what: Order::Copy(Step(40)) });
-        remote.settle_dooms(&first);
-        assert!(remote.doomed.contains(&Step(40)), "the old one may still arrive");
+        assert_eq!(remote.ended_dooms(&first), [], "the old one may still arrive");
         remote.steps.as_mut().unwrap().extend(records(&[30]));
         assert_eq!(next(&first, &remote, |_| false), Some(Order::Copy(Step(40))));
     }

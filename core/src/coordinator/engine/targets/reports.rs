@@ -30,8 +30,11 @@ impl Engine {
             (_, Some(known)) => known.extend(steps),
             (_, None) => {}
         }
-        if matches!(what, Order::Copy(_)) {
-            self.metrics.steps_copied.inc();
+        match what {
+            Order::Copy(_) => {
+                self.metrics.steps_copied.inc();
+            }
+            _ => self.note_taken(&job, &told.target),
         }
         self.target_served(&job, &told.target);
     }
@@ -70,14 +73,12 @@ impl Engine {
     fn target_served(&mut self, job: &JobName, name: &str) {
         let target = self.targets.by_job.get_mut(job).and_then(|targets| targets.get_mut(name));
         if let Some(target) = target {
-            if let Ok(known) = self.state.job(job) {
-                target.settle_dooms(known);
-            }
             (target.busy, target.failures, target.again) = (None, 0, std::time::Duration::ZERO);
             if target.refused.is_empty() {
                 target.problem = None;
             }
         }
+        self.settle_dooms(job);
         self.target_changed(job);
     }
 

@@ -1,8 +1,8 @@
 //! What others see of the targets: steps that only they have, how far each is behind, and a person's removals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::super::state::StepRecord;
+use super::super::super::state::{Command, StepRecord};
 use super::plan;
 use crate::coordinator::engine::{Engine, Reply, convert};
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ impl Engine {
         let mut found = BTreeMap::new();
         for (_, target) in self.targets_of(job) {
             for (step, record) in target.steps.iter().flatten() {
-                if !known.steps.contains_key(step) && !target.doomed.contains(step) {
+                if !known.steps.contains_key(step) && !known.is_doomed(&target.name, *step) {
                     found.entry(*step).or_insert_with(|| record.clone());
                 }
             }
@@ -79,19 +79,34 @@ impl Engine {
         }
     }
 
-    /// A person's removal means the step, wherever it is.
+    /// A person's removal means the step, wherever it is. Logged with the removal itself, in one batch.
     pub(in super::super) fn doom_in_targets(&mut self, job: &JobName, step: Step) {
-        for target in self.targets.by_job.get_mut(job).into_iter().flat_map(|targets| targets.values_mut()) {
-            target.doomed.insert(step);
+        self.take_targets(job);
+        let targets: BTreeSet<String> = self.targets_of(job).map(|(name, _)| name.clone()).collect();
+        if !targets.is_empty()
+            && let Err(error) = self.submit(Command::Doom { job: job.clone(), step, targets })
+        {
+            self.warn(job, error.message);
         }
     }
 
     /// A number that is saved anew is another step: it goes where the old one is not, or is not any more.
     pub(in super::super) fn forget_doom(&mut self, job: &JobName, step: Step) {
-        let Ok(known) = self.state.job(job) else { return };
         for target in self.targets.by_job.get_mut(job).into_iter().flat_map(|targets| targets.values_mut()) {
             target.refused.remove(&step);
-            target.settle_dooms(known);
+        }
+        self.settle_dooms(job);
+    }
+
+    pub(super) fn settle_dooms(&mut self, job: &JobName) {
+        let Ok(known) = self.state.job(job) else { return };
+        let ended = self.targets_of(job).flat_map(|(name, target)| {
+            target.ended_dooms(known).into_iter().map(|step| (name.clone(), step))
+        });
+        for (target, step) in ended.collect::<Vec<_>>() {
+            if let Err(error) = self.submit(Command::DoomEnded { job: job.clone(), step, target }) {
+                self.warn(job, error.message);
+            }
         }
     }
 
@@ -103,6 +118,11 @@ impl Engine {
     ) -> Option<Reply<u64>> {
         let Ok(job) = request.job.parse::<JobName>() else { return Some(reply) };
         let step = Step(request.step);
+        // Asked again, after a coordinator's restart: it waits for what goes on.
+        if !request.dry_run && self.is_going_elsewhere(&job, step) {
+            self.targets.waiters.push((job, step, reply));
+            return None;
+        }
         let elsewhere = self.elsewhere(&job);
         let Some(record) = elsewhere.get(&step) else { return Some(reply) };
         let stored = record.stored_bytes;
@@ -129,6 +149,15 @@ impl Engine {
         None
     }
 
+    /// A step that the first store does not have, a target has, and a person removed.
+    fn is_going_elsewhere(&self, job: &JobName, step: Step) -> bool {
+        let Ok(known) = self.state.job(job) else { return false };
+        let is_going = |target: &super::Target| target.has(step) && known.is_doomed(&target.name, step);
+        !known.steps.contains_key(&step)
+            && !plan::is_being_removed(known, step)
+            && self.targets_of(job).any(|(_, target)| is_going(target))
+    }
+
     pub(super) fn answer_target_waiters(&mut self, job: &JobName) {
         let waiters = std::mem::take(&mut self.targets.waiters);
         let (ended, waiting): (Vec<_>, Vec<_>) = waiters.into_iter().partition(|(name, step, _)| {
@@ -153,8 +182,10 @@ impl Engine {
 
     /// Conflict when a target has a step of this number that the first store lacks: it is another one.
     pub(in super::super) fn check_number_elsewhere(&self, job: &JobName, step: Step) -> Result<()> {
-        let taken =
-            self.targets_of(job).find(|(_, target)| target.has(step) && !target.doomed.contains(&step));
+        let Ok(known) = self.state.job(job) else { return Ok(()) };
+        let taken = self
+            .targets_of(job)
+            .find(|(_, target)| target.has(step) && !known.is_doomed(&target.name, step));
         match taken {
             Some((name, _)) if self.elsewhere(job).contains_key(&step) => {
                 Err(Error::conflict(format!("saving step {step}: it is already committed, in target {name}"))
