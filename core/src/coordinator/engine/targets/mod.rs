@@ -3,6 +3,7 @@
 //! holds is not logged: its own COMMITs are the truth, and are listed again after every restart. That it was there, and what
 //! a person removed from it, is.
 
+mod backoff;
 mod orders;
 mod plan;
 mod reports;
@@ -16,13 +17,10 @@ use std::time::Duration;
 use super::super::keep::{KeepBest, KeepRules};
 use super::super::state::{Job, StepRecord};
 use super::{Engine, Reply};
+use backoff::Backoff;
 use crate::config::Extreme;
 use crate::ids::{Generation, JobName, Step};
 use crate::proto::v1;
-
-/// Between two tries at a target that fails: doubled up to the longest.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(300);
 
 #[derive(Default)]
 pub struct Targets {
@@ -47,11 +45,12 @@ pub struct Target {
     leftovers: Vec<(Step, Generation)>,
     /// At most one order at a time.
     busy: Option<Busy>,
-    /// Not before.
-    again: Duration,
-    failures: u32,
-    /// Why the last try failed.
-    problem: Option<String>,
+    /// Of what it gets: listings and copies.
+    filling: Backoff,
+    /// Of what it gives up. One that can't be removed must not hold up what is to be copied, nor the other way round.
+    removing: Backoff,
+    /// The removal that failed last: another one goes before it, for it may be what this one waits for.
+    stuck: Option<Order>,
     /// What can't be copied, until its node attaches anew.
     refused: BTreeSet<Step>,
 }
@@ -68,6 +67,12 @@ enum Order {
     Remove { step: Step, generation: Generation, committed: bool },
 }
 
+impl Order {
+    fn is_removal(self) -> bool {
+        matches!(self, Order::Remove { .. })
+    }
+}
+
 impl Target {
     fn new(told: &v1::Target) -> Target {
         Target {
@@ -78,11 +83,25 @@ impl Target {
             steps: None,
             leftovers: Vec::new(),
             busy: None,
-            again: Duration::ZERO,
-            failures: 0,
-            problem: None,
+            filling: Backoff::default(),
+            removing: Backoff::default(),
+            stuck: None,
             refused: BTreeSet::new(),
         }
+    }
+
+    /// Why the last try at it failed.
+    fn problem(&self) -> Option<&String> {
+        self.filling.problem.as_ref().or(self.removing.problem.as_ref())
+    }
+
+    fn backoff(&mut self, of: Order) -> &mut Backoff {
+        if of.is_removal() { &mut self.removing } else { &mut self.filling }
+    }
+
+    fn try_again_now(&mut self) {
+        self.filling.try_again_now();
+        self.removing.try_again_now();
     }
 
     /// Any attempt of it.

@@ -15,8 +15,8 @@ impl Engine {
         let (Some(store), Some(uuid)) = (known.store.clone(), known.uuid) else { return };
         let mut orders = Vec::new();
         for (name, target) in self.targets.by_job.get(job).into_iter().flatten() {
-            if target.busy.is_none() && target.again <= now {
-                let next = plan::next(known, target, |step| self.is_restoring(job, step));
+            if target.busy.is_none() {
+                let next = plan::next(known, target, now, |step| self.is_restoring(job, step));
                 orders.extend(next.map(|what| (name.clone(), what)));
             }
         }
@@ -101,20 +101,17 @@ impl Engine {
     /// Those whose time has come again.
     pub(in super::super) fn check_targets(&mut self) {
         let now = self.now();
-        let due =
-            |target: &super::Target| !target.again.is_zero() && target.again <= now && target.busy.is_none();
-        let jobs = self.targets.by_job.iter().filter(|(_, targets)| targets.values().any(due));
-        let jobs: Vec<JobName> = jobs.map(|(job, _)| job.clone()).collect();
-        for job in jobs {
-            for target in
-                self.targets.by_job.get_mut(&job).into_iter().flat_map(|targets| targets.values_mut())
-            {
-                if target.again <= now {
-                    target.again = std::time::Duration::ZERO;
+        let mut due = Vec::new();
+        for (job, targets) in &mut self.targets.by_job {
+            for target in targets.values_mut() {
+                let (fills, removes) = (target.filling.is_due(now), target.removing.is_due(now));
+                if fills || removes {
+                    due.push(job.clone());
                 }
             }
-            self.drive_targets(&job);
         }
+        due.dedup();
+        due.into_iter().for_each(|job| self.drive_targets(&job));
     }
 
     /// A node attached: what was refused may be mended, what failed may be there again.
@@ -124,7 +121,7 @@ impl Engine {
                 self.targets.by_job.get_mut(job).into_iter().flat_map(|targets| targets.values_mut())
             {
                 target.refused.clear();
-                target.again = std::time::Duration::ZERO;
+                target.try_again_now();
             }
             self.drive_targets(job);
         }

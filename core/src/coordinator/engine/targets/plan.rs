@@ -1,6 +1,7 @@
 //! What a target should hold, what it lacks, and which steps the first store keeps for it. No IO, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::super::super::state::{Job, StepRecord};
 use super::{Order, Target};
@@ -53,35 +54,53 @@ pub fn lacking(known: &Job, target: &Target, wanted: &BTreeSet<Step>) -> Vec<Ste
 }
 
 /// First foreign attempts, which are in the way of copies; then the oldest step that it lacks: the first store need not
-/// keep that any longer. Next what its rules give up.
-pub(super) fn next(known: &Job, target: &Target, is_read: impl Fn(Step) -> bool) -> Option<Order> {
-    let Some(steps) = &target.steps else { return Some(Order::List) };
+/// keep that any longer. Next what its rules give up. What failed waits for its time, and holds up nothing else.
+pub(super) fn next(
+    known: &Job,
+    target: &Target,
+    now: Duration,
+    is_read: impl Fn(Step) -> bool,
+) -> Option<Order> {
+    let (may_fill, may_remove) = (target.filling.is_open(now), target.removing.is_open(now));
+    let Some(steps) = &target.steps else { return may_fill.then_some(Order::List) };
     let removal = |(step, record): (&Step, &StepRecord)| Order::Remove {
         step: *step,
         generation: record.generation,
         committed: true,
     };
-    let foreign = steps.iter().find(|(step, _)| is_foreign(known, target, **step) && !is_read(**step));
-    if let Some(foreign) = foreign {
-        return Some(removal(foreign));
+    if may_remove {
+        let foreign = steps.iter().filter(|(step, _)| is_foreign(known, target, **step) && !is_read(**step));
+        if let Some(foreign) = behind(target.stuck, foreign.map(removal)) {
+            return Some(foreign);
+        }
     }
     let wanted = wanted(known, target);
-    if let Some(step) = lacking(known, target, &wanted).into_iter().find(|step| !target.has(*step)) {
+    if may_fill
+        && let Some(step) = lacking(known, target, &wanted).into_iter().find(|step| !target.has(*step))
+    {
         return Some(Order::Copy(step));
+    }
+    if !may_remove {
+        return None;
     }
     // Whatever is still to come may never come: the newest stays until a newer one is there.
     let stays = |step: &Step| !known.is_doomed(&target.name, *step) && !is_foreign(known, target, *step);
     let whole = steps.iter().filter(|(step, record)| record.kind.holds_whole_state() && stays(step));
     let newest = whole.map(|(step, _)| *step).next_back();
     let goes = |step: &Step| !wanted.contains(step) && Some(*step) != newest && !is_read(*step);
-    if let Some(surplus) = steps.iter().find(|(step, _)| goes(step)) {
-        return Some(removal(surplus));
-    }
-    target.leftovers.first().map(|(step, generation)| Order::Remove {
+    let surplus = steps.iter().filter(|(step, _)| goes(step)).map(removal);
+    let leftovers = target.leftovers.iter().map(|(step, generation)| Order::Remove {
         step: *step,
         generation: *generation,
         committed: false,
-    })
+    });
+    behind(target.stuck, surplus.chain(leftovers))
+}
+
+/// The one behind `stuck`, else the first.
+fn behind(stuck: Option<Order>, orders: impl Iterator<Item = Order> + Clone) -> Option<Order> {
+    let mut first = orders.clone();
+    orders.skip_while(|order| Some(*order) != stuck).nth(1).or_else(|| first.next())
 }
 
 /// Of the steps that the first store's rules give up: those that stay until the target has them, and those that it will
@@ -103,6 +122,8 @@ mod tests {
     use crate::coordinator::state::Removal;
     use crate::ids::Generation;
     use crate::proto::v1;
+
+    const NOW: Duration = Duration::from_secs(1000);
 
     fn records(steps: &[u64]) -> BTreeMap<Step, StepRecord> {
         steps.iter().map(|step| (Step(*step), StepRecord::for_tests())).collect()
@@ -135,13 +156,30 @@ mod tests {
         let first = job(&[30, 40, 50]);
         assert_eq!(lacking(&first, &remote, &wanted(&first, &remote)), all(&[30, 40, 50]));
         for step in [30, 40, 50] {
-            assert_eq!(next(&first, &remote, |_| false), Some(Order::Copy(Step(step))));
+            assert_eq!(next(&first, &remote, NOW, |_| false), Some(Order::Copy(Step(step))));
             remote.steps.as_mut().unwrap().insert(Step(step), StepRecord::for_tests());
         }
-        assert_eq!(next(&first, &remote, |_| false), Some(removal(10)));
-        assert_eq!(next(&first, &remote, |step| step == Step(10)), Some(removal(20)), "what is read stays");
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(removal(10)));
+        assert_eq!(next(&first, &remote, NOW, |step| step == Step(10)), Some(removal(20)), "what is read stays");
         let everything = target(&[10, 20, 30, 40, 50], KeepRules::default(), 2);
-        assert_eq!(next(&first, &everything, |_| false), None);
+        assert_eq!(next(&first, &everything, NOW, |_| false), None);
+    }
+
+    #[test]
+    fn what_can_not_be_removed_holds_up_neither_copies_nor_other_removals() {
+        let mut remote = target(&[10, 20, 30], KeepRules::last(1), 2);
+        let first = job(&[30]);
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(removal(10)));
+        remote.removing.failed(NOW);
+        remote.stuck = Some(removal(10));
+        assert_eq!(next(&first, &remote, NOW, |_| false), None, "its time has not come");
+        let first = job(&[30, 40]);
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(Order::Copy(Step(40))));
+        remote.filling.failed(NOW);
+        remote.removing.served();
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(removal(20)), "another one goes first");
+        remote.stuck = Some(removal(20));
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(removal(10)), "and it is tried again");
     }
 
     #[test]
@@ -150,9 +188,9 @@ mod tests {
         let mut first = job(&[20]);
         doom(&mut first, &[10, 20]);
         first.removals.push(Removal { step: Step(20), generation: Generation(1), committed: true });
-        assert_eq!(next(&first, &remote, |_| false), Some(removal(10)));
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(removal(10)));
         remote.steps = Some(BTreeMap::new());
-        assert_eq!(next(&first, &remote, |_| false), None);
+        assert_eq!(next(&first, &remote, NOW, |_| false), None);
     }
 
     #[test]
@@ -160,10 +198,10 @@ mod tests {
         let mut remote = target(&[10], KeepRules::last(1), 2);
         let mut first = job(&[10, 20]);
         remote.refused.insert(Step(20));
-        assert_eq!(next(&first, &remote, |_| false), None);
+        assert_eq!(next(&first, &remote, NOW, |_| false), None);
         remote.refused.clear();
         first.steps.get_mut(&Step(20)).unwrap().generation = Generation(0);
-        assert_eq!(next(&first, &remote, |_| false), None);
+        assert_eq!(next(&first, &remote, NOW, |_| false), None);
         assert_eq!(lacking(&first, &remote, &wanted(&first, &remote)), [], "nothing is waited for in vain");
         assert_eq!(held_back(&first, &remote, &all(&[10, 20])), (BTreeSet::new(), vec![]));
     }
@@ -175,8 +213,8 @@ mod tests {
         doom(&mut first, &[40]);
         first.steps.get_mut(&Step(40)).unwrap().generation = Generation(2);
         assert_eq!(held_back(&first, &remote, &all(&[10, 40])).0, all(&[40]).into_iter().collect());
-        assert_eq!(next(&first, &remote, |_| false), Some(removal(40)), "before anything is copied");
-        let reading = next(&first, &remote, |step| step == Step(40));
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(removal(40)), "before anything is copied");
+        let reading = next(&first, &remote, NOW, |step| step == Step(40));
         assert_eq!(reading, Some(Order::Copy(Step(30))), "what is read stays");
         assert_eq!(remote.ended_dooms(&first), [], "until it is gone, it is not to be restored");
         remote.steps.as_mut().unwrap().remove(&Step(40));
@@ -184,7 +222,7 @@ mod tests {
         remote.busy = Some(Busy { node: "n".into(), what: Order::Copy(Step(40)) });
         assert_eq!(remote.ended_dooms(&first), [], "the old one may still arrive");
         remote.steps.as_mut().unwrap().extend(records(&[30]));
-        assert_eq!(next(&first, &remote, |_| false), Some(Order::Copy(Step(40))));
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(Order::Copy(Step(40))));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What became of the orders.
 
 use super::super::super::state::StepRecord;
-use super::{FIRST_RETRY, LAST_RETRY, Order};
+use super::Order;
+use super::backoff::Backoff;
 use crate::coordinator::engine::{Engine, convert};
 use crate::error::Kind;
 use crate::ids::{Generation, JobName, Step};
@@ -73,9 +74,15 @@ impl Engine {
     fn target_served(&mut self, job: &JobName, name: &str) {
         let target = self.targets.by_job.get_mut(job).and_then(|targets| targets.get_mut(name));
         if let Some(target) = target {
-            (target.busy, target.failures, target.again) = (None, 0, std::time::Duration::ZERO);
-            if target.refused.is_empty() {
-                target.problem = None;
+            let busy = target.busy.take();
+            if busy.is_some_and(|busy| busy.what.is_removal()) {
+                target.removing = Backoff::default();
+                target.stuck = None;
+            } else {
+                target.filling.served();
+                if target.refused.is_empty() {
+                    target.filling.problem = None;
+                }
             }
         }
         self.settle_dooms(job);
@@ -112,14 +119,15 @@ impl Engine {
                 message = Some(format!("step {step} is not copied to target {name}: {reason}"));
             }
             _ => {
-                let wait = FIRST_RETRY.saturating_mul(1 << target.failures.min(10)).min(LAST_RETRY);
-                (target.failures, target.again) = (target.failures + 1, now + wait);
+                target.stuck = what.is_removal().then_some(what).or(target.stuck);
+                target.backoff(what).failed(now);
                 message = Some(format!("target {name}: {reason}"));
             }
         }
-        let news = message.filter(|message| target.problem.as_ref() != Some(message));
+        let problem = &mut target.backoff(what).problem;
+        let news = message.filter(|message| problem.as_ref() != Some(message));
         if let Some(news) = news {
-            target.problem = Some(news.clone());
+            *problem = Some(news.clone());
             self.warn(job, news);
         }
         self.target_changed(job);

@@ -66,7 +66,7 @@ impl Engine {
                 latest_step: newest,
                 copying: target.copying().map(|step| step.0),
                 known: target.steps.is_some(),
-                problem: target.problem.clone().unwrap_or_default(),
+                problem: target.problem().cloned().unwrap_or_default(),
             }
         };
         self.targets_of(job).map(one).collect()
