@@ -9,19 +9,20 @@ use crate::ids::Step;
 
 /// Of the first store and the target together, what the target's rules keep, and what is pinned. What they would
 /// remove at once is not copied. What can't be copied does not count: good steps would go for one that never comes.
+///
+/// Asked with every commit and every order: it looks at all steps, and copies none of their records.
 pub fn wanted(known: &Job, target: &Target) -> BTreeSet<Step> {
-    let mut all: BTreeMap<Step, StepRecord> = target.steps.clone().unwrap_or_default();
-    for (step, record) in &known.steps {
-        if is_copyable(target, *step, record) {
-            all.insert(*step, record.clone());
-        } else if let Some(held) = all.get_mut(step) {
-            held.pinned = record.pinned;
-        }
-    }
-    let surplus: BTreeSet<Step> = target.keep.surplus(&all).into_iter().collect();
-    let is_kept = |step: &Step, record: &StepRecord| record.pinned || !surplus.contains(step);
-    let kept = all.iter().filter(|(step, record)| is_kept(step, record) && !is_doomed(known, target, **step));
-    kept.map(|(step, _)| *step).collect()
+    let held = target.steps.iter().flatten().map(|(step, record)| (*step, record));
+    let mut all: BTreeMap<Step, &StepRecord> = held.collect();
+    let copyable = known.steps.iter().filter(|(step, record)| is_copyable(target, **step, record));
+    all.extend(copyable.map(|(step, record)| (*step, record)));
+    let surplus: BTreeSet<Step> =
+        target.keep.surplus_of(all.iter().map(|(step, record)| (*step, *record))).into_iter().collect();
+    // The first store's pin counts for what the target has of a step that can't be copied, too.
+    let is_pinned = |step: &Step, record: &StepRecord| known.steps.get(step).unwrap_or(record).pinned;
+    let is_kept = |step: &Step, record: &StepRecord| is_pinned(step, record) || !surplus.contains(step);
+    all.retain(|step, record| is_kept(step, record) && !is_doomed(known, target, *step));
+    all.into_keys().collect()
 }
 
 /// A step whose COMMIT could not be read when it was found has no generation that could be copied.

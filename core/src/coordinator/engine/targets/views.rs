@@ -73,9 +73,11 @@ impl Engine {
     }
 
     pub(super) fn count_behind(&self, job: &JobName) {
-        for status in self.target_statuses(job) {
-            let labels = TargetLabels { job: job.to_string(), target: status.name };
-            self.metrics.target_behind.get_or_create(&labels).set(i64::from(status.behind));
+        let Ok(known) = self.state.job(job) else { return };
+        for (name, target) in self.targets_of(job) {
+            let labels = TargetLabels { job: job.to_string(), target: name.clone() };
+            let behind = plan::lacking(known, target, &plan::wanted(known, target)).len();
+            self.metrics.target_behind.get_or_create(&labels).set(behind as i64);
         }
     }
 
@@ -187,7 +189,7 @@ impl Engine {
             .targets_of(job)
             .find(|(_, target)| target.has(step) && !known.is_doomed(&target.name, step));
         match taken {
-            Some((name, _)) if self.elsewhere(job).contains_key(&step) => {
+            Some((name, _)) if !known.steps.contains_key(&step) => {
                 Err(Error::conflict(format!("saving step {step}: it is already committed, in target {name}"))
                     .hint("restore first, so that training goes on behind it; or remove the step"))
             }
