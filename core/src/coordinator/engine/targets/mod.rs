@@ -58,6 +58,24 @@ pub struct Target {
 struct Busy {
     node: String,
     what: Order,
+    /// Since when.
+    since: Duration,
+    /// Of a listing: what has come so far, and in how many pages.
+    listed: Listing,
+    pages: u32,
+}
+
+/// What lies in a target.
+#[derive(Default)]
+struct Listing {
+    steps: BTreeMap<Step, StepRecord>,
+    leftovers: Vec<(Step, Generation)>,
+}
+
+impl Busy {
+    fn new(node: &str, what: Order, since: Duration) -> Busy {
+        Busy { node: node.to_owned(), what, since, listed: Listing::default(), pages: 0 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

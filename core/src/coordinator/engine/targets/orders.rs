@@ -23,7 +23,7 @@ impl Engine {
         for (name, what) in orders {
             let push = self.order(job, &name, what, &store, &uuid.to_string());
             let target = self.target_mut(job, &name).expect("listed above");
-            target.busy = Some(Busy { node: node.clone(), what });
+            target.busy = Some(Busy::new(&node, what, now));
             self.push_node(&node, push);
         }
         self.count_behind(job);

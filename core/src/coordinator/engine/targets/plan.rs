@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(remote.ended_dooms(&first), [], "until it is gone, it is not to be restored");
         remote.steps.as_mut().unwrap().remove(&Step(40));
         assert_eq!(remote.ended_dooms(&first), all(&[40]));
-        remote.busy = Some(Busy { node: "n".into(), what: Order::Copy(Step(40)) });
+        remote.busy = Some(Busy::new("n", Order::Copy(Step(40)), NOW));
         assert_eq!(remote.ended_dooms(&first), [], "the old one may still arrive");
         remote.steps.as_mut().unwrap().extend(records(&[30]));
         assert_eq!(next(&first, &remote, NOW, |_| false), Some(Order::Copy(Step(40))));
@@ -235,7 +235,7 @@ mod tests {
             held_back(&first, &remote, &surplus),
             (all(&[30, 40]).into_iter().collect(), all(&[10, 20]))
         );
-        remote.busy = Some(Busy { node: "n".into(), what: Order::Copy(Step(10)) });
+        remote.busy = Some(Busy::new("n", Order::Copy(Step(10)), NOW));
         assert_eq!(
             held_back(&first, &remote, &surplus),
             (all(&[10, 40]).into_iter().collect(), all(&[20, 30]))

@@ -1,7 +1,6 @@
 //! What became of the orders.
 
-use super::super::super::state::StepRecord;
-use super::Order;
+use super::{Listing, Order};
 use super::backoff::Backoff;
 use crate::coordinator::engine::{Engine, convert};
 use crate::error::Kind;
@@ -18,17 +17,21 @@ impl Engine {
         if !told.kind.is_empty() {
             return self.target_failed(&job, &told.target, what, &told.kind, &told.reason);
         }
-        let steps = told.steps.into_iter().filter_map(|info| convert::record(info).ok());
-        let steps: Vec<(Step, StepRecord)> = steps.collect();
-        let leftovers = told.leftovers.iter().map(|of| (Step(of.step), Generation(of.generation))).collect();
         self.metrics.copied_bytes.inc_by(told.copied_bytes);
+        match what {
+            Order::List if told.more => return self.page_listed(&job, told),
+            Order::List if !self.is_next_page(&job, &told) => return self.page_lost(&job, &told.target),
+            _ => {}
+        }
         let Some(target) = self.target_mut(&job, &told.target) else { return };
+        let mut last = Listing::of(told.steps, &told.leftovers);
         match (what, &mut target.steps) {
             (Order::List, known) => {
-                *known = Some(steps.into_iter().collect());
-                target.leftovers = leftovers;
+                let mut all = target.busy.as_mut().map(|busy| std::mem::take(&mut busy.listed)).unwrap_or_default();
+                all.extend(last);
+                (*known, target.leftovers) = (Some(all.steps), all.leftovers);
             }
-            (_, Some(known)) => known.extend(steps),
+            (_, Some(known)) => known.append(&mut last.steps),
             (_, None) => {}
         }
         match what {
@@ -38,6 +41,29 @@ impl Engine {
             _ => self.note_taken(&job, &told.target),
         }
         self.target_served(&job, &told.target);
+    }
+
+    /// Kept until the last page: a part of a listing says nothing about what is not there.
+    fn page_listed(&mut self, job: &JobName, told: v1::TargetReport) {
+        if !self.is_next_page(job, &told) {
+            return self.page_lost(job, &told.target);
+        }
+        let target = self.target_mut(job, &told.target);
+        let Some(busy) = target.and_then(|target| target.busy.as_mut()) else { return };
+        busy.pages += 1;
+        busy.listed.extend(Listing::of(told.steps, &told.leftovers));
+    }
+
+    fn is_next_page(&self, job: &JobName, told: &v1::TargetReport) -> bool {
+        let target = self.targets.by_job.get(job).and_then(|targets| targets.get(&told.target));
+        let busy = target.and_then(|target| target.busy.as_ref());
+        busy.is_some_and(|busy| busy.pages == told.page)
+    }
+
+    /// Pages that an order over an earlier line began may end here.
+    fn page_lost(&mut self, job: &JobName, name: &str) {
+        let reason = "pages of its listing were lost";
+        self.target_failed(job, name, Order::List, Kind::Unavailable.name(), reason);
     }
 
     /// The same for a removal that was ordered for a target.
@@ -131,6 +157,20 @@ impl Engine {
             self.warn(job, news);
         }
         self.target_changed(job);
+    }
+}
+
+impl Listing {
+    fn of(steps: Vec<v1::StepInfo>, leftovers: &[v1::Attempt]) -> Listing {
+        Listing {
+            steps: steps.into_iter().filter_map(|info| convert::record(info).ok()).collect(),
+            leftovers: leftovers.iter().map(|of| (Step(of.step), Generation(of.generation))).collect(),
+        }
+    }
+
+    fn extend(&mut self, mut more: Listing) {
+        self.steps.append(&mut more.steps);
+        self.leftovers.append(&mut more.leftovers);
     }
 }
 
