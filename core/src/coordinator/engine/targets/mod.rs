@@ -9,7 +9,7 @@ mod plan;
 mod reports;
 mod views;
 
-pub use views::Restorable;
+pub use views::{Restorable, Unlisted};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;

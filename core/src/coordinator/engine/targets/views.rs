@@ -1,6 +1,7 @@
 //! What others see of the targets: steps that only they have, how far each is behind, and a person's removals.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::super::super::state::{Command, StepRecord};
 use super::plan;
@@ -18,6 +19,51 @@ pub struct Restorable {
     pub is_whole: bool,
 }
 
+/// After this a target that is being listed counts as one that is away.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is not known of a job's targets.
+pub struct Unlisted {
+    /// False: no sidecar has said yet which targets there are.
+    is_told: bool,
+    /// Each with why, as far as that is known.
+    targets: Vec<(String, Option<String>)>,
+}
+
+impl Unlisted {
+    pub fn is_empty(&self) -> bool {
+        self.is_told && self.targets.is_empty()
+    }
+
+    /// Whether it will be known in a moment: something is being asked and has not failed.
+    pub fn is_coming(&self) -> bool {
+        !self.is_told || self.targets.iter().any(|(_, why)| why.is_none())
+    }
+
+    /// The targets by name, each with why.
+    pub fn named(&self) -> String {
+        if !self.is_told {
+            return "its further targets: no sidecar of it is attached".to_owned();
+        }
+        let one = |(name, why): &(String, Option<String>)| match why {
+            Some(why) => format!("{name} ({why})"),
+            None => name.clone(),
+        };
+        self.targets.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    /// For who is given the newest step that is known.
+    pub fn note(&self) -> Option<String> {
+        let plural = if self.targets.len() == 1 { "target" } else { "targets" };
+        (!self.targets.is_empty()).then(|| {
+            format!(
+                "{plural} {} could not be listed: a newer step that is only there is not known",
+                self.named()
+            )
+        })
+    }
+}
+
 impl Engine {
     /// Steps that the first store does not have and a target has.
     pub(in super::super) fn elsewhere(&self, job: &JobName) -> BTreeMap<Step, StepRecord> {
@@ -33,11 +79,25 @@ impl Engine {
         found
     }
 
-    /// Targets that nobody has listed yet, each with why, as far as that is known.
-    pub(in super::super) fn unlisted(&mut self, job: &JobName) -> Vec<(String, Option<String>)> {
+    /// Targets that nobody has listed yet.
+    pub(in super::super) fn unlisted(&mut self, job: &JobName) -> Unlisted {
         self.take_targets(job);
+        let is_told = self.copier(job).is_some() || !self.has_nodes(job);
+        let now = self.now();
         let unlisted = self.targets_of(job).filter(|(_, target)| target.steps.is_none());
-        unlisted.map(|(name, target)| (name.clone(), target.problem.clone())).collect()
+        let why = |target: &super::Target| {
+            let silent = target.busy.as_ref().is_some_and(|busy| now.saturating_sub(busy.since) > PATIENCE);
+            let silent = || silent.then(|| format!("no answer for {}s", PATIENCE.as_secs()));
+            target.filling.problem.clone().or_else(silent)
+        };
+        let targets = unlisted.map(|(name, target)| (name.clone(), why(target))).collect();
+        Unlisted { is_told, targets }
+    }
+
+    /// Whether ranks of the open generation came through sidecars, which say which targets there are.
+    fn has_nodes(&self, job: &JobName) -> bool {
+        let open = self.state.job(job).ok().and_then(|known| known.open.as_ref());
+        open.is_some_and(|open| open.living().any(|(_, member)| member.node.is_some()))
     }
 
     /// Adds where else a step is.
