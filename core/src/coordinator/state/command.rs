@@ -59,6 +59,10 @@ pub enum Command {
     },
     Removed {
         id: AttemptId,
+        /// Which of the two removals there may be of one attempt: of a step, or of what was given up. None, in logs of
+        /// before: both.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        committed: Option<bool>,
     },
     /// A COMMIT that nobody waited for any more was written after all, when its step had been removed or given up.
     RemoveLate {

@@ -69,7 +69,7 @@ impl State {
             Command::IntendRemoval { job, step, force } => {
                 self.job_mut(job)?.intend_removal(job, *step, *force)
             }
-            Command::Removed { id } => self.job_mut(&id.job)?.removed(id),
+            Command::Removed { id, committed } => self.job_mut(&id.job)?.removed(id, *committed),
             Command::RemoveLate { id } => Ok(self.job_mut(&id.job)?.remove_late(id)),
             Command::Doom { job, step, targets } => Ok(self.job_mut(job)?.doom(*step, targets)),
             Command::DoomEnded { job, step, target } => Ok(self.job_mut(job)?.end_doom(*step, target)),

@@ -85,12 +85,34 @@ impl Job {
     }
 
     /// Idempotent: a repeated report finds nothing.
-    pub(super) fn removed(&mut self, id: &AttemptId) -> Result<Vec<Effect>> {
+    pub(super) fn removed(&mut self, id: &AttemptId, committed: Option<bool>) -> Result<Vec<Effect>> {
         let before = self.removals.len();
-        self.removals.retain(|removal| (removal.step, removal.generation) != (id.step, id.generation));
+        let is_done = |removal: &Removal| {
+            (removal.step, removal.generation) == (id.step, id.generation)
+                && committed.is_none_or(|committed| committed == removal.committed)
+        };
+        self.removals.retain(|removal| !is_done(removal));
         match self.removals.len() < before {
             true => Ok(vec![Effect::Removed { id: id.clone() }]),
             false => Ok(Vec::new()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p1_a_commit_that_came_late_is_removed_also_while_what_was_given_up_is() {
+        let id = AttemptId { job: "j".parse().unwrap(), step: Step(10), generation: Generation(1) };
+        let given_up = Removal { step: id.step, generation: id.generation, committed: false };
+        let mut job = Job { removals: vec![given_up.clone()], ..Job::default() };
+        assert_eq!(job.remove_late(&id), [Effect::Remove { id: id.clone() }]);
+        assert_eq!(job.removed(&id, Some(false)).unwrap(), [Effect::Removed { id: id.clone() }]);
+        let late = Removal { committed: true, ..given_up };
+        assert_eq!(job.removals, [late], "its COMMIT stands until that is done too");
+        assert_eq!(job.removed(&id, Some(true)).unwrap().len(), 1);
+        assert_eq!(job.removed(&id, Some(true)).unwrap(), [], "repeated");
     }
 }

@@ -70,19 +70,18 @@ impl Engine {
     pub(in super::super) fn target_removal_reported(&mut self, node: &str, done: v1::RemovalDone) {
         let Ok(job) = done.job.parse::<JobName>() else { return };
         let (step, generation) = (Step(done.step), Generation(done.generation));
-        let is = |busy: Order| matches!(busy, Order::Remove { step: s, generation: g, .. } if (s, g) == (step, generation));
-        if !self.is_order(node, &job, &done.target, is) {
+        let ordered = Order::Remove { step, generation, committed: done.committed };
+        if !self.is_order(node, &job, &done.target, |busy| busy == ordered) {
             return;
         }
         let Some(target) = self.target_mut(&job, &done.target) else { return };
-        let Some(what) = target.busy.as_ref().map(|busy| busy.what) else { return };
-        let committed = matches!(what, Order::Remove { committed: true, .. });
+        let committed = done.committed;
         // What can't be removed must not hold up what comes behind it: it is listed again with the next attach.
         if !committed {
             target.leftovers.retain(|of| *of != (step, generation));
         }
         if !done.kind.is_empty() && (committed || is_away(&done.kind)) {
-            return self.target_failed(&job, &done.target, what, &done.kind, &done.reason);
+            return self.target_failed(&job, &done.target, ordered, &done.kind, &done.reason);
         }
         if committed && let Some(steps) = &mut target.steps {
             steps.remove(&step);
