@@ -22,9 +22,19 @@ const STREAMS: usize = 2;
 /// Memory of one of them: a part that gathers in the writer, a piece being read, one that waits, one being written.
 const STREAM: u64 = 32 << 20;
 
+/// Hears of bytes that a place has taken.
+pub type Wrote<'a> = &'a (dyn Fn(u64) + Sync);
+
 /// `commit_blake3`: of the attempt that is meant; empty: whichever is there. Conflict when another one is there, in either
 /// place; Corrupt, naming the object, when what is to be copied is damaged.
-pub fn copy(from: &Place, to: &Place, step: Step, commit_blake3: &str, stop: &AtomicBool) -> Result<Copied> {
+pub fn copy(
+    from: &Place,
+    to: &Place,
+    step: Step,
+    commit_blake3: &str,
+    wrote: Wrote<'_>,
+    stop: &AtomicBool,
+) -> Result<Copied> {
     let (content, record) = with_rights_of(from, || commits::content(from, step))?;
     if !commit_blake3.is_empty() && manifest::hash(&content) != commit_blake3 {
         let what = from.objects.name_of(&paths::commit(step));
@@ -47,7 +57,7 @@ pub fn copy(from: &Place, to: &Place, step: Step, commit_blake3: &str, stop: &At
             return Ok(());
         }
         let _room = to.buffers.take(STREAM);
-        write_pack(&[from], to, path, pack, stop)?;
+        write_pack(&[from], to, path, pack, wrote, stop)?;
         bytes.fetch_add(pack.bytes, Ordering::Relaxed);
         Ok(())
     })?;
@@ -130,6 +140,7 @@ pub fn write_pack(
     to: &Place,
     path: &str,
     pack: &PackExtents,
+    wrote: Wrote<'_>,
     stop: &AtomicBool,
 ) -> Result<()> {
     let (stretches, writer) = (pack.stretches(), to.objects.rewriter(path, pack.bytes)?);
@@ -156,6 +167,7 @@ pub fn write_pack(
         for piece in pieces {
             let bytes = piece?;
             end = writer.append(Piece { crc32c: crc32c(&bytes), bytes: bytes.clone() })? + bytes.len() as u64;
+            wrote(bytes.len() as u64);
         }
         Ok(end)
     });

@@ -143,13 +143,19 @@ impl JobStore {
     /// Copies a committed step from another store of the job to this one: what it refers to as well, COMMIT last and
     /// create-only; every byte is checked while it is copied. Idempotent: what is here already is not copied again.
     /// `commit_blake3` names the attempt that is meant. Conflict when another one's COMMIT is here. Dropping the future
-    /// stops it at the next piece.
-    pub async fn copy_from(&self, from: &JobStore, step: Step, commit_blake3: &str) -> Result<Copied> {
+    /// stops it at the next piece. `wrote` hears of the bytes that this store has taken.
+    pub async fn copy_from(
+        &self,
+        from: &JobStore,
+        step: Step,
+        commit_blake3: &str,
+        wrote: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<Copied> {
         let (from, meant) = (Arc::clone(&from.shared), commit_blake3.to_owned());
         let doing = format!("copying step {step} of job {} from {} to {}", self.job(), from.url, self.url());
         let stop = StopWhenDropped::default();
         let stopped = Arc::clone(&stop.0);
-        self.run(move |to| copy::copy(&from, to, step, &meant, &stopped)).await.doing(|| doing)
+        self.run(move |to| copy::copy(&from, to, step, &meant, &wrote, &stopped)).await.doing(|| doing)
     }
 
     /// Who owns the prefix; None when nobody ever attached. Corrupt when OWNER is damaged.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use prost::Message;
@@ -113,7 +114,9 @@ async fn copy(
     let known = (order.store.clone(), order.job_uuid.clone());
     let from = publish::job_store(node, &order.job, Some(known)).await?;
     let to = place(node, &order.job, &order.target, &order.job_uuid).await?;
-    let copied = to.copy_from(&from, step, &order.commit_blake3).await?;
+    let counting = node.clone();
+    let wrote = move |bytes| drop(counting.copied.fetch_add(bytes, Ordering::Relaxed));
+    let copied = to.copy_from(&from, step, &order.commit_blake3, wrote).await?;
     tracing::info!(job = %order.job, step = step.0, target = %order.target, bytes = copied.bytes, "copied");
     told.steps.push(copied.commit.to_proto());
     told.copied_bytes = copied.bytes;

@@ -26,7 +26,7 @@ fn chain(job: &LocalJob) {
 
 fn copy(from: &JobStore, to: &JobStore, step: u64) -> Result<Copied> {
     let meant = run(from.commit(Step(step))).unwrap().blake3;
-    run(to.copy_from(from, Step(step), &meant))
+    run(to.copy_from(from, Step(step), &meant, |_| ()))
 }
 
 fn contents(root: &Path) -> Vec<(String, Vec<u8>)> {
@@ -138,7 +138,7 @@ fn p2_a_damaged_object_is_never_copied() {
         bad[0] ^= 4;
         fs::write(base.join(path), &bad).unwrap();
         let error =
-            refused(run(second.store.copy_from(&first.store, Step(3), &commit.blake3)), Kind::Corrupt);
+            refused(run(second.store.copy_from(&first.store, Step(3), &commit.blake3, |_| ())), Kind::Corrupt);
         assert!(error.message.contains(path.as_str()), "{error}");
         assert_eq!(
             run(second.store.commit(Step(3))).unwrap_err().kind,
@@ -148,7 +148,7 @@ fn p2_a_damaged_object_is_never_copied() {
         fs::write(base.join(path), whole).unwrap();
     }
     let second = local();
-    run(second.store.copy_from(&first.store, Step(3), &commit.blake3)).unwrap();
+    run(second.store.copy_from(&first.store, Step(3), &commit.blake3, |_| ())).unwrap();
     check(&second.store, 3, 0, 1, 0, &state(3));
 }
 
@@ -159,7 +159,7 @@ fn p4_another_attempt_of_the_number_is_left_as_it_is() {
     save(&second.store, first.uuid, 5, 1, one_node(1, 5, &state(2)));
     refused(copy(&first.store, &second.store, 5), Kind::Conflict);
     check(&second.store, 5, 0, 1, 0, &state(2));
-    refused(run(second.store.copy_from(&first.store, Step(5), "another")), Kind::Conflict);
+    refused(run(second.store.copy_from(&first.store, Step(5), "another", |_| ())), Kind::Conflict);
 }
 
 #[test]
