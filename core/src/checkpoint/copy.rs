@@ -92,7 +92,7 @@ pub fn with_rights_of<T: Send>(place: &Place, work: impl FnOnce() -> Result<T> +
 
 /// Whether this very COMMIT is there.
 fn is_there(to: &Place, step: Step, content: &Bytes) -> Result<bool> {
-    match to.objects.read(&paths::commit(step)) {
+    match to.read_to_decide(&paths::commit(step)) {
         Ok(found) if found == *content => Ok(true),
         Ok(found) => Err(commits::taken(to, &paths::commit(step), &found)),
         Err(error) if error.kind == Kind::NotFound => Ok(false),

@@ -295,6 +295,8 @@ pub fn repair_owners(places: &[&Place], mode: RepairMode) -> Result<Vec<Fault>> 
             Ok(content) => Owner::decode(&content).map(|owner| Some((content, owner))),
             Err(error) if error.kind == Kind::NotFound && commits::steps(place)?.is_empty() => Ok(None),
             Err(error) if error.kind == Kind::NotFound => Err(missing(error, &what)),
+            // The device refuses it: written anew it may be had again.
+            Err(error) if error.kind == Kind::Corrupt => Err(error),
             Err(error) => return Err(error),
         });
     }

@@ -12,7 +12,7 @@ use super::{
     PersistRequest, RankRestore, RepairMode, Report, Surveyed, Takeover, attach, commits, copy, inspect,
     persist, remove, repair, restore, verify,
 };
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::format::Owner;
 use crate::ids::{ClusterId, JobName, JobUuid, NodeId, Rank, Step, WorldSize};
 use crate::pace::Pace;
@@ -39,6 +39,15 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// A small object by which something is decided. A read that the device refuses (EIO, which a network file system
+    /// gives for a server that is away, too) says nothing about what stands there: it is no damage, and is tried again.
+    pub fn read_to_decide(&self, path: &str) -> Result<Bytes> {
+        self.objects.read(path).map_err(|error| match error.kind {
+            Kind::Corrupt => Error { kind: Kind::Unavailable, ..error },
+            _ => error,
+        })
+    }
+
     /// On a thread that ends with its work.
     pub fn assume_user(&self) -> Result<()> {
         self.user.as_ref().map_or(Ok(()), User::assume)
