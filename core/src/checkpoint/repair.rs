@@ -189,7 +189,9 @@ impl Work<'_> {
         let place = sources[0];
         let outcome = match self.mode {
             RepairMode::DryRun => read_first_of(sources, path, pack, self.stop).map(|()| Mending::Possible),
-            RepairMode::Write => write_pack(sources, place, path, pack, &|_| (), self.stop).map(|()| Mending::Done),
+            RepairMode::Write => {
+                write_pack(sources, place, path, pack, &|_| (), self.stop).map(|()| Mending::Done)
+            }
         };
         match outcome {
             Ok(Mending::Done) => match problem_of(place, path, pack, &|_| (), self.stop)? {

@@ -318,24 +318,25 @@ mod tests {
         let places = Places::new();
         let (mut options, loaded) = places.options();
         let (runtime, job) = (runtime().unwrap(), "mine".parse::<JobName>().unwrap());
-        let visit = |loaded: &Loaded, options: &RoleOptions| {
-            let both = runtime.block_on(Both::start(loaded, options, Some(&job))).unwrap();
-            connect(both.sidecar.socket().to_owned(), "mine").close(None, &Uninterrupted).unwrap();
-            both
-        };
-        let first = visit(&loaded, &options);
+        let first = runtime.block_on(Both::start(&loaded, &options, Some(&job))).unwrap();
+        connect(first.sidecar.socket().to_owned(), "mine").close(None, &Uninterrupted).unwrap();
         assert_eq!(runtime.block_on(first.end(Duration::from_secs(5))).unwrap(), 0);
         let far = places.home.path().join("far");
         std::fs::create_dir_all(far.join("mine")).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, far.join("mine/OWNER"), rustix::fs::Mode::RUSR).unwrap();
         let file = places.home.path().join("strata.toml");
-        std::fs::write(&file, format!("[[store.target]]\nname = \"far\"\nurl = \"{}\"\n", far.display())).unwrap();
+        std::fs::write(&file, format!("[[store.target]]\nname = \"far\"\nurl = \"{}\"\n", far.display()))
+            .unwrap();
         options.config = Some(file);
         let with_target = Loaded::load(&options.env, options.config.as_deref(), &options.flags).unwrap();
-        let both = visit(&with_target, &options);
+        let both = runtime.block_on(Both::start(&with_target, &options, Some(&job))).unwrap();
+        let socket = both.sidecar.socket().to_owned();
         let status = runtime.block_on(async {
+            let visit = || connect(socket, "mine").close(None, &Uninterrupted).unwrap();
+            let visit = tokio::task::spawn_blocking(visit);
             let left = tokio::time::timeout(Duration::from_secs(60), both.deserted(Duration::from_secs(1)));
             left.await.expect("it ends");
+            visit.await.unwrap();
             both.coordinator.status().await.unwrap()
         });
         let left = lacking(&status);

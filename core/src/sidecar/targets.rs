@@ -115,7 +115,9 @@ async fn copy(
     let from = publish::job_store(node, &order.job, Some(known)).await?;
     let to = place(node, &order.job, &order.target, &order.job_uuid).await?;
     let counting = node.clone();
-    let wrote = move |bytes| drop(counting.copied.fetch_add(bytes, Ordering::Relaxed));
+    let wrote = move |bytes| {
+        counting.copied.fetch_add(bytes, Ordering::Relaxed);
+    };
     let copied = to.copy_from(&from, step, &order.commit_blake3, wrote).await?;
     tracing::info!(job = %order.job, step = step.0, target = %order.target, bytes = copied.bytes, "copied");
     told.steps.push(copied.commit.to_proto());

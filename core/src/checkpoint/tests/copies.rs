@@ -137,8 +137,10 @@ fn p2_a_damaged_object_is_never_copied() {
         let mut bad = whole.clone();
         bad[0] ^= 4;
         fs::write(base.join(path), &bad).unwrap();
-        let error =
-            refused(run(second.store.copy_from(&first.store, Step(3), &commit.blake3, |_| ())), Kind::Corrupt);
+        let error = refused(
+            run(second.store.copy_from(&first.store, Step(3), &commit.blake3, |_| ())),
+            Kind::Corrupt,
+        );
         assert!(error.message.contains(path.as_str()), "{error}");
         assert_eq!(
             run(second.store.commit(Step(3))).unwrap_err().kind,

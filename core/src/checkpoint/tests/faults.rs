@@ -235,7 +235,9 @@ impl Refusing {
 }
 
 impl Store for Refusing {
-    passes_on!(name_of, make_place, place_uid, create, reader, writer, rewriter, list, folders, delete, sweep);
+    passes_on!(
+        name_of, make_place, place_uid, create, reader, writer, rewriter, list, folders, delete, sweep
+    );
     fn read(&self, path: &str) -> Result<Bytes> {
         let take = |left: usize| left.checked_sub(1);
         let refused = || self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok();
