@@ -17,10 +17,10 @@ use std::time::Duration;
 use super::super::keep::{KeepBest, KeepRules};
 use super::super::state::{Job, StepRecord};
 use super::{Engine, Reply};
-use backoff::Backoff;
 use crate::config::Extreme;
 use crate::ids::{Generation, JobName, Step};
 use crate::proto::v1;
+use backoff::Backoff;
 
 #[derive(Default)]
 pub struct Targets {
@@ -138,7 +138,8 @@ impl Target {
     fn ended_dooms(&self, known: &Job) -> Vec<Step> {
         let Some(steps) = &self.steps else { return Vec::new() };
         let has_ended = |step: &&Step| {
-            let is_current = |held| known.steps.get(*step).is_some_and(|record| is_same_attempt(held, record));
+            let is_current =
+                |held| known.steps.get(*step).is_some_and(|record| is_same_attempt(held, record));
             let comes = plan::is_being_removed(known, **step) || self.copying() == Some(**step);
             !comes && steps.get(*step).is_none_or(is_current)
         };

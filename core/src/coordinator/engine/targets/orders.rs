@@ -88,7 +88,8 @@ impl Engine {
         if self.was_taken(job, name) {
             return;
         }
-        let taken = Command::TakeTarget { job: job.clone(), target: name.to_owned(), url: target.url.clone() };
+        let taken =
+            Command::TakeTarget { job: job.clone(), target: name.to_owned(), url: target.url.clone() };
         if let Err(error) = self.submit(taken) {
             self.warn(job, error.message);
         }

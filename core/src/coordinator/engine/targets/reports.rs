@@ -1,7 +1,7 @@
 //! What became of the orders.
 
-use super::{Listing, Order};
 use super::backoff::Backoff;
+use super::{Listing, Order};
 use crate::coordinator::engine::{Engine, convert};
 use crate::error::Kind;
 use crate::ids::{Generation, JobName, Step};
@@ -27,7 +27,8 @@ impl Engine {
         let mut last = Listing::of(told.steps, &told.leftovers);
         match (what, &mut target.steps) {
             (Order::List, known) => {
-                let mut all = target.busy.as_mut().map(|busy| std::mem::take(&mut busy.listed)).unwrap_or_default();
+                let mut all =
+                    target.busy.as_mut().map(|busy| std::mem::take(&mut busy.listed)).unwrap_or_default();
                 all.extend(last);
                 (*known, target.leftovers) = (Some(all.steps), all.leftovers);
             }

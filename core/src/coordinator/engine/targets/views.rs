@@ -245,9 +245,8 @@ impl Engine {
     /// Conflict when a target has a step of this number that the first store lacks: it is another one.
     pub(in super::super) fn check_number_elsewhere(&self, job: &JobName, step: Step) -> Result<()> {
         let Ok(known) = self.state.job(job) else { return Ok(()) };
-        let taken = self
-            .targets_of(job)
-            .find(|(_, target)| target.has(step) && !known.is_doomed(&target.name, step));
+        let taken =
+            self.targets_of(job).find(|(_, target)| target.has(step) && !known.is_doomed(&target.name, step));
         match taken {
             Some((name, _)) if !known.steps.contains_key(&step) => {
                 Err(Error::conflict(format!("saving step {step}: it is already committed, in target {name}"))
