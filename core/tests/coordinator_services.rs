@@ -135,7 +135,10 @@ async fn p7_acknowledged_commits_and_pins_survive_a_restart() {
     let outcome = sidecar.outcome().await;
     assert_eq!((outcome.state(), outcome.step), (step_outcome::State::Committed, 10));
     let mut steps = cluster.checkpoint().await;
-    steps.pin_step(v1::PinStepRequest { job: "j".into(), step: 10, pinned: true }).await.unwrap();
+    steps
+        .pin_step(v1::PinStepRequest { job: "j".into(), step: 10, pinned: true, holder: String::new() })
+        .await
+        .unwrap();
 
     cluster.restart().await;
     let mut steps = cluster.checkpoint().await;

@@ -359,9 +359,10 @@ fn session_that_was_taken_up_again_closes_in_good_order() {
 #[test]
 fn p3_part_that_is_sealed_after_the_others_of_its_node_are_durable_is_persisted_too() {
     let mut cluster = Cluster::start();
-    let record = cluster.arenas().join("j.job");
-    Trainer::world(&cluster, "j", 2).into_iter().for_each(Trainer::close);
+    let before = Trainer::world(&cluster, "j", 2);
+    let record = files(&cluster.arenas(), "job").pop().expect("the job is noted");
     let of_before = std::fs::read(&record).unwrap();
+    before.into_iter().for_each(Trainer::close);
     let ranks = Trainer::world(&cluster, "j", 2);
     let states = [0, 1].map(|rank| State::of(rank, 5, true));
     let first = ranks[0].save(5, &states[0]).unwrap();
@@ -377,6 +378,7 @@ fn p3_part_that_is_sealed_after_the_others_of_its_node_are_durable_is_persisted_
         assert_eq!(committed(&handle).unwrap().step, 5);
     }
     // Nothing of it was left out.
+    ranks.into_iter().for_each(Trainer::close);
     forget(&mut cluster);
     for (rank, state) in Trainer::world(&cluster, "j", 2).iter().zip(&states) {
         let restored = rank.restore(RestoreOptions::default()).unwrap().unwrap();

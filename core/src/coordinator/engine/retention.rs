@@ -187,7 +187,9 @@ impl Engine {
             target: String::new(),
         };
         let at = self.now() + ANSWER;
-        self.retention.under_way.insert(job, UnderWay { id, committed: removal.committed, node: Some(node.clone()), at });
+        self.retention
+            .under_way
+            .insert(job, UnderWay { id, committed: removal.committed, node: Some(node.clone()), at });
         self.push_node(&node, Push::RemoveStep(order));
     }
 
@@ -197,7 +199,8 @@ impl Engine {
         let Some(under_way) = self.retention.under_way.get_mut(&job) else { return };
         // An order that went out twice is answered twice, and late: that must end no other removal of the number.
         let ordered = (under_way.id.step.0, under_way.id.generation.0, under_way.committed);
-        if ordered != (done.step, done.generation, done.committed) || under_way.node.as_deref() != Some(node) {
+        if ordered != (done.step, done.generation, done.committed) || under_way.node.as_deref() != Some(node)
+        {
             return;
         }
         let (id, committed) = (under_way.id.clone(), under_way.committed);
@@ -237,7 +240,8 @@ impl Engine {
     pub fn pin_step(&mut self, request: &v1::PinStepRequest) -> Result<v1::StepInfo> {
         let job: JobName = request.job.parse()?;
         let step = Step(request.step);
-        self.submit(Command::PinStep { job: job.clone(), step, pinned: request.pinned })?;
+        let holder = Some(request.holder.clone()).filter(|holder| !holder.is_empty());
+        self.submit(Command::PinStep { job: job.clone(), step, pinned: request.pinned, holder })?;
         self.drive_targets(&job);
         Ok(convert::step_info(step, &self.state.job(&job)?.steps[&step]))
     }

@@ -51,6 +51,9 @@ pub enum Command {
         job: JobName,
         step: Step,
         pinned: bool,
+        /// Work that needs it meanwhile; None: a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        holder: Option<String>,
     },
     IntendRemoval {
         job: JobName,
@@ -117,6 +120,7 @@ impl Command {
     /// says which version it wants of one with.
     pub fn version(&self) -> u8 {
         match self {
+            Command::PinStep { holder: Some(_), .. } => 2,
             Command::TakeTarget { .. } | Command::Doom { .. } | Command::DoomEnded { .. } => 2,
             _ => 1,
         }

@@ -65,7 +65,9 @@ impl State {
             Command::Abandon { id, kind, reason } => self.job_mut(&id.job)?.abandon(id, kind, reason),
             Command::Intend { id, intent } => self.job_mut(&id.job)?.intend(id, intent),
             Command::Commit { id } => self.job_mut(&id.job)?.commit(id),
-            Command::PinStep { job, step, pinned } => self.job_mut(job)?.pin_step(job, *step, *pinned),
+            Command::PinStep { job, step, pinned, holder } => {
+                self.job_mut(job)?.pin_step(job, *step, *pinned, holder.as_deref())
+            }
             Command::IntendRemoval { job, step, force } => {
                 self.job_mut(job)?.intend_removal(job, *step, *force)
             }

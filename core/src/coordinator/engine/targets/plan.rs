@@ -19,7 +19,7 @@ pub fn wanted(known: &Job, target: &Target) -> BTreeSet<Step> {
     let surplus: BTreeSet<Step> =
         target.keep.surplus_of(all.iter().map(|(step, record)| (*step, *record))).into_iter().collect();
     // The first store's pin counts for what the target has of a step that can't be copied, too.
-    let is_pinned = |step: &Step, record: &StepRecord| known.steps.get(step).unwrap_or(record).pinned;
+    let is_pinned = |step: &Step, record: &StepRecord| known.steps.get(step).unwrap_or(record).is_pinned();
     let is_kept = |step: &Step, record: &StepRecord| is_pinned(step, record) || !surplus.contains(step);
     all.retain(|step, record| is_kept(step, record) && !is_doomed(known, target, *step));
     all.into_keys().collect()
@@ -161,7 +161,11 @@ mod tests {
             remote.steps.as_mut().unwrap().insert(Step(step), StepRecord::for_tests());
         }
         assert_eq!(next(&first, &remote, NOW, |_| false), Some(removal(10)));
-        assert_eq!(next(&first, &remote, NOW, |step| step == Step(10)), Some(removal(20)), "what is read stays");
+        assert_eq!(
+            next(&first, &remote, NOW, |step| step == Step(10)),
+            Some(removal(20)),
+            "what is read stays"
+        );
         let everything = target(&[10, 20, 30, 40, 50], KeepRules::default(), 2);
         assert_eq!(next(&first, &everything, NOW, |_| false), None);
     }
