@@ -135,7 +135,10 @@ async fn p7_acknowledged_commits_and_pins_survive_a_restart() {
     let outcome = sidecar.outcome().await;
     assert_eq!((outcome.state(), outcome.step), (step_outcome::State::Committed, 10));
     let mut steps = cluster.checkpoint().await;
-    steps.pin_step(v1::PinStepRequest { job: "j".into(), step: 10, pinned: true }).await.unwrap();
+    steps
+        .pin_step(v1::PinStepRequest { job: "j".into(), step: 10, pinned: true, holder: String::new() })
+        .await
+        .unwrap();
 
     cluster.restart().await;
     let mut steps = cluster.checkpoint().await;
@@ -292,12 +295,18 @@ async fn removal_that_fails_does_not_hold_up_the_one_that_would_mend_it() {
         }
     }
     // Step 20's COMMIT is damaged: nobody can say what it needs, so nothing goes before it does.
-    let mut failed = v1::RemovalDone { job: "j".into(), step: 10, ..Default::default() };
+    let done = |step| v1::RemovalDone {
+        job: "j".into(),
+        step,
+        generation: open.generation,
+        committed: true,
+        ..Default::default()
+    };
+    let mut failed = done(10);
     (failed.kind, failed.reason) = ("corrupt".into(), "step 20 can't be read".into());
     sidecar.send(Report::Removal(failed)).await;
     assert_eq!(sidecar.remove_step().await.step, 20);
-    let done = v1::RemovalDone { job: "j".into(), step: 20, ..Default::default() };
-    sidecar.send(Report::Removal(done)).await;
+    sidecar.send(Report::Removal(done(20))).await;
     assert_eq!(sidecar.remove_step().await.step, 10);
 }
 
@@ -379,7 +388,14 @@ async fn p1_commit_that_is_written_again_after_its_step_was_removed_is_removed_a
     let delete = v1::DeleteStepRequest { job: "j".into(), step: 10, force: false, dry_run: false };
     let deleted = tokio::spawn(async move { steps.delete_step(delete).await });
     assert_eq!(sidecar.remove_step().await.step, 10);
-    sidecar.send(Report::Removal(v1::RemovalDone { job: "j".into(), step: 10, ..Default::default() })).await;
+    let done = v1::RemovalDone {
+        job: "j".into(),
+        step: 10,
+        generation: open.generation,
+        committed: true,
+        ..Default::default()
+    };
+    sidecar.send(Report::Removal(done)).await;
     deleted.await.unwrap().unwrap();
 
     // The order went out twice, and the first write of it hung until now.

@@ -103,7 +103,14 @@ async fn removal_is_done_by_any_sidecar_when_none_has_a_rank_of_the_job() {
     }));
     let order = other.remove_step().await;
     assert_eq!((order.step, order.store.as_str(), order.job_uuid), (10, "file:///store", uuid));
-    let done = v1::RemovalDone { job: "j".into(), step: 10, freed_bytes: 7, ..Default::default() };
+    let done = v1::RemovalDone {
+        job: "j".into(),
+        step: 10,
+        generation: order.generation,
+        committed: true,
+        freed_bytes: 7,
+        ..Default::default()
+    };
     other.send(Report::Removal(done)).await;
     assert_eq!(removal.await.unwrap().unwrap(), 7);
 }

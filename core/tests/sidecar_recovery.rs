@@ -355,3 +355,40 @@ fn session_that_was_taken_up_again_closes_in_good_order() {
         cluster.arena_files().is_empty() && files(&cluster.arenas(), "session").is_empty()
     });
 }
+
+#[test]
+fn p3_part_that_is_sealed_after_the_others_of_its_node_are_durable_is_persisted_too() {
+    let mut cluster = Cluster::start();
+    let before = Trainer::world(&cluster, "j", 2);
+    let record = files(&cluster.arenas(), "job").pop().expect("the job is noted");
+    let of_before = std::fs::read(&record).unwrap();
+    before.into_iter().for_each(Trainer::close);
+    let ranks = Trainer::world(&cluster, "j", 2);
+    let states = [0, 1].map(|rank| State::of(rank, 5, true));
+    let first = ranks[0].save(5, &states[0]).unwrap();
+    cluster.stop_coordinator();
+    cluster.stop_sidecar();
+    // The record of this generation never reached the directory: nobody knows any more who lives here.
+    std::fs::write(&record, of_before).unwrap();
+    cluster.start_sidecar();
+    eventually("rank 0's part is durable", || !files(&cluster.store(), "manifest").is_empty());
+    let second = ranks[1].save(5, &states[1]).unwrap();
+    cluster.start_coordinator();
+    for handle in [first, second] {
+        assert_eq!(committed(&handle).unwrap().step, 5);
+    }
+    // Nothing of it was left out.
+    ranks.into_iter().for_each(Trainer::close);
+    forget(&mut cluster);
+    for (rank, state) in Trainer::world(&cluster, "j", 2).iter().zip(&states) {
+        let restored = rank.restore(RestoreOptions::default()).unwrap().unwrap();
+        assert_eq!((restored.source(), &contents(&restored)), ("store", state));
+    }
+}
+
+/// Slots and sessions of this node.
+fn forget(cluster: &mut Cluster) {
+    cluster.stop_sidecar();
+    std::fs::remove_dir_all(cluster.arenas()).unwrap();
+    cluster.start_sidecar();
+}

@@ -248,6 +248,39 @@ fn a_removal_by_hand_means_the_step_wherever_it_is() {
     eventually("and saved anew it is copied again", || commits(&remote(&cluster.store())) == [2, 3]);
 }
 
+/// As if its disk were not mounted: where it was, nothing is.
+fn take_away(store: &Path) {
+    fs::rename(remote(store), remote(store).with_extension("away")).unwrap();
+}
+
+fn bring_back(store: &Path) {
+    fs::rename(remote(store).with_extension("away"), remote(store)).unwrap();
+}
+
+#[test]
+fn what_a_person_removed_while_a_target_was_away_stays_removed_over_restarts() {
+    let mut cluster = cluster(|_| ());
+    let trainer = Trainer::world(&cluster, "j", 1).pop().unwrap();
+    (1..=3).for_each(|step| save(&trainer, step));
+    eventually("the target has them", || commits(&remote(&cluster.store())) == [1, 2, 3]);
+    take_away(&cluster.store());
+    trainer.session.delete(Step(2), false, Some(PATIENCE), &Uninterrupted).unwrap();
+    for _ in 0..2 {
+        cluster.stop_coordinator();
+        cluster.start_coordinator();
+    }
+    eventually("somebody looked for it in vain", || {
+        let jobs = cluster.coordinator_status().jobs;
+        jobs.first().is_some_and(|job| job.targets.iter().any(|target| !target.problem.is_empty()))
+    });
+    assert!(!remote(&cluster.store()).exists(), "nothing is made where a target was");
+    bring_back(&cluster.store());
+    eventually("gone there too", || commits(&remote(&cluster.store())) == [1, 3]);
+    let error = trainer.restore(step_of(2)).err().expect("it was removed");
+    assert_eq!(error.kind, Kind::NotFound, "{error}");
+    restores(&trainer, 3);
+}
+
 #[test]
 fn the_targets_own_rule_removes_there_and_pins_hold() {
     let cluster =

@@ -67,9 +67,11 @@ impl Operator {
         Ok(serde_json::Value::from_iter(steps.iter().map(|step| step.to_json())).to_string())
     }
 
-    fn set_pinned(&self, py: Python<'_>, job: &str, step: u64, pinned: bool) -> Result<String> {
+    /// `holder`: work that needs the step meanwhile, and takes back its own pin alone.
+    #[pyo3(signature = (job, step, pinned, holder=""))]
+    fn set_pinned(&self, py: Python<'_>, job: &str, step: u64, pinned: bool, holder: &str) -> Result<String> {
         let job: JobName = job.parse()?;
-        let info = blocking(py, |interrupt| self.0.set_pinned(&job, Step(step), pinned, interrupt))?;
+        let info = blocking(py, |interrupt| self.0.set_pinned(&job, Step(step), pinned, holder, interrupt))?;
         Ok(info.to_json().to_string())
     }
 

@@ -73,7 +73,7 @@ fn attempts(place: &Place) -> Result<Vec<(Step, Generation)>> {
 }
 
 pub fn owner(place: &Place) -> Result<Option<Owner>> {
-    match place.objects.read(paths::OWNER) {
+    match place.read_to_decide(paths::OWNER) {
         Ok(bytes) => Owner::decode(&bytes).doing(|| place.objects.name_of(paths::OWNER)).map(Some),
         Err(error) if error.kind == Kind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -24,7 +24,7 @@ pub fn publish(place: &Place, path: &str, content: &Bytes) -> Result<()> {
     for _ in 0..TRIES {
         match place.objects.create(path, content.clone()) {
             Ok(Created::New) => return Ok(()),
-            Ok(Created::Exists) => match place.objects.read(path) {
+            Ok(Created::Exists) => match place.read_to_decide(path) {
                 Ok(found) if found == *content => return Ok(()),
                 Ok(found) => return Err(taken(place, path, &found)).doing(doing),
                 Err(error) => last = Some(error),

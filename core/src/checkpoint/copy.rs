@@ -22,9 +22,19 @@ const STREAMS: usize = 2;
 /// Memory of one of them: a part that gathers in the writer, a piece being read, one that waits, one being written.
 const STREAM: u64 = 32 << 20;
 
+/// Hears of bytes that a place has taken.
+pub type Wrote<'a> = &'a (dyn Fn(u64) + Sync);
+
 /// `commit_blake3`: of the attempt that is meant; empty: whichever is there. Conflict when another one is there, in either
 /// place; Corrupt, naming the object, when what is to be copied is damaged.
-pub fn copy(from: &Place, to: &Place, step: Step, commit_blake3: &str, stop: &AtomicBool) -> Result<Copied> {
+pub fn copy(
+    from: &Place,
+    to: &Place,
+    step: Step,
+    commit_blake3: &str,
+    wrote: Wrote<'_>,
+    stop: &AtomicBool,
+) -> Result<Copied> {
     let (content, record) = with_rights_of(from, || commits::content(from, step))?;
     if !commit_blake3.is_empty() && manifest::hash(&content) != commit_blake3 {
         let what = from.objects.name_of(&paths::commit(step));
@@ -32,7 +42,7 @@ pub fn copy(from: &Place, to: &Place, step: Step, commit_blake3: &str, stop: &At
     }
     let mut copied =
         Copied { commit: Commit { blake3: manifest::hash(&content), record: record.clone() }, bytes: 0 };
-    if is_there(to, step, &content)? {
+    if is_there(to, step, &content)? && is_whole(to, &record)? {
         return Ok(copied);
     }
     let (manifests, extents) = with_rights_of(from, || {
@@ -47,7 +57,7 @@ pub fn copy(from: &Place, to: &Place, step: Step, commit_blake3: &str, stop: &At
             return Ok(());
         }
         let _room = to.buffers.take(STREAM);
-        write_pack(&[from], to, path, pack, stop)?;
+        write_pack(&[from], to, path, pack, wrote, stop)?;
         bytes.fetch_add(pack.bytes, Ordering::Relaxed);
         Ok(())
     })?;
@@ -82,7 +92,7 @@ pub fn with_rights_of<T: Send>(place: &Place, work: impl FnOnce() -> Result<T> +
 
 /// Whether this very COMMIT is there.
 fn is_there(to: &Place, step: Step, content: &Bytes) -> Result<bool> {
-    match to.objects.read(&paths::commit(step)) {
+    match to.read_to_decide(&paths::commit(step)) {
         Ok(found) if found == *content => Ok(true),
         Ok(found) => Err(commits::taken(to, &paths::commit(step), &found)),
         Err(error) if error.kind == Kind::NotFound => Ok(false),
@@ -130,6 +140,7 @@ pub fn write_pack(
     to: &Place,
     path: &str,
     pack: &PackExtents,
+    wrote: Wrote<'_>,
     stop: &AtomicBool,
 ) -> Result<()> {
     let (stretches, writer) = (pack.stretches(), to.objects.rewriter(path, pack.bytes)?);
@@ -156,6 +167,7 @@ pub fn write_pack(
         for piece in pieces {
             let bytes = piece?;
             end = writer.append(Piece { crc32c: crc32c(&bytes), bytes: bytes.clone() })? + bytes.len() as u64;
+            wrote(bytes.len() as u64);
         }
         Ok(end)
     });
@@ -242,9 +254,29 @@ fn put_manifest(to: &Place, named: &RankManifest, content: &Bytes) -> Result<()>
     }
 }
 
+/// Whether all that a COMMIT which is there names is there as well, by its length: removals and copies of other steps share
+/// packs with it.
+fn is_whole(to: &Place, record: &CommitRecord) -> Result<bool> {
+    match read_manifests(to, record) {
+        Ok(manifests) => Ok(first_gone(to, record, &manifests)?.is_none()),
+        Err(error) if error.kind == Kind::Corrupt => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Somebody who took this step for removed may have deleted its objects while the last of them were copied: then it is not
 /// there, and its COMMIT must not be either (P1).
 fn still_whole(to: &Place, record: &CommitRecord, manifests: &[Manifest], step: Step) -> Result<()> {
+    let Some(gone) = first_gone(to, record, manifests)? else { return Ok(()) };
+    to.objects.delete(&[paths::commit(step)])?;
+    Err(Error::unavailable(format!(
+        "copying step {step}: {} was deleted while it was copied",
+        to.objects.name_of(&gone)
+    )))
+}
+
+/// An object of the step that is missing, or cut.
+fn first_gone(to: &Place, record: &CommitRecord, manifests: &[Manifest]) -> Result<Option<String>> {
     let packs =
         manifests.iter().flat_map(|manifest| &manifest.packs).map(|pack| (pack.path.as_str(), pack.bytes));
     let named = record.ranks.iter().map(|named| (named.path.as_str(), named.bytes));
@@ -252,10 +284,5 @@ fn still_whole(to: &Place, record: &CommitRecord, manifests: &[Manifest], step: 
     all.sort();
     all.dedup();
     let there = each(to.threads, all, |(path, bytes)| Ok(has(to, path, bytes)?.then_some(()).ok_or(path)))?;
-    let Some(gone) = there.into_iter().find_map(std::result::Result::err) else { return Ok(()) };
-    to.objects.delete(&[paths::commit(step)])?;
-    Err(Error::unavailable(format!(
-        "copying step {step}: {} was deleted while it was copied",
-        to.objects.name_of(gone)
-    )))
+    Ok(there.into_iter().find_map(std::result::Result::err).map(str::to_owned))
 }

@@ -25,10 +25,19 @@ pub fn remove(place: &Place, order: &v1::RemoveStep) -> Result<u64> {
     place.objects.delete(&packs)?;
     place.objects.delete(&manifests)?;
     let mut freed = doomed.values().sum::<u64>();
+    for (step, _) in &committed {
+        freed += sweep_commit(place, *step)?;
+    }
     for (step, generation) in own.into_iter().chain(committed) {
         freed += place.objects.sweep(&paths::attempt_folder(step, generation))?;
     }
     Ok(freed)
+}
+
+/// Of a step that has its COMMIT, or has lost it: whoever is still writing one comes too late.
+fn sweep_commit(place: &Place, step: Step) -> Result<u64> {
+    let path = paths::commit(step);
+    place.objects.sweep(path.rsplit_once('/').map_or("", |(folder, _)| folder))
 }
 
 const MANIFEST: &str = ".manifest";
@@ -64,7 +73,7 @@ fn delete_commit(place: &Place, step: Step, generation: Generation, committed: b
     // Also one that is gone already: whoever deleted it may not have come to making that durable.
     let path = paths::commit(step);
     place.objects.delete(std::slice::from_ref(&path))?;
-    place.objects.sweep(path.rsplit_once('/').map_or("", |(folder, _)| folder))?;
+    sweep_commit(place, step)?;
     match found {
         Some(found) if found != UNKNOWN => Ok(vec![(step, found)]),
         _ if generation != UNKNOWN => Ok(vec![(step, generation)]),

@@ -189,7 +189,9 @@ impl Work<'_> {
         let place = sources[0];
         let outcome = match self.mode {
             RepairMode::DryRun => read_first_of(sources, path, pack, self.stop).map(|()| Mending::Possible),
-            RepairMode::Write => write_pack(sources, place, path, pack, self.stop).map(|()| Mending::Done),
+            RepairMode::Write => {
+                write_pack(sources, place, path, pack, &|_| (), self.stop).map(|()| Mending::Done)
+            }
         };
         match outcome {
             Ok(Mending::Done) => match problem_of(place, path, pack, &|_| (), self.stop)? {
@@ -295,6 +297,8 @@ pub fn repair_owners(places: &[&Place], mode: RepairMode) -> Result<Vec<Fault>> 
             Ok(content) => Owner::decode(&content).map(|owner| Some((content, owner))),
             Err(error) if error.kind == Kind::NotFound && commits::steps(place)?.is_empty() => Ok(None),
             Err(error) if error.kind == Kind::NotFound => Err(missing(error, &what)),
+            // The device refuses it: written anew it may be had again.
+            Err(error) if error.kind == Kind::Corrupt => Err(error),
             Err(error) => return Err(error),
         });
     }

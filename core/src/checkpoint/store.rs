@@ -12,7 +12,7 @@ use super::{
     PersistRequest, RankRestore, RepairMode, Report, Surveyed, Takeover, attach, commits, copy, inspect,
     persist, remove, repair, restore, verify,
 };
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::format::Owner;
 use crate::ids::{ClusterId, JobName, JobUuid, NodeId, Rank, Step, WorldSize};
 use crate::pace::Pace;
@@ -39,6 +39,15 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// A small object by which something is decided. A read that the device refuses (EIO, which a network file system
+    /// gives for a server that is away, too) says nothing about what stands there: it is no damage, and is tried again.
+    pub fn read_to_decide(&self, path: &str) -> Result<Bytes> {
+        self.objects.read(path).map_err(|error| match error.kind {
+            Kind::Corrupt => Error { kind: Kind::Unavailable, ..error },
+            _ => error,
+        })
+    }
+
     /// On a thread that ends with its work.
     pub fn assume_user(&self) -> Result<()> {
         self.user.as_ref().map_or(Ok(()), User::assume)
@@ -143,13 +152,19 @@ impl JobStore {
     /// Copies a committed step from another store of the job to this one: what it refers to as well, COMMIT last and
     /// create-only; every byte is checked while it is copied. Idempotent: what is here already is not copied again.
     /// `commit_blake3` names the attempt that is meant. Conflict when another one's COMMIT is here. Dropping the future
-    /// stops it at the next piece.
-    pub async fn copy_from(&self, from: &JobStore, step: Step, commit_blake3: &str) -> Result<Copied> {
+    /// stops it at the next piece. `wrote` hears of the bytes that this store has taken.
+    pub async fn copy_from(
+        &self,
+        from: &JobStore,
+        step: Step,
+        commit_blake3: &str,
+        wrote: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<Copied> {
         let (from, meant) = (Arc::clone(&from.shared), commit_blake3.to_owned());
         let doing = format!("copying step {step} of job {} from {} to {}", self.job(), from.url, self.url());
         let stop = StopWhenDropped::default();
         let stopped = Arc::clone(&stop.0);
-        self.run(move |to| copy::copy(&from, to, step, &meant, &stopped)).await.doing(|| doing)
+        self.run(move |to| copy::copy(&from, to, step, &meant, &wrote, &stopped)).await.doing(|| doing)
     }
 
     /// Who owns the prefix; None when nobody ever attached. Corrupt when OWNER is damaged.

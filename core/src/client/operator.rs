@@ -91,15 +91,18 @@ impl Operator {
         Ok(self.ask("listing the steps", interrupt, client.list_steps(request))?.steps)
     }
 
-    /// Pins a step, or takes the pin back. Durable.
+    /// Pins a step, or takes the pin back. Durable. `holder` names work that needs the step meanwhile, such as a repair, and
+    /// takes back its own pin alone; empty: a person, who takes back all there are.
     pub fn set_pinned(
         &self,
         job: &JobName,
         step: Step,
         pinned: bool,
+        holder: &str,
         interrupt: &dyn Interrupt,
     ) -> Result<StepInfo> {
-        let request = v1::PinStepRequest { job: job.to_string(), step: step.0, pinned };
+        let request =
+            v1::PinStepRequest { job: job.to_string(), step: step.0, pinned, holder: holder.to_owned() };
         let mut client = self.checkpoints();
         self.ask(&format!("pinning step {step}"), interrupt, client.pin_step(request))
     }

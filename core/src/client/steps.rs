@@ -79,7 +79,8 @@ impl Session {
     ) -> Result<StepInfo> {
         let job = self.job().to_string();
         self.look_up(&format!("pinning step {step}"), timeout, interrupt, |channel| {
-            let request = v1::PinStepRequest { job: job.clone(), step: step.0, pinned };
+            let request =
+                v1::PinStepRequest { job: job.clone(), step: step.0, pinned, holder: String::new() };
             async move { CheckpointClient::new(channel).pin_step(request).await }
         })
     }

@@ -124,7 +124,8 @@ settings! {
         slots: u32 = "2", "STRATA_SLOTS";
         /// How long a save waits for a free slot before its step is skipped.
         save_wait: Duration = "2s", "STRATA_SAVE_WAIT";
-        /// After so long a step that is not committed is reported with the ranks that are missing.
+        /// After so long a step that is not committed is reported with the ranks that are missing. A private sidecar, which
+        /// stays until further targets have their steps, gives up on one that has taken nothing for so long.
         commit_timeout: Duration = "5m", "STRATA_COMMIT_TIMEOUT";
         /// After SIGTERM, how long to go on persisting what is sealed.
         drain_timeout: Duration = "20s", "STRATA_DRAIN_TIMEOUT";

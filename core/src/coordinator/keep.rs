@@ -71,14 +71,16 @@ impl KeepRules {
 
     /// What no rule keeps, ascending. Steps that hold only a part of the state are nobody's to judge: they stay.
     pub fn surplus(&self, steps: &BTreeMap<Step, StepRecord>) -> Vec<Step> {
+        self.surplus_of(steps.iter().map(|(step, record)| (*step, record)))
+    }
+
+    /// The same, of steps that are ascending.
+    pub fn surplus_of<'a>(&self, steps: impl Iterator<Item = (Step, &'a StepRecord)>) -> Vec<Step> {
         if self.last == 0 {
             return Vec::new();
         }
-        let whole: Vec<(Step, &StepRecord)> = steps
-            .iter()
-            .filter(|(_, record)| record.kind.holds_whole_state())
-            .map(|(step, record)| (*step, record))
-            .collect();
+        let whole: Vec<(Step, &StepRecord)> =
+            steps.filter(|(_, record)| record.kind.holds_whole_state()).collect();
         let mut kept: BTreeSet<Step> =
             whole.iter().rev().take(self.last as usize).map(|(step, _)| *step).collect();
         kept.extend(self.spread_by_number(&whole));

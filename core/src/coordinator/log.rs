@@ -15,8 +15,8 @@ use crate::ids::ClusterId;
 const RECORDS: TableDefinition<u64, &[u8]> = TableDefinition::new("records");
 const SNAPSHOT: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshot");
 
-/// Version of one record, so that a later build can read what this one wrote.
-const RECORD_VERSION: u8 = 1;
+/// Versions of records that this build reads: [`Command::version`] says which one a record has.
+const RECORD_VERSION: u8 = 2;
 /// Length of the BLAKE3 sum in front of a snapshot.
 const SUM: usize = 32;
 /// Records after which the log is cut: replaying them takes well under a second.
@@ -90,7 +90,7 @@ impl Log {
         {
             let mut records = write.open_table(RECORDS).map_err(redb::Error::from).map_err(failed)?;
             for (at, command) in (self.next..).zip(commands) {
-                let record = Record { v: RECORD_VERSION, c: command };
+                let record = Record { v: command.version(), c: command };
                 let bytes = serde_json::to_vec(&record).expect("commands are plain data");
                 records.insert(at, bytes.as_slice()).map_err(redb::Error::from).map_err(failed)?;
             }
@@ -193,6 +193,49 @@ mod tests {
             assert_eq!(replayed.encode(), state.encode());
         }
         assert_eq!(state.cluster, fresh, "the cluster's identity is kept");
+    }
+
+    const SNAPSHOT_V1: &[u8] = include_bytes!("golden/snapshot-v1.json");
+    const RECORDS_V1: &str = include_str!("golden/records-v1.jsonl");
+
+    #[test]
+    fn what_a_build_before_dooms_wrote_loads_and_is_written_as_it_was() {
+        let state = State::decode(SNAPSHOT_V1).unwrap();
+        assert_eq!(state.jobs.len(), 1);
+        assert_eq!(state.encode(), SNAPSHOT_V1.trim_ascii());
+        let mut replayed = State::new(state.cluster);
+        for (at, line) in (0u64..).zip(RECORDS_V1.lines()) {
+            let command = decode(at, line.as_bytes()).unwrap();
+            let again = serde_json::to_string(&Record { v: command.version(), c: &command }).unwrap();
+            assert_eq!(again, line);
+            replayed.apply(&command).unwrap();
+        }
+        assert_eq!(replayed.encode(), state.encode());
+    }
+
+    #[test]
+    fn what_a_person_removed_outlives_a_restart_with_and_without_a_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut log, mut state) = Log::open(folder.path(), ClusterId::new()).unwrap();
+        let job = || "j".parse().unwrap();
+        let far = || ["far".to_owned()].into();
+        let batch = [
+            notify(1),
+            Command::Doom { job: job(), step: 7.into(), targets: far() },
+            Command::Doom { job: job(), step: 8.into(), targets: far() },
+            Command::DoomEnded { job: job(), step: 7.into(), target: "far".into() },
+        ];
+        batch.iter().for_each(|command| drop(state.apply(command).unwrap()));
+        log.append(&batch).unwrap();
+        for _ in 0..2 {
+            drop(log);
+            let replayed;
+            (log, replayed) = Log::open(folder.path(), ClusterId::new()).unwrap();
+            assert_eq!(replayed.encode(), state.encode());
+            let known = replayed.job(&job()).unwrap();
+            assert!(known.is_doomed("far", 8.into()) && !known.is_doomed("far", 7.into()));
+            log.cut(&state).unwrap();
+        }
     }
 
     #[test]

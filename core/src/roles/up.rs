@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::sidecar::{FIRST_TRAINER, Source as SidecarSource, free_port};
@@ -40,7 +41,7 @@ pub fn up(options: &RoleOptions, private: Option<&JobName>) -> Result<u8> {
         ]);
         tokio::select! {
             () = asked.cancelled() => {}
-            () = both.deserted(), if private.is_some() => {}
+            () = both.deserted(loaded.config.sidecar.commit_timeout), if private.is_some() => {}
             ended = both.sidecar.stopped() => ended?,
             ended = both.coordinator.stopped() => ended?,
         }
@@ -120,14 +121,20 @@ impl Both {
         Ok(Both { coordinator, sidecar, stop_sidecar, stop_coordinator, endpoint, home })
     }
 
-    /// A private one's end: its last trainer is gone, nothing is Sealed, and further targets have what they are to get, or
-    /// fail: what they lack then they get when the job runs again.
-    async fn deserted(&self) {
+    /// A private one's end: its last trainer is gone, nothing is Sealed, and further targets have what they are to get,
+    /// fail, or take nothing for as long as `patience`: what they lack then they get when the job runs again.
+    async fn deserted(&self, patience: Duration) {
         let mut first = FIRST_TRAINER;
+        let (mut seen, mut moved) = (None, Instant::now());
         loop {
             self.sidecar.deserted(first).await;
-            if !self.coordinator.status().await.is_ok_and(|status| is_copying(&status)) {
-                return;
+            let Ok(status) = self.coordinator.status().await else { return };
+            let now = Some((self.sidecar.copied(), progress(&status)));
+            if now != seen {
+                (seen, moved) = (now, Instant::now());
+            }
+            if !is_copying(&status) || moved.elapsed() >= patience {
+                return lacking(&status).iter().for_each(|left| tracing::warn!("{left}"));
             }
             first = Duration::ZERO;
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -142,6 +149,32 @@ impl Both {
         stopped?;
         ended
     }
+}
+
+/// What changes when a target was listed, got something or gave something up.
+fn progress(status: &v1::Status) -> Vec<(bool, u32, u32, Option<u64>)> {
+    let targets = status.jobs.iter().flat_map(|job| &job.targets);
+    targets.map(|target| (target.known, target.steps, target.behind, target.copying)).collect()
+}
+
+/// What is left for the job's next run, target by target.
+fn lacking(status: &v1::Status) -> Vec<String> {
+    let mut left = Vec::new();
+    for job in &status.jobs {
+        for target in job.targets.iter().filter(|target| !target.known || target.behind > 0) {
+            let what = match (target.known, target.copying) {
+                (false, _) => "could not be listed, and got nothing".to_owned(),
+                (true, None) => format!("lacks {} steps", target.behind),
+                (true, Some(step)) => format!("lacks {} steps; step {step} was being copied", target.behind),
+            };
+            let why = if target.problem.is_empty() { "it takes nothing" } else { &target.problem };
+            left.push(format!(
+                "job {}: target {} {what} ({why}): the next run of the job brings it there",
+                job.job, target.name
+            ));
+        }
+    }
+    left
 }
 
 fn is_copying(status: &v1::Status) -> bool {
@@ -277,6 +310,38 @@ mod tests {
         for both in [own, public] {
             assert_eq!(runtime.block_on(both.end(Duration::from_secs(5))).unwrap(), 0);
         }
+    }
+
+    /// A private sidecar's first store knows its job, and the target's OWNER never ends to be read.
+    #[test]
+    fn p5_private_one_does_not_wait_for_a_target_that_hangs() {
+        let places = Places::new();
+        let (mut options, loaded) = places.options();
+        let (runtime, job) = (runtime().unwrap(), "mine".parse::<JobName>().unwrap());
+        let first = runtime.block_on(Both::start(&loaded, &options, Some(&job))).unwrap();
+        connect(first.sidecar.socket().to_owned(), "mine").close(None, &Uninterrupted).unwrap();
+        assert_eq!(runtime.block_on(first.end(Duration::from_secs(5))).unwrap(), 0);
+        let far = places.home.path().join("far");
+        std::fs::create_dir_all(far.join("mine")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, far.join("mine/OWNER"), rustix::fs::Mode::RUSR).unwrap();
+        let file = places.home.path().join("strata.toml");
+        std::fs::write(&file, format!("[[store.target]]\nname = \"far\"\nurl = \"{}\"\n", far.display()))
+            .unwrap();
+        options.config = Some(file);
+        let with_target = Loaded::load(&options.env, options.config.as_deref(), &options.flags).unwrap();
+        let both = runtime.block_on(Both::start(&with_target, &options, Some(&job))).unwrap();
+        let socket = both.sidecar.socket().to_owned();
+        let status = runtime.block_on(async {
+            let visit = || connect(socket, "mine").close(None, &Uninterrupted).unwrap();
+            let visit = tokio::task::spawn_blocking(visit);
+            let left = tokio::time::timeout(Duration::from_secs(60), both.deserted(Duration::from_secs(1)));
+            left.await.expect("it ends");
+            visit.await.unwrap();
+            both.coordinator.status().await.unwrap()
+        });
+        let left = lacking(&status);
+        assert!(left.len() == 1 && left[0].contains("target far could not be listed"), "{left:?}");
+        assert_eq!(runtime.block_on(both.end(Duration::from_secs(5))).unwrap(), 0);
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod damage_tests;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -139,6 +140,11 @@ impl Sidecar {
     /// As this node sees its jobs.
     pub fn status(&self) -> v1::Status {
         status::status(&self.node)
+    }
+
+    /// Bytes that further targets have taken from it: grows while a copy goes on.
+    pub fn copied(&self) -> u64 {
+        self.node.copied.load(Ordering::Relaxed)
     }
 
     /// Takes no new saves and waits until what is Sealed is committed, at most `limit`: the steps that are only in

@@ -2,6 +2,7 @@
 //! its changes ask for.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +30,8 @@ pub(super) struct Node {
     pub stores: Stores,
     pub turns: persist::Turns,
     pub target_turns: targets::TargetTurns,
+    /// Bytes that targets have taken: grows while a copy goes on.
+    pub copied: AtomicU64,
     /// Held while an arena is made.
     pub making: tokio::sync::Mutex<()>,
     pub tasks: TaskTracker,
@@ -59,6 +62,7 @@ impl Node {
             stores,
             turns,
             target_turns: targets::TargetTurns::default(),
+            copied: AtomicU64::new(0),
             making: tokio::sync::Mutex::new(()),
             tasks: TaskTracker::new(),
             stop,

@@ -125,6 +125,7 @@ fn take_with(
     let parts: Vec<(Rank, SlotKey, u64, v1::SaveBegun)> = save
         .parts
         .iter()
+        .filter(|(_, part)| part.is_to_persist())
         .filter_map(|(rank, part)| part.slot.map(|(key, fill)| (*rank, key, fill, part.begun.clone())))
         .collect();
     let known = state.jobs.get(&id.job);
@@ -261,13 +262,14 @@ fn note_failed(
     let orphaned = save.parts.values().all(|part| !state.sessions.contains_key(&part.session));
     let base_is_gone = with_base && matches!(error.kind, Kind::NotFound | Kind::Corrupt | Kind::Conflict);
     save.without_base |= base_is_gone;
-    let slots: Vec<(Rank, SlotKey, u64)> = save
+    let slots: Vec<(Rank, SlotKey, u64, bool)> = save
         .parts
         .iter()
-        .filter_map(|(rank, part)| part.slot.map(|(key, fill)| (*rank, key, fill)))
+        .filter_map(|(rank, part)| part.slot.map(|(key, fill)| (*rank, key, fill, part.is_to_persist())))
         .collect();
     if base_is_gone {
-        state.metrics.saves_incremental_without_base.inc_by(slots.len() as u64);
+        let tried = slots.iter().filter(|(.., tried)| *tried).count();
+        state.metrics.saves_incremental_without_base.inc_by(tried as u64);
     }
     let hopeless = match error.kind {
         Kind::Unavailable | Kind::Timeout => false,
@@ -275,8 +277,8 @@ fn note_failed(
         Kind::Overloaded => failures >= FULL_TRIES && (!orphaned || waited >= limit),
         _ => !base_is_gone,
     };
-    for (rank, key, fill) in &slots {
-        if state.arenas.get(*key).is_some_and(|entry| entry.used == Use::Persisting) {
+    for (rank, key, fill, tried) in &slots {
+        if *tried && state.arenas.get(*key).is_some_and(|entry| entry.used == Use::Persisting) {
             state.arenas.return_to_sealed(*key, *fill);
         }
         if hopeless && !decided {

@@ -64,6 +64,7 @@ pub(super) async fn remove(node: Arc<Node>, order: v1::RemoveStep) {
         reason: outcome.err().map(|error| error.message).unwrap_or_default(),
         target: order.target.clone(),
         generation: order.generation,
+        committed: order.committed,
     };
     node.change(|state| {
         if order.committed

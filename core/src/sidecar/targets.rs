@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
+use prost::Message;
 
 use super::node::Node;
 use super::publish;
@@ -44,12 +46,49 @@ pub(super) async fn obey(node: Arc<Node>, order: v1::TargetOrder) {
         tracing::warn!(job = %order.job, target = %order.target, "{error}");
         (told.kind, told.reason) = (error.kind.name().to_owned(), error.message);
     }
-    node.change(|state| state.line.report(Report::Target(told)));
+    // Under one lock, so that they go out over one line, or not at all.
+    node.change(|state| pages(told).into_iter().for_each(|page| state.line.report(Report::Target(page))));
+}
+
+/// A message of the line has 64 MiB at most, and each step carries its user's metrics and meta.
+const PAGE_BYTES: usize = 1 << 20;
+const PAGE_LEFTOVERS: usize = 32 << 10;
+
+/// A report in as many messages as it takes: steps by their size, then what has no COMMIT.
+fn pages(mut rest: v1::TargetReport) -> Vec<v1::TargetReport> {
+    let (steps, leftovers) = (std::mem::take(&mut rest.steps), std::mem::take(&mut rest.leftovers));
+    let mut pages = vec![rest.clone()];
+    let mut bytes = 0;
+    for step in steps {
+        let more = step.encoded_len();
+        if bytes > 0 && bytes + more > PAGE_BYTES {
+            pages.push(rest.clone());
+            bytes = 0;
+        }
+        bytes += more;
+        pages.last_mut().expect("one was made above").steps.push(step);
+    }
+    let mut leftovers = leftovers.chunks(PAGE_LEFTOVERS);
+    pages.last_mut().expect("one was made above").leftovers = leftovers.next().unwrap_or_default().to_vec();
+    pages.extend(leftovers.map(|some| v1::TargetReport { leftovers: some.to_vec(), ..rest.clone() }));
+    let last = pages.len() - 1;
+    for (number, page) in pages.iter_mut().enumerate() {
+        (page.page, page.more) = (number as u32, number < last);
+    }
+    pages
 }
 
 async fn list(node: &Arc<Node>, order: &v1::TargetOrder, told: &mut v1::TargetReport) -> Result<()> {
     let (store, claimant) = open(node, &order.job, &order.target)?;
     let cluster = cluster(node)?;
+    if order.taken && store.owner().await.is_ok_and(|owner| owner.is_none()) {
+        return Err(Error::unavailable(format!(
+            "{} was a target of job {} before, and nothing of the job is there now: is it mounted, and where it was? \
+             (one that was emptied on purpose needs another name in [[store.target]])",
+            store.url(),
+            order.job
+        )));
+    }
     let found = store.survey(cluster, order.job_uuid.parse()?, node.settings.takeover, claimant).await?;
     for listed in found.steps {
         match listed.commit {
@@ -75,7 +114,11 @@ async fn copy(
     let known = (order.store.clone(), order.job_uuid.clone());
     let from = publish::job_store(node, &order.job, Some(known)).await?;
     let to = place(node, &order.job, &order.target, &order.job_uuid).await?;
-    let copied = to.copy_from(&from, step, &order.commit_blake3).await?;
+    let counting = node.clone();
+    let wrote = move |bytes| {
+        counting.copied.fetch_add(bytes, Ordering::Relaxed);
+    };
+    let copied = to.copy_from(&from, step, &order.commit_blake3, wrote).await?;
     tracing::info!(job = %order.job, step = step.0, target = %order.target, bytes = copied.bytes, "copied");
     told.steps.push(copied.commit.to_proto());
     told.copied_bytes = copied.bytes;
@@ -162,4 +205,33 @@ pub(super) async fn inherited(node: &Arc<Node>, job: &JobName, uid: u32) -> Resu
         tracing::warn!(%job, "the first store does not know the job, target {name} does: it goes on from there");
     }
     Ok(found.map(|(_, known)| known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_listing_goes_out_in_pages_that_hold_all_of_it() {
+        let step = |step: u64| v1::StepInfo {
+            step,
+            meta_json: "x".repeat(if step.is_multiple_of(7) { 2 << 20 } else { 300 << 10 }),
+            ..v1::StepInfo::default()
+        };
+        let told = v1::TargetReport {
+            job: "j".into(),
+            target: "far".into(),
+            steps: (1..40).map(step).collect(),
+            leftovers: (0..70_000).map(|step| v1::Attempt { step, generation: 1 }).collect(),
+            ..v1::TargetReport::default()
+        };
+        let sent = pages(told.clone());
+        assert!(sent.iter().all(|page| page.encoded_len() < 4 << 20 && page.target == "far"));
+        assert!(sent.iter().enumerate().all(|(number, page)| page.page as usize == number));
+        assert!(sent.iter().rev().skip(1).all(|page| page.more) && !sent.last().unwrap().more);
+        assert_eq!(sent.iter().flat_map(|page| page.steps.clone()).collect::<Vec<_>>(), told.steps);
+        assert_eq!(sent.iter().flat_map(|page| page.leftovers.clone()).collect::<Vec<_>>(), told.leftovers);
+        let copied = v1::TargetReport { steps: vec![step(1)], copied: Some(1), ..told };
+        assert_eq!(pages(v1::TargetReport { leftovers: Vec::new(), ..copied }).len(), 1);
+    }
 }

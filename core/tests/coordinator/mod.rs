@@ -113,9 +113,14 @@ pub struct Sidecar {
 
 impl Sidecar {
     pub async fn attach(cluster: &Cluster, node: &str) -> Sidecar {
+        Sidecar::attach_with(cluster, node, Vec::new()).await
+    }
+
+    /// As if these further targets stood in its configuration.
+    pub async fn attach_with(cluster: &Cluster, node: &str, targets: Vec<v1::Target>) -> Sidecar {
         let (up, reports) = mpsc::channel(64);
         let hello = v1::NodeHello {
-            targets: Vec::new(),
+            targets,
             node: node.into(),
             incarnation: uuid::Uuid::new_v4().to_string(),
             host: format!("host-{node}"),
@@ -214,6 +219,14 @@ impl Sidecar {
     pub async fn remove_step(&mut self) -> v1::RemoveStep {
         self.wait(|push| match push {
             Push::RemoveStep(order) => Some(order),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn target_order(&mut self) -> v1::TargetOrder {
+        self.wait(|push| match push {
+            Push::Target(order) => Some(order),
             _ => None,
         })
         .await

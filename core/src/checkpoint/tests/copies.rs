@@ -26,7 +26,7 @@ fn chain(job: &LocalJob) {
 
 fn copy(from: &JobStore, to: &JobStore, step: u64) -> Result<Copied> {
     let meant = run(from.commit(Step(step))).unwrap().blake3;
-    run(to.copy_from(from, Step(step), &meant))
+    run(to.copy_from(from, Step(step), &meant, |_| ()))
 }
 
 fn contents(root: &Path) -> Vec<(String, Vec<u8>)> {
@@ -96,6 +96,25 @@ fn a_copy_that_was_cut_short_goes_on_and_replaces_what_was_torn() {
     }
 }
 
+#[test]
+fn p1_a_step_whose_commit_is_there_already_gets_the_objects_that_are_not() {
+    let (first, second) = (local(), local());
+    chain(&first);
+    copy(&first.store, &second.store, 3).unwrap();
+    let whole = contents(second.folder.path());
+    for (path, bytes) in whole.iter().filter(|(path, _)| path.starts_with("data/")) {
+        let object = second.folder.path().join(JOB).join(path);
+        for torn in [None, Some(&bytes[..bytes.len() / 2])] {
+            match torn {
+                None => fs::remove_file(&object).unwrap(),
+                Some(torn) => fs::write(&object, torn).unwrap(),
+            }
+            copy(&first.store, &second.store, 3).unwrap();
+            assert!(contents(second.folder.path()) == whole, "{path}");
+        }
+    }
+}
+
 #[track_caller]
 fn refused(outcome: Result<Copied>, kind: Kind) -> Error {
     let error = outcome.unwrap_err();
@@ -118,8 +137,10 @@ fn p2_a_damaged_object_is_never_copied() {
         let mut bad = whole.clone();
         bad[0] ^= 4;
         fs::write(base.join(path), &bad).unwrap();
-        let error =
-            refused(run(second.store.copy_from(&first.store, Step(3), &commit.blake3)), Kind::Corrupt);
+        let error = refused(
+            run(second.store.copy_from(&first.store, Step(3), &commit.blake3, |_| ())),
+            Kind::Corrupt,
+        );
         assert!(error.message.contains(path.as_str()), "{error}");
         assert_eq!(
             run(second.store.commit(Step(3))).unwrap_err().kind,
@@ -129,7 +150,7 @@ fn p2_a_damaged_object_is_never_copied() {
         fs::write(base.join(path), whole).unwrap();
     }
     let second = local();
-    run(second.store.copy_from(&first.store, Step(3), &commit.blake3)).unwrap();
+    run(second.store.copy_from(&first.store, Step(3), &commit.blake3, |_| ())).unwrap();
     check(&second.store, 3, 0, 1, 0, &state(3));
 }
 
@@ -140,7 +161,7 @@ fn p4_another_attempt_of_the_number_is_left_as_it_is() {
     save(&second.store, first.uuid, 5, 1, one_node(1, 5, &state(2)));
     refused(copy(&first.store, &second.store, 5), Kind::Conflict);
     check(&second.store, 5, 0, 1, 0, &state(2));
-    refused(run(second.store.copy_from(&first.store, Step(5), "another")), Kind::Conflict);
+    refused(run(second.store.copy_from(&first.store, Step(5), "another", |_| ())), Kind::Conflict);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use super::fixture::*;
-use crate::checkpoint::JobStore;
+use crate::checkpoint::{JobStore, Takeover};
 use crate::error::{Error, Kind, Result};
 use crate::format::{StepKind, paths};
 use crate::ids::{JobUuid, Step};
@@ -216,4 +216,69 @@ fn a_removal_that_fails_anywhere_harms_nothing_and_succeeds_again() {
         let left = directory(root).list(&paths::attempt_folder(Step(1), crate::ids::Generation(1))).unwrap();
         assert_eq!(left.len(), 1, "only the pack that step 2 refers to: {left:?}");
     });
+}
+
+/// A device that refuses to give one object, so often; counts how often it was written over.
+#[derive(Debug)]
+struct Refusing {
+    inner: Arc<dyn Store>,
+    path: String,
+    left: AtomicUsize,
+    replaced: AtomicUsize,
+}
+
+impl Refusing {
+    fn over(root: &Path, path: &str, times: usize) -> Arc<Refusing> {
+        let (path, left) = (path.to_owned(), AtomicUsize::new(times));
+        Arc::new(Refusing { inner: directory(root), path, left, replaced: AtomicUsize::new(0) })
+    }
+}
+
+impl Store for Refusing {
+    passes_on!(
+        name_of, make_place, place_uid, create, reader, writer, rewriter, list, folders, delete, sweep
+    );
+    fn read(&self, path: &str) -> Result<Bytes> {
+        let take = |left: usize| left.checked_sub(1);
+        let refused = || self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok();
+        match path == self.path && refused() {
+            // As the local store says it.
+            true => Err(Error::corrupt("reading x: Input/output error (os error 5)")),
+            false => self.inner.read(path),
+        }
+    }
+    fn replace(&self, path: &str, content: Bytes) -> Result<()> {
+        self.replaced.fetch_add(1, Ordering::SeqCst);
+        self.inner.replace(path, content)
+    }
+}
+
+#[test]
+fn p1_a_commit_whose_reading_back_is_refused_is_not_given_up() {
+    let job = local();
+    let attempt = attempt(job.uuid, 4, 1);
+    let durable = persist(&job.store, attempt, 1, one_node(1, 4, &mixed(1))).unwrap();
+    let record = record(attempt, 1, StepKind::Full, &durable);
+    publish(&job.store, &record).unwrap();
+    let refusing = |times| Refusing::over(job.folder.path(), &paths::commit(Step(4)), times);
+    // The coordinator abandons an attempt for good when another COMMIT, or a damaged one, stands in its place.
+    let error = publish(&over(refusing(100)), &record).unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable, "{error}");
+    publish(&over(refusing(2)), &record).unwrap();
+}
+
+#[test]
+fn an_owner_that_the_device_refuses_is_neither_damaged_nor_written_anew() {
+    let job = local();
+    let (cluster, other) = (crate::ids::ClusterId::new(), crate::ids::ClusterId::new());
+    let uuid = run(job.store.attach(cluster, Takeover::No, OWN)).unwrap().job_uuid;
+    save(&job.store, uuid, 1, 1, one_node(1, 1, &mixed(1)));
+    let objects = Refusing::over(job.folder.path(), paths::OWNER, usize::MAX);
+    let store = over(objects.clone());
+    let error = run(store.attach(other, Takeover::Yes, OWN)).unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable, "{error}");
+    assert_eq!(run(store.confirm(None, uuid)).unwrap_err().kind, Kind::Unavailable);
+    assert_eq!(run(store.must_exist()).unwrap_err().kind, Kind::Unavailable);
+    assert_eq!(objects.replaced.load(Ordering::SeqCst), 0, "whose it is stays as it was");
+    assert_eq!(run(job.store.owner()).unwrap().unwrap().cluster, cluster);
 }

@@ -96,12 +96,17 @@ fn what_a_killed_sidecar_wrote_for_a_step_that_was_committed_after_all_goes_with
     let killed = paths::attempt_folder(Step(2), Generation(1));
     let torn = job.folder.path().join(JOB).join(killed).join(".writing-node-0.pack-00ff");
     fs::write(&torn, vec![1; 5000]).unwrap();
+    // And a COMMIT whose writing never ended.
+    let commit =
+        job.folder.path().join(JOB).join(paths::commit(Step(2))).with_file_name(".writing-COMMIT-00ff");
+    fs::create_dir_all(commit.parent().unwrap()).unwrap();
+    fs::write(&commit, "x").unwrap();
     save(&job.store, job.uuid, 2, 1, one_node(1, 2, &state(2)));
     // Another attempt's, whose fate is open.
     persist(&job.store, attempt(job.uuid, 3, 1), 1, one_node(1, 3, &state(3))).unwrap();
     let open = used_by(&job, 3);
     assert!(remove(&job, 1, &[2]).unwrap() > 14 << 20, "step 1 and the first try of step 2");
-    assert!(!torn.exists());
+    assert!(!torn.exists() && !commit.exists());
     nothing_is_left_over_but(job.folder.path(), &job.store, &[3]);
     assert_eq!(used_by(&job, 3), open);
     check(&job.store, 2, 0, 1, 0, &state(2));

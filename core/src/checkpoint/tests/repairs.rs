@@ -109,7 +109,7 @@ fn pair(first: Arc<dyn Store>, second: Arc<dyn Store>, frozen: u64) -> [Kept; 2]
         now.base = before.as_ref().map(base_of);
         save(&first.job, uuid, step, 1, vec![vec![now]]);
         before = Some(slot(0, 1, step, &state(step, frozen), true));
-        run(second.job.copy_from(&first.job, Step(step), "")).unwrap();
+        run(second.job.copy_from(&first.job, Step(step), "", |_| ())).unwrap();
     }
     for place in [&mut first, &mut second] {
         place.whole = place.contents();

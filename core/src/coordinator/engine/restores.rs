@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::super::state::{Attempt, AttemptId, Job};
-use super::targets::Restorable;
+use super::targets::{Restorable, Unlisted};
 use super::{Engine, Reply, convert};
 use crate::error::{Error, Result};
 use crate::ids::{Generation, JobName, Step};
@@ -33,6 +33,7 @@ type Asked = (u64, Option<u64>, i32);
 struct Round {
     damaged: BTreeSet<Step>,
     decided: Option<Decided>,
+    notes: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -99,7 +100,7 @@ impl Engine {
         if of.generation != generation {
             *of = OfGeneration { generation, rounds: BTreeMap::new() };
         }
-        let fresh = Round { damaged: BTreeSet::new(), decided: None };
+        let fresh = Round { damaged: BTreeSet::new(), decided: None, notes: Vec::new() };
         let asked: Asked = (request.round, request.step, request.source);
         let mut round = of.rounds.get(&asked).cloned();
         let told: BTreeSet<Step> = request.damaged.iter().copied().map(Step).collect();
@@ -116,7 +117,7 @@ impl Engine {
         if let Some(round) = &round
             && self.restores.jobs[&job].rounds.contains_key(&asked)
         {
-            return Ok(Some(self.restore_reply(&job, round.decided)));
+            return Ok(Some(self.restore_reply(&job, round)));
         }
         let mut round = round.unwrap_or(fresh);
         round.damaged.extend(told);
@@ -126,6 +127,12 @@ impl Engine {
         let steps = self.restorable(&job);
         let staged = request.source() == v1::RestoreSource::Staged;
         let candidates = self.candidates(&job, known, &round.damaged);
+        let is_there = |step: &Step| steps.contains_key(step) && !round.damaged.contains(step);
+        // What a target holds may be the answer, and is known in a moment.
+        let is_coming = unlisted.is_coming() && !request.step.map(Step).as_ref().is_some_and(is_there);
+        if is_coming && !patience_over {
+            return Ok(None);
+        }
         round.decided = match (request.step.map(Step), staged) {
             // Named, and damaged: the one before it.
             (Some(step), _) if round.damaged.contains(&step) => newest_before(&steps, &round.damaged, step),
@@ -161,9 +168,11 @@ impl Engine {
                 }
             }
         };
-        let decided = round.decided;
+        let is_newest_known = request.step.is_none_or(|step| round.damaged.contains(&Step(step)));
+        round.notes.extend(unlisted.note().filter(|_| is_newest_known));
+        let reply = self.restore_reply(&job, &round);
         self.restores.jobs.get_mut(&job).expect("made above").rounds.insert(asked, round);
-        Ok(Some(self.restore_reply(&job, decided)))
+        Ok(Some(reply))
     }
 
     /// Pending whole steps that all their ranks hold, ascending: adopted ones, and of this generation too.
@@ -200,8 +209,8 @@ impl Engine {
         }
     }
 
-    fn restore_reply(&self, job: &JobName, decided: Option<Decided>) -> v1::ResolveRestoreReply {
-        let Some(decided) = decided else { return v1::ResolveRestoreReply::default() };
+    fn restore_reply(&self, job: &JobName, round: &Round) -> v1::ResolveRestoreReply {
+        let Some(decided) = round.decided else { return v1::ResolveRestoreReply::default() };
         let record = self.state.job(job).ok().and_then(|known| known.steps.get(&decided.step));
         let record = record.filter(|record| record.generation == decided.generation);
         let info = record.map(|record| convert::step_info(decided.step, record));
@@ -211,6 +220,7 @@ impl Engine {
             committed: info.is_some(),
             info,
             generation: decided.generation.0,
+            notes: round.notes.clone(),
         }
     }
 
@@ -237,14 +247,10 @@ impl Engine {
     }
 }
 
-fn not_listed(job: &JobName, unlisted: &[(String, Option<String>)]) -> Error {
-    let named = unlisted.iter().map(|(name, why)| match why {
-        Some(why) => format!("{name} ({why})"),
-        None => name.clone(),
-    });
+fn not_listed(job: &JobName, unlisted: &Unlisted) -> Error {
     Error::unavailable(format!(
         "restoring: the first store of job {job} has no step, and nobody could look into {}",
-        named.collect::<Vec<_>>().join(", ")
+        unlisted.named()
     ))
     .hint("bring the target back, or take it out of the configuration ([[store.target]]) to begin anew")
 }

@@ -29,6 +29,8 @@ pub struct Retention {
 
 struct UnderWay {
     id: AttemptId,
+    /// As in the order.
+    committed: bool,
     node: Option<String>,
     at: Duration,
 }
@@ -185,7 +187,9 @@ impl Engine {
             target: String::new(),
         };
         let at = self.now() + ANSWER;
-        self.retention.under_way.insert(job, UnderWay { id, node: Some(node.clone()), at });
+        self.retention
+            .under_way
+            .insert(job, UnderWay { id, committed: removal.committed, node: Some(node.clone()), at });
         self.push_node(&node, Push::RemoveStep(order));
     }
 
@@ -193,10 +197,13 @@ impl Engine {
         let Ok(job) = done.job.parse::<JobName>() else { return };
         let again = self.now() + AGAIN;
         let Some(under_way) = self.retention.under_way.get_mut(&job) else { return };
-        if under_way.id.step.0 != done.step || under_way.node.as_deref() != Some(node) {
+        // An order that went out twice is answered twice, and late: that must end no other removal of the number.
+        let ordered = (under_way.id.step.0, under_way.id.generation.0, under_way.committed);
+        if ordered != (done.step, done.generation, done.committed) || under_way.node.as_deref() != Some(node)
+        {
             return;
         }
-        let id = under_way.id.clone();
+        let (id, committed) = (under_way.id.clone(), under_way.committed);
         if !done.kind.is_empty() {
             (under_way.node, under_way.at) = (None, again);
             self.retention.failed.insert(job.clone(), id.clone());
@@ -204,7 +211,7 @@ impl Engine {
         }
         self.metrics.freed_bytes.inc_by(done.freed_bytes);
         self.retention.freed.insert(id.clone(), done.freed_bytes);
-        if let Err(error) = self.submit(Command::Removed { id }) {
+        if let Err(error) = self.submit(Command::Removed { id, committed: Some(committed) }) {
             self.warn(&job, error.message);
         }
     }
@@ -233,7 +240,8 @@ impl Engine {
     pub fn pin_step(&mut self, request: &v1::PinStepRequest) -> Result<v1::StepInfo> {
         let job: JobName = request.job.parse()?;
         let step = Step(request.step);
-        self.submit(Command::PinStep { job: job.clone(), step, pinned: request.pinned })?;
+        let holder = Some(request.holder.clone()).filter(|holder| !holder.is_empty());
+        self.submit(Command::PinStep { job: job.clone(), step, pinned: request.pinned, holder })?;
         self.drive_targets(&job);
         Ok(convert::step_info(step, &self.state.job(&job)?.steps[&step]))
     }

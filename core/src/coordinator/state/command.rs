@@ -51,6 +51,9 @@ pub enum Command {
         job: JobName,
         step: Step,
         pinned: bool,
+        /// Work that needs it meanwhile; None: a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        holder: Option<String>,
     },
     IntendRemoval {
         job: JobName,
@@ -59,10 +62,32 @@ pub enum Command {
     },
     Removed {
         id: AttemptId,
+        /// Which of the two removals there may be of one attempt: of a step, or of what was given up. None, in logs of
+        /// before: both.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        committed: Option<bool>,
     },
     /// A COMMIT that nobody waited for any more was written after all, when its step had been removed or given up.
     RemoveLate {
         id: AttemptId,
+    },
+    /// A further target was listed: its OWNER is there.
+    TakeTarget {
+        job: JobName,
+        target: String,
+        url: String,
+    },
+    /// A person removed a step that these further targets may hold.
+    Doom {
+        job: JobName,
+        step: Step,
+        targets: BTreeSet<String>,
+    },
+    /// That target holds nothing any more that the person meant.
+    DoomEnded {
+        job: JobName,
+        step: Step,
+        target: String,
     },
     RegisterDataset {
         job: JobName,
@@ -88,6 +113,18 @@ pub enum Command {
         generation: Generation,
         step: Step,
     },
+}
+
+impl Command {
+    /// The version of its record: the lowest that knows it, so that an older build reads a log without news in it, and
+    /// says which version it wants of one with.
+    pub fn version(&self) -> u8 {
+        match self {
+            Command::PinStep { holder: Some(_), .. } => 2,
+            Command::TakeTarget { .. } | Command::Doom { .. } | Command::DoomEnded { .. } => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// One rank that joins.

@@ -1,6 +1,6 @@
 //! One job: who belongs to it, what it has saved, and the questions that every call asks first (token, fence).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,12 @@ pub struct Job {
     /// Of the latest generation; an older attempt that is not pending is abandoned by its number alone.
     pub abandoned: Vec<Abandoned>,
     pub removals: Vec<Removal>,
+    /// Further targets that were listed before, by name, and where each was.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub taken: BTreeMap<String, String>,
+    /// By target: steps that a person removed, until nothing that was meant is left there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dooms: BTreeMap<String, BTreeSet<Step>>,
     pub datasets: BTreeMap<String, DatasetRecord>,
     pub notices: BTreeMap<Step, Notice>,
 }

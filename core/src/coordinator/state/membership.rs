@@ -148,7 +148,8 @@ impl Job {
                     let known = self.steps.entry(*step).or_insert_with(|| record.clone());
                     // Its COMMIT could not be read when we heard of it first.
                     if known.generation.0 == 0 {
-                        *known = StepRecord { pinned: known.pinned, ..record.clone() };
+                        let holders = known.holders.clone();
+                        *known = StepRecord { pinned: known.pinned, holders, ..record.clone() };
                     }
                 }
             }

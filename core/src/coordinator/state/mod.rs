@@ -12,6 +12,7 @@ mod job;
 mod membership;
 mod retention;
 mod saves;
+mod targets;
 
 use std::collections::BTreeMap;
 
@@ -64,12 +65,17 @@ impl State {
             Command::Abandon { id, kind, reason } => self.job_mut(&id.job)?.abandon(id, kind, reason),
             Command::Intend { id, intent } => self.job_mut(&id.job)?.intend(id, intent),
             Command::Commit { id } => self.job_mut(&id.job)?.commit(id),
-            Command::PinStep { job, step, pinned } => self.job_mut(job)?.pin_step(job, *step, *pinned),
+            Command::PinStep { job, step, pinned, holder } => {
+                self.job_mut(job)?.pin_step(job, *step, *pinned, holder.as_deref())
+            }
             Command::IntendRemoval { job, step, force } => {
                 self.job_mut(job)?.intend_removal(job, *step, *force)
             }
-            Command::Removed { id } => self.job_mut(&id.job)?.removed(id),
+            Command::Removed { id, committed } => self.job_mut(&id.job)?.removed(id, *committed),
             Command::RemoveLate { id } => Ok(self.job_mut(&id.job)?.remove_late(id)),
+            Command::Doom { job, step, targets } => Ok(self.job_mut(job)?.doom(*step, targets)),
+            Command::DoomEnded { job, step, target } => Ok(self.job_mut(job)?.end_doom(*step, target)),
+            Command::TakeTarget { job, target, url } => Ok(self.job_mut(job)?.take_target(target, url)),
             Command::RegisterDataset { job, spec } => {
                 spec.check()?;
                 self.jobs.entry(job.clone()).or_default().register_dataset(job, spec)

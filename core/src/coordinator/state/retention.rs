@@ -19,9 +19,25 @@ pub struct Removal {
 }
 
 impl Job {
-    pub(super) fn pin_step(&mut self, job: &JobName, step: Step, pinned: bool) -> Result<Vec<Effect>> {
+    /// A person takes back whatever pins there are, also that of a repair that died; a holder its own alone.
+    pub(super) fn pin_step(
+        &mut self,
+        job: &JobName,
+        step: Step,
+        pinned: bool,
+        holder: Option<&str>,
+    ) -> Result<Vec<Effect>> {
         self.committed(job, step, "pinning")?;
-        self.steps.get_mut(&step).expect("looked up above").pinned = pinned;
+        let record = self.steps.get_mut(&step).expect("looked up above");
+        match (holder, pinned) {
+            (None, true) => record.pinned = true,
+            (None, false) => {
+                record.pinned = false;
+                record.holders.clear();
+            }
+            (Some(holder), true) => drop(record.holders.insert(holder.to_owned())),
+            (Some(holder), false) => drop(record.holders.remove(holder)),
+        }
         Ok(Vec::new())
     }
 
@@ -49,7 +65,7 @@ impl Job {
         let refuse = |why: &str, hint: &str| {
             Err(Error::conflict(format!("removing step {step} of job {job}: {why}")).hint(hint))
         };
-        if self.steps[&step].pinned && !force {
+        if self.steps[&step].is_pinned() && !force {
             return refuse("it is pinned", "unpin it first; force removes it all the same");
         }
         if self.attempts.iter().any(|attempt| attempt.bases.contains(&step)) {
@@ -85,12 +101,51 @@ impl Job {
     }
 
     /// Idempotent: a repeated report finds nothing.
-    pub(super) fn removed(&mut self, id: &AttemptId) -> Result<Vec<Effect>> {
+    pub(super) fn removed(&mut self, id: &AttemptId, committed: Option<bool>) -> Result<Vec<Effect>> {
         let before = self.removals.len();
-        self.removals.retain(|removal| (removal.step, removal.generation) != (id.step, id.generation));
+        let is_done = |removal: &Removal| {
+            (removal.step, removal.generation) == (id.step, id.generation)
+                && committed.is_none_or(|committed| committed == removal.committed)
+        };
+        self.removals.retain(|removal| !is_done(removal));
         match self.removals.len() < before {
             true => Ok(vec![Effect::Removed { id: id.clone() }]),
             false => Ok(Vec::new()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::state::StepRecord;
+
+    #[test]
+    fn a_repair_takes_back_its_own_pin_alone_and_a_person_all() {
+        let name = "j".parse().unwrap();
+        let mut job = Job { steps: [(Step(1), StepRecord::for_tests())].into(), ..Job::default() };
+        let mut pin = |pinned, holder| {
+            job.pin_step(&name, Step(1), pinned, holder).unwrap();
+            job.steps[&Step(1)].is_pinned()
+        };
+        assert!(pin(true, Some("repair a")) && pin(true, Some("repair b")));
+        assert!(pin(false, Some("repair a")), "b still needs it");
+        assert!(!pin(false, Some("repair b")));
+        assert!(pin(true, Some("repair a")) && pin(true, None));
+        assert!(pin(false, Some("repair a")), "what a person pinned meanwhile stays");
+        assert!(pin(true, Some("repair a")) && !pin(false, None), "left by one that died");
+    }
+
+    #[test]
+    fn p1_a_commit_that_came_late_is_removed_also_while_what_was_given_up_is() {
+        let id = AttemptId { job: "j".parse().unwrap(), step: Step(10), generation: Generation(1) };
+        let given_up = Removal { step: id.step, generation: id.generation, committed: false };
+        let mut job = Job { removals: vec![given_up.clone()], ..Job::default() };
+        assert_eq!(job.remove_late(&id), [Effect::Remove { id: id.clone() }]);
+        assert_eq!(job.removed(&id, Some(false)).unwrap(), [Effect::Removed { id: id.clone() }]);
+        let late = Removal { committed: true, ..given_up };
+        assert_eq!(job.removals, [late], "its COMMIT stands until that is done too");
+        assert_eq!(job.removed(&id, Some(true)).unwrap().len(), 1);
+        assert_eq!(job.removed(&id, Some(true)).unwrap(), [], "repeated");
     }
 }

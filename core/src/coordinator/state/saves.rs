@@ -1,5 +1,7 @@
 //! What a committed step is known by.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::format::commit::{CommitRecord, DataPosition, StepKind};
@@ -14,7 +16,11 @@ pub struct StepRecord {
     pub bytes: u64,
     pub stored_bytes: u64,
     pub committed_unix_ms: u64,
+    /// By a person.
     pub pinned: bool,
+    /// Work that needs it meanwhile, such as a repair: as if it were pinned, and each takes back its own alone.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub holders: BTreeSet<String>,
     pub bases: Vec<Step>,
     pub commit_blake3: String,
     pub metrics_json: String,
@@ -23,6 +29,11 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
+    /// By anybody.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned || !self.holders.is_empty()
+    }
+
     #[cfg(test)]
     pub fn for_tests() -> StepRecord {
         StepRecord {
@@ -33,6 +44,7 @@ impl StepRecord {
             stored_bytes: 0,
             committed_unix_ms: 0,
             pinned: false,
+            holders: BTreeSet::new(),
             bases: Vec::new(),
             commit_blake3: String::new(),
             metrics_json: "{}".into(),
@@ -50,6 +62,7 @@ impl StepRecord {
             stored_bytes: commit.stored_bytes(),
             committed_unix_ms: commit.committed_unix_ms,
             pinned: false,
+            holders: BTreeSet::new(),
             bases: commit.base_steps.clone(),
             commit_blake3: blake3::hash(&commit.encode()).to_hex().to_string(),
             metrics_json: commit.metrics_json.clone(),

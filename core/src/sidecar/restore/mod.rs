@@ -127,6 +127,13 @@ impl Restore {
             async move { checkpoint.resolve_restore(request).await }
         });
         let reply = reply.await?;
+        for note in reply.notes {
+            tracing::warn!(job = %self.record.job, rank = self.record.rank.0, "restoring: {note}");
+            let mut notes = self.notes.lock();
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
         Ok(reply.step.map(|step| Resolved {
             step: Step(step),
             generation: Generation(reply.generation),

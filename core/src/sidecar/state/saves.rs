@@ -94,18 +94,19 @@ impl Save {
         }
     }
 
-    /// Whether all that this node is to persist is sealed, and nothing of it is on its way.
+    /// Whether all that this node is to persist is sealed, and nothing of it is on its way. Parts may be durable already:
+    /// where a restarted sidecar did not know who lives here, what was sealed then did not wait for the others.
     pub fn is_ready(&self) -> bool {
-        let sealed = |part: &Part| matches!(part.stage, Stage::Sealed { .. });
+        let safe = |part: &Part| matches!(part.stage, Stage::Sealed { .. } | Stage::Durable(_));
         let whole = match &self.here {
-            Some(here) if !self.adopted => here.iter().all(|rank| self.parts.get(rank).is_some_and(sealed)),
+            Some(here) if !self.adopted => here.iter().all(|rank| self.parts.get(rank).is_some_and(safe)),
             _ => true,
         };
         whole
             && !self.io
             && self.decided.is_none()
-            && !self.parts.is_empty()
-            && self.parts.values().all(sealed)
+            && self.parts.values().all(safe)
+            && self.parts.values().any(Part::is_to_persist)
     }
 
     /// Its end is still to be waited for: a trainer that is copying seals in a moment.
@@ -116,6 +117,13 @@ impl Save {
     /// Lost if this process and its memory went now.
     pub fn is_only_in_memory(&self) -> bool {
         self.parts.values().any(|part| matches!(part.stage, Stage::Sealed { .. } | Stage::Durable(_)))
+    }
+}
+
+impl Part {
+    /// Sealed, and not durable yet.
+    pub fn is_to_persist(&self) -> bool {
+        matches!(self.stage, Stage::Sealed { .. })
     }
 }
 

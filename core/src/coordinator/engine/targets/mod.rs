@@ -1,13 +1,15 @@
 //! Further targets of a job's steps: what each holds, which step it gets or gives up next, and what the first store keeps
-//! for it. Called by the engine. Never in the way of a save: it acts on what is committed. Nothing of it is logged: a
-//! target's own COMMITs are the truth, and are listed again after every restart.
+//! for it. Called by the engine. Never in the way of a save: it acts on what is committed. What a target
+//! holds is not logged: its own COMMITs are the truth, and are listed again after every restart. That it was there, and what
+//! a person removed from it, is.
 
+mod backoff;
 mod orders;
 mod plan;
 mod reports;
 mod views;
 
-pub use views::Restorable;
+pub use views::{Restorable, Unlisted};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -18,10 +20,7 @@ use super::{Engine, Reply};
 use crate::config::Extreme;
 use crate::ids::{Generation, JobName, Step};
 use crate::proto::v1;
-
-/// Between two tries at a target that fails: doubled up to the longest.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(300);
+use backoff::Backoff;
 
 #[derive(Default)]
 pub struct Targets {
@@ -36,6 +35,7 @@ pub struct Targets {
 
 /// One target of one job.
 pub struct Target {
+    pub name: String,
     pub url: String,
     keep: KeepRules,
     hold: u32,
@@ -45,20 +45,37 @@ pub struct Target {
     leftovers: Vec<(Step, Generation)>,
     /// At most one order at a time.
     busy: Option<Busy>,
-    /// Not before.
-    again: Duration,
-    failures: u32,
-    /// Why the last try failed.
-    problem: Option<String>,
+    /// Of what it gets: listings and copies.
+    filling: Backoff,
+    /// Of what it gives up. One that can't be removed must not hold up what is to be copied, nor the other way round.
+    removing: Backoff,
+    /// The removal that failed last: another one goes before it, for it may be what this one waits for.
+    stuck: Option<Order>,
     /// What can't be copied, until its node attaches anew.
     refused: BTreeSet<Step>,
-    /// Removed by a person: from here too, and not copied again. Until what is here under that number is gone.
-    doomed: BTreeSet<Step>,
 }
 
 struct Busy {
     node: String,
     what: Order,
+    /// Since when.
+    since: Duration,
+    /// Of a listing: what has come so far, and in how many pages.
+    listed: Listing,
+    pages: u32,
+}
+
+/// What lies in a target.
+#[derive(Default)]
+struct Listing {
+    steps: BTreeMap<Step, StepRecord>,
+    leftovers: Vec<(Step, Generation)>,
+}
+
+impl Busy {
+    fn new(node: &str, what: Order, since: Duration) -> Busy {
+        Busy { node: node.to_owned(), what, since, listed: Listing::default(), pages: 0 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,21 +85,41 @@ enum Order {
     Remove { step: Step, generation: Generation, committed: bool },
 }
 
+impl Order {
+    fn is_removal(self) -> bool {
+        matches!(self, Order::Remove { .. })
+    }
+}
+
 impl Target {
     fn new(told: &v1::Target) -> Target {
         Target {
+            name: told.name.clone(),
             url: told.url.clone(),
             keep: rules(told.keep.as_ref()),
             hold: told.hold,
             steps: None,
             leftovers: Vec::new(),
             busy: None,
-            again: Duration::ZERO,
-            failures: 0,
-            problem: None,
+            filling: Backoff::default(),
+            removing: Backoff::default(),
+            stuck: None,
             refused: BTreeSet::new(),
-            doomed: BTreeSet::new(),
         }
+    }
+
+    /// Why the last try at it failed.
+    fn problem(&self) -> Option<&String> {
+        self.filling.problem.as_ref().or(self.removing.problem.as_ref())
+    }
+
+    fn backoff(&mut self, of: Order) -> &mut Backoff {
+        if of.is_removal() { &mut self.removing } else { &mut self.filling }
+    }
+
+    fn try_again_now(&mut self) {
+        self.filling.try_again_now();
+        self.removing.try_again_now();
     }
 
     /// Any attempt of it.
@@ -96,15 +133,17 @@ impl Target {
         held.is_some_and(|held| is_same_attempt(held, record))
     }
 
-    /// A doom ends with what it was spoken over: else it would meet the next attempt of that number.
-    fn settle_dooms(&mut self, known: &Job) {
-        let Some(steps) = &self.steps else { return };
-        let copying = self.copying();
-        self.doomed.retain(|step| {
-            let is_current = |held| known.steps.get(step).is_some_and(|record| is_same_attempt(held, record));
-            let comes = plan::is_being_removed(known, *step) || copying == Some(*step);
-            comes || steps.get(step).is_some_and(|held| !is_current(held))
-        });
+    /// Removals by hand that are done here. A doom ends with what it was spoken over: else it would meet the next attempt
+    /// of that number.
+    fn ended_dooms(&self, known: &Job) -> Vec<Step> {
+        let Some(steps) = &self.steps else { return Vec::new() };
+        let has_ended = |step: &&Step| {
+            let is_current =
+                |held| known.steps.get(*step).is_some_and(|record| is_same_attempt(held, record));
+            let comes = plan::is_being_removed(known, **step) || self.copying() == Some(**step);
+            !comes && steps.get(*step).is_none_or(is_current)
+        };
+        known.dooms.get(&self.name).into_iter().flatten().filter(has_ended).copied().collect()
     }
 
     fn copying(&self) -> Option<Step> {

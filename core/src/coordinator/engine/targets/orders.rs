@@ -2,6 +2,7 @@
 
 use super::{Busy, Order, plan};
 use crate::coordinator::engine::Engine;
+use crate::coordinator::state::Command;
 use crate::ids::{JobName, Step};
 use crate::proto::v1::{self, node_command::Command as Push};
 
@@ -14,15 +15,15 @@ impl Engine {
         let (Some(store), Some(uuid)) = (known.store.clone(), known.uuid) else { return };
         let mut orders = Vec::new();
         for (name, target) in self.targets.by_job.get(job).into_iter().flatten() {
-            if target.busy.is_none() && target.again <= now {
-                let next = plan::next(known, target, |step| self.is_restoring(job, step));
+            if target.busy.is_none() {
+                let next = plan::next(known, target, now, |step| self.is_restoring(job, step));
                 orders.extend(next.map(|what| (name.clone(), what)));
             }
         }
         for (name, what) in orders {
             let push = self.order(job, &name, what, &store, &uuid.to_string());
             let target = self.target_mut(job, &name).expect("listed above");
-            target.busy = Some(Busy { node: node.clone(), what });
+            target.busy = Some(Busy::new(&node, what, now));
             self.push_node(&node, push);
         }
         self.count_behind(job);
@@ -42,13 +43,22 @@ impl Engine {
                     commit_blake3,
                     store,
                     job_uuid,
+                    taken: self.was_taken(job, name),
                 })
             }
             Order::Copy(step) => {
                 let record = known.and_then(|known| known.steps.get(&step));
                 let commit_blake3 = record.map(|record| record.commit_blake3.clone()).unwrap_or_default();
                 let copy = Some(step.0);
-                Push::Target(v1::TargetOrder { job: job_name, target, copy, commit_blake3, store, job_uuid })
+                Push::Target(v1::TargetOrder {
+                    job: job_name,
+                    target,
+                    copy,
+                    commit_blake3,
+                    store,
+                    job_uuid,
+                    taken: true,
+                })
             }
             Order::Remove { step, generation, committed } => {
                 let held = self.targets.by_job.get(job).and_then(|targets| targets.get(name)?.steps.as_ref());
@@ -66,6 +76,25 @@ impl Engine {
         }
     }
 
+    /// Whether the target was listed before, by this coordinator or the one before it.
+    fn was_taken(&self, job: &JobName, name: &str) -> bool {
+        let target = self.targets.by_job.get(job).and_then(|targets| targets.get(name));
+        let known = self.state.job(job).ok();
+        known.zip(target).is_some_and(|(known, target)| known.has_taken(name, &target.url))
+    }
+
+    pub(super) fn note_taken(&mut self, job: &JobName, name: &str) {
+        let Some(target) = self.targets.by_job.get(job).and_then(|targets| targets.get(name)) else { return };
+        if self.was_taken(job, name) {
+            return;
+        }
+        let taken =
+            Command::TakeTarget { job: job.clone(), target: name.to_owned(), url: target.url.clone() };
+        if let Err(error) = self.submit(taken) {
+            self.warn(job, error.message);
+        }
+    }
+
     pub(super) fn target_mut(&mut self, job: &JobName, name: &str) -> Option<&mut super::Target> {
         self.targets.by_job.get_mut(job)?.get_mut(name)
     }
@@ -73,20 +102,17 @@ impl Engine {
     /// Those whose time has come again.
     pub(in super::super) fn check_targets(&mut self) {
         let now = self.now();
-        let due =
-            |target: &super::Target| !target.again.is_zero() && target.again <= now && target.busy.is_none();
-        let jobs = self.targets.by_job.iter().filter(|(_, targets)| targets.values().any(due));
-        let jobs: Vec<JobName> = jobs.map(|(job, _)| job.clone()).collect();
-        for job in jobs {
-            for target in
-                self.targets.by_job.get_mut(&job).into_iter().flat_map(|targets| targets.values_mut())
-            {
-                if target.again <= now {
-                    target.again = std::time::Duration::ZERO;
+        let mut due = Vec::new();
+        for (job, targets) in &mut self.targets.by_job {
+            for target in targets.values_mut() {
+                let (fills, removes) = (target.filling.is_due(now), target.removing.is_due(now));
+                if fills || removes {
+                    due.push(job.clone());
                 }
             }
-            self.drive_targets(&job);
         }
+        due.dedup();
+        due.into_iter().for_each(|job| self.drive_targets(&job));
     }
 
     /// A node attached: what was refused may be mended, what failed may be there again.
@@ -96,7 +122,7 @@ impl Engine {
                 self.targets.by_job.get_mut(job).into_iter().flat_map(|targets| targets.values_mut())
             {
                 target.refused.clear();
-                target.again = std::time::Duration::ZERO;
+                target.try_again_now();
             }
             self.drive_targets(job);
         }

@@ -1,6 +1,7 @@
 //! What a target should hold, what it lacks, and which steps the first store keeps for it. No IO, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::super::super::state::{Job, StepRecord};
 use super::{Order, Target};
@@ -8,19 +9,20 @@ use crate::ids::Step;
 
 /// Of the first store and the target together, what the target's rules keep, and what is pinned. What they would
 /// remove at once is not copied. What can't be copied does not count: good steps would go for one that never comes.
+///
+/// Asked with every commit and every order: it looks at all steps, and copies none of their records.
 pub fn wanted(known: &Job, target: &Target) -> BTreeSet<Step> {
-    let mut all: BTreeMap<Step, StepRecord> = target.steps.clone().unwrap_or_default();
-    for (step, record) in &known.steps {
-        if is_copyable(target, *step, record) {
-            all.insert(*step, record.clone());
-        } else if let Some(held) = all.get_mut(step) {
-            held.pinned = record.pinned;
-        }
-    }
-    let surplus: BTreeSet<Step> = target.keep.surplus(&all).into_iter().collect();
-    let is_kept = |step: &Step, record: &StepRecord| record.pinned || !surplus.contains(step);
-    let kept = all.iter().filter(|(step, record)| is_kept(step, record) && !is_doomed(known, target, **step));
-    kept.map(|(step, _)| *step).collect()
+    let held = target.steps.iter().flatten().map(|(step, record)| (*step, record));
+    let mut all: BTreeMap<Step, &StepRecord> = held.collect();
+    let copyable = known.steps.iter().filter(|(step, record)| is_copyable(target, **step, record));
+    all.extend(copyable.map(|(step, record)| (*step, record)));
+    let surplus: BTreeSet<Step> =
+        target.keep.surplus_of(all.iter().map(|(step, record)| (*step, *record))).into_iter().collect();
+    // The first store's pin counts for what the target has of a step that can't be copied, too.
+    let is_pinned = |step: &Step, record: &StepRecord| known.steps.get(step).unwrap_or(record).is_pinned();
+    let is_kept = |step: &Step, record: &StepRecord| is_pinned(step, record) || !surplus.contains(step);
+    all.retain(|step, record| is_kept(step, record) && !is_doomed(known, target, *step));
+    all.into_keys().collect()
 }
 
 /// A step whose COMMIT could not be read when it was found has no generation that could be copied.
@@ -30,7 +32,7 @@ fn is_copyable(target: &Target, step: Step, record: &StepRecord) -> bool {
 
 /// Once its removal has ended, what the first store has under that number is another attempt, and is wanted.
 fn is_doomed(known: &Job, target: &Target, step: Step) -> bool {
-    target.doomed.contains(&step) && (!known.steps.contains_key(&step) || is_being_removed(known, step))
+    known.is_doomed(&target.name, step) && (!known.steps.contains_key(&step) || is_being_removed(known, step))
 }
 
 pub(super) fn is_being_removed(known: &Job, step: Step) -> bool {
@@ -53,35 +55,53 @@ pub fn lacking(known: &Job, target: &Target, wanted: &BTreeSet<Step>) -> Vec<Ste
 }
 
 /// First foreign attempts, which are in the way of copies; then the oldest step that it lacks: the first store need not
-/// keep that any longer. Next what its rules give up.
-pub(super) fn next(known: &Job, target: &Target, is_read: impl Fn(Step) -> bool) -> Option<Order> {
-    let Some(steps) = &target.steps else { return Some(Order::List) };
+/// keep that any longer. Next what its rules give up. What failed waits for its time, and holds up nothing else.
+pub(super) fn next(
+    known: &Job,
+    target: &Target,
+    now: Duration,
+    is_read: impl Fn(Step) -> bool,
+) -> Option<Order> {
+    let (may_fill, may_remove) = (target.filling.is_open(now), target.removing.is_open(now));
+    let Some(steps) = &target.steps else { return may_fill.then_some(Order::List) };
     let removal = |(step, record): (&Step, &StepRecord)| Order::Remove {
         step: *step,
         generation: record.generation,
         committed: true,
     };
-    let foreign = steps.iter().find(|(step, _)| is_foreign(known, target, **step) && !is_read(**step));
-    if let Some(foreign) = foreign {
-        return Some(removal(foreign));
+    if may_remove {
+        let foreign = steps.iter().filter(|(step, _)| is_foreign(known, target, **step) && !is_read(**step));
+        if let Some(foreign) = behind(target.stuck, foreign.map(removal)) {
+            return Some(foreign);
+        }
     }
     let wanted = wanted(known, target);
-    if let Some(step) = lacking(known, target, &wanted).into_iter().find(|step| !target.has(*step)) {
+    if may_fill
+        && let Some(step) = lacking(known, target, &wanted).into_iter().find(|step| !target.has(*step))
+    {
         return Some(Order::Copy(step));
     }
+    if !may_remove {
+        return None;
+    }
     // Whatever is still to come may never come: the newest stays until a newer one is there.
-    let stays = |step: &Step| !target.doomed.contains(step) && !is_foreign(known, target, *step);
+    let stays = |step: &Step| !known.is_doomed(&target.name, *step) && !is_foreign(known, target, *step);
     let whole = steps.iter().filter(|(step, record)| record.kind.holds_whole_state() && stays(step));
     let newest = whole.map(|(step, _)| *step).next_back();
     let goes = |step: &Step| !wanted.contains(step) && Some(*step) != newest && !is_read(*step);
-    if let Some(surplus) = steps.iter().find(|(step, _)| goes(step)) {
-        return Some(removal(surplus));
-    }
-    target.leftovers.first().map(|(step, generation)| Order::Remove {
+    let surplus = steps.iter().filter(|(step, _)| goes(step)).map(removal);
+    let leftovers = target.leftovers.iter().map(|(step, generation)| Order::Remove {
         step: *step,
         generation: *generation,
         committed: false,
-    })
+    });
+    behind(target.stuck, surplus.chain(leftovers))
+}
+
+/// The one behind `stuck`, else the first.
+fn behind(stuck: Option<Order>, orders: impl Iterator<Item = Order> + Clone) -> Option<Order> {
+    let mut first = orders.clone();
+    orders.skip_while(|order| Some(*order) != stuck).nth(1).or_else(|| first.next())
 }
 
 /// Of the steps that the first store's rules give up: those that stay until the target has them, and those that it will
@@ -104,6 +124,8 @@ mod tests {
     use crate::ids::Generation;
     use crate::proto::v1;
 
+    const NOW: Duration = Duration::from_secs(1000);
+
     fn records(steps: &[u64]) -> BTreeMap<Step, StepRecord> {
         steps.iter().map(|step| (Step(*step), StepRecord::for_tests())).collect()
     }
@@ -112,8 +134,12 @@ mod tests {
         Job { steps: records(steps), ..Job::default() }
     }
 
+    fn doom(job: &mut Job, steps: &[u64]) {
+        job.dooms.entry("remote".into()).or_default().extend(all(steps));
+    }
+
     fn target(steps: &[u64], keep: KeepRules, hold: u32) -> Target {
-        let told = v1::Target { hold, ..v1::Target::default() };
+        let told = v1::Target { name: "remote".into(), hold, ..v1::Target::default() };
         Target { steps: Some(records(steps)), keep, ..Target::new(&told) }
     }
 
@@ -131,24 +157,45 @@ mod tests {
         let first = job(&[30, 40, 50]);
         assert_eq!(lacking(&first, &remote, &wanted(&first, &remote)), all(&[30, 40, 50]));
         for step in [30, 40, 50] {
-            assert_eq!(next(&first, &remote, |_| false), Some(Order::Copy(Step(step))));
+            assert_eq!(next(&first, &remote, NOW, |_| false), Some(Order::Copy(Step(step))));
             remote.steps.as_mut().unwrap().insert(Step(step), StepRecord::for_tests());
         }
-        assert_eq!(next(&first, &remote, |_| false), Some(removal(10)));
-        assert_eq!(next(&first, &remote, |step| step == Step(10)), Some(removal(20)), "what is read stays");
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(removal(10)));
+        assert_eq!(
+            next(&first, &remote, NOW, |step| step == Step(10)),
+            Some(removal(20)),
+            "what is read stays"
+        );
         let everything = target(&[10, 20, 30, 40, 50], KeepRules::default(), 2);
-        assert_eq!(next(&first, &everything, |_| false), None);
+        assert_eq!(next(&first, &everything, NOW, |_| false), None);
+    }
+
+    #[test]
+    fn what_can_not_be_removed_holds_up_neither_copies_nor_other_removals() {
+        let mut remote = target(&[10, 20, 30], KeepRules::last(1), 2);
+        let first = job(&[30]);
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(removal(10)));
+        remote.removing.failed(NOW);
+        remote.stuck = Some(removal(10));
+        assert_eq!(next(&first, &remote, NOW, |_| false), None, "its time has not come");
+        let first = job(&[30, 40]);
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(Order::Copy(Step(40))));
+        remote.filling.failed(NOW);
+        remote.removing.served();
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(removal(20)), "another one goes first");
+        remote.stuck = Some(removal(20));
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(removal(10)), "and it is tried again");
     }
 
     #[test]
     fn what_a_person_removed_goes_and_does_not_come_back() {
         let mut remote = target(&[10], KeepRules::default(), 2);
-        remote.doomed.extend(all(&[10, 20]));
         let mut first = job(&[20]);
+        doom(&mut first, &[10, 20]);
         first.removals.push(Removal { step: Step(20), generation: Generation(1), committed: true });
-        assert_eq!(next(&first, &remote, |_| false), Some(removal(10)));
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(removal(10)));
         remote.steps = Some(BTreeMap::new());
-        assert_eq!(next(&first, &remote, |_| false), None);
+        assert_eq!(next(&first, &remote, NOW, |_| false), None);
     }
 
     #[test]
@@ -156,10 +203,10 @@ mod tests {
         let mut remote = target(&[10], KeepRules::last(1), 2);
         let mut first = job(&[10, 20]);
         remote.refused.insert(Step(20));
-        assert_eq!(next(&first, &remote, |_| false), None);
+        assert_eq!(next(&first, &remote, NOW, |_| false), None);
         remote.refused.clear();
         first.steps.get_mut(&Step(20)).unwrap().generation = Generation(0);
-        assert_eq!(next(&first, &remote, |_| false), None);
+        assert_eq!(next(&first, &remote, NOW, |_| false), None);
         assert_eq!(lacking(&first, &remote, &wanted(&first, &remote)), [], "nothing is waited for in vain");
         assert_eq!(held_back(&first, &remote, &all(&[10, 20])), (BTreeSet::new(), vec![]));
     }
@@ -168,23 +215,19 @@ mod tests {
     fn a_number_that_was_saved_anew_replaces_what_the_target_has_under_it() {
         let mut remote = target(&[10, 40], KeepRules::default(), 2);
         let mut first = job(&[10, 30, 40]);
-        remote.doomed.insert(Step(40));
+        doom(&mut first, &[40]);
         first.steps.get_mut(&Step(40)).unwrap().generation = Generation(2);
         assert_eq!(held_back(&first, &remote, &all(&[10, 40])).0, all(&[40]).into_iter().collect());
-        assert_eq!(next(&first, &remote, |_| false), Some(removal(40)), "before anything is copied");
-        let reading = next(&first, &remote, |step| step == Step(40));
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(removal(40)), "before anything is copied");
+        let reading = next(&first, &remote, NOW, |step| step == Step(40));
         assert_eq!(reading, Some(Order::Copy(Step(30))), "what is read stays");
-        remote.settle_dooms(&first);
-        assert!(remote.doomed.contains(&Step(40)), "until it is gone, it is not to be restored");
+        assert_eq!(remote.ended_dooms(&first), [], "until it is gone, it is not to be restored");
         remote.steps.as_mut().unwrap().remove(&Step(40));
-        remote.settle_dooms(&first);
-        assert!(remote.doomed.is_empty());
-        remote.doomed.insert(Step(40));
-        remote.busy = Some(Busy { node: "n".into(), what: Order::Copy(Step(40)) });
-        remote.settle_dooms(&first);
-        assert!(remote.doomed.contains(&Step(40)), "the old one may still arrive");
+        assert_eq!(remote.ended_dooms(&first), all(&[40]));
+        remote.busy = Some(Busy::new("n", Order::Copy(Step(40)), NOW));
+        assert_eq!(remote.ended_dooms(&first), [], "the old one may still arrive");
         remote.steps.as_mut().unwrap().extend(records(&[30]));
-        assert_eq!(next(&first, &remote, |_| false), Some(Order::Copy(Step(40))));
+        assert_eq!(next(&first, &remote, NOW, |_| false), Some(Order::Copy(Step(40))));
     }
 
     #[test]
@@ -196,7 +239,7 @@ mod tests {
             held_back(&first, &remote, &surplus),
             (all(&[30, 40]).into_iter().collect(), all(&[10, 20]))
         );
-        remote.busy = Some(Busy { node: "n".into(), what: Order::Copy(Step(10)) });
+        remote.busy = Some(Busy::new("n", Order::Copy(Step(10)), NOW));
         assert_eq!(
             held_back(&first, &remote, &surplus),
             (all(&[10, 40]).into_iter().collect(), all(&[20, 30]))

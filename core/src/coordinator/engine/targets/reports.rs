@@ -1,7 +1,7 @@
 //! What became of the orders.
 
-use super::super::super::state::StepRecord;
-use super::{FIRST_RETRY, LAST_RETRY, Order};
+use super::backoff::Backoff;
+use super::{Listing, Order};
 use crate::coordinator::engine::{Engine, convert};
 use crate::error::Kind;
 use crate::ids::{Generation, JobName, Step};
@@ -17,42 +17,72 @@ impl Engine {
         if !told.kind.is_empty() {
             return self.target_failed(&job, &told.target, what, &told.kind, &told.reason);
         }
-        let steps = told.steps.into_iter().filter_map(|info| convert::record(info).ok());
-        let steps: Vec<(Step, StepRecord)> = steps.collect();
-        let leftovers = told.leftovers.iter().map(|of| (Step(of.step), Generation(of.generation))).collect();
         self.metrics.copied_bytes.inc_by(told.copied_bytes);
+        match what {
+            Order::List if told.more => return self.page_listed(&job, told),
+            Order::List if !self.is_next_page(&job, &told) => return self.page_lost(&job, &told.target),
+            _ => {}
+        }
         let Some(target) = self.target_mut(&job, &told.target) else { return };
+        let mut last = Listing::of(told.steps, &told.leftovers);
         match (what, &mut target.steps) {
             (Order::List, known) => {
-                *known = Some(steps.into_iter().collect());
-                target.leftovers = leftovers;
+                let mut all =
+                    target.busy.as_mut().map(|busy| std::mem::take(&mut busy.listed)).unwrap_or_default();
+                all.extend(last);
+                (*known, target.leftovers) = (Some(all.steps), all.leftovers);
             }
-            (_, Some(known)) => known.extend(steps),
+            (_, Some(known)) => known.append(&mut last.steps),
             (_, None) => {}
         }
-        if matches!(what, Order::Copy(_)) {
-            self.metrics.steps_copied.inc();
+        match what {
+            Order::Copy(_) => {
+                self.metrics.steps_copied.inc();
+            }
+            _ => self.note_taken(&job, &told.target),
         }
         self.target_served(&job, &told.target);
+    }
+
+    /// Kept until the last page: a part of a listing says nothing about what is not there.
+    fn page_listed(&mut self, job: &JobName, told: v1::TargetReport) {
+        if !self.is_next_page(job, &told) {
+            return self.page_lost(job, &told.target);
+        }
+        let target = self.target_mut(job, &told.target);
+        let Some(busy) = target.and_then(|target| target.busy.as_mut()) else { return };
+        busy.pages += 1;
+        busy.listed.extend(Listing::of(told.steps, &told.leftovers));
+    }
+
+    fn is_next_page(&self, job: &JobName, told: &v1::TargetReport) -> bool {
+        let target = self.targets.by_job.get(job).and_then(|targets| targets.get(&told.target));
+        let busy = target.and_then(|target| target.busy.as_ref());
+        busy.is_some_and(|busy| busy.pages == told.page)
+    }
+
+    /// Pages that an order over an earlier line began may end here.
+    fn page_lost(&mut self, job: &JobName, name: &str) {
+        let reason = "pages of its listing were lost";
+        self.target_failed(job, name, Order::List, Kind::Unavailable.name(), reason);
     }
 
     /// The same for a removal that was ordered for a target.
     pub(in super::super) fn target_removal_reported(&mut self, node: &str, done: v1::RemovalDone) {
         let Ok(job) = done.job.parse::<JobName>() else { return };
         let (step, generation) = (Step(done.step), Generation(done.generation));
-        let is = |busy: Order| matches!(busy, Order::Remove { step: s, generation: g, .. } if (s, g) == (step, generation));
-        if !self.is_order(node, &job, &done.target, is) {
+        let ordered = Order::Remove { step, generation, committed: done.committed };
+        if !self.is_order(node, &job, &done.target, |busy| busy == ordered) {
             return;
         }
         let Some(target) = self.target_mut(&job, &done.target) else { return };
-        let Some(what) = target.busy.as_ref().map(|busy| busy.what) else { return };
-        let committed = matches!(what, Order::Remove { committed: true, .. });
+        let committed = done.committed;
         // What can't be removed must not hold up what comes behind it: it is listed again with the next attach.
         if !committed {
             target.leftovers.retain(|of| *of != (step, generation));
         }
         if !done.kind.is_empty() && (committed || is_away(&done.kind)) {
-            return self.target_failed(&job, &done.target, what, &done.kind, &done.reason);
+            return self.target_failed(&job, &done.target, ordered, &done.kind, &done.reason);
         }
         if committed && let Some(steps) = &mut target.steps {
             steps.remove(&step);
@@ -70,14 +100,18 @@ impl Engine {
     fn target_served(&mut self, job: &JobName, name: &str) {
         let target = self.targets.by_job.get_mut(job).and_then(|targets| targets.get_mut(name));
         if let Some(target) = target {
-            if let Ok(known) = self.state.job(job) {
-                target.settle_dooms(known);
-            }
-            (target.busy, target.failures, target.again) = (None, 0, std::time::Duration::ZERO);
-            if target.refused.is_empty() {
-                target.problem = None;
+            let busy = target.busy.take();
+            if busy.is_some_and(|busy| busy.what.is_removal()) {
+                target.removing = Backoff::default();
+                target.stuck = None;
+            } else {
+                target.filling.served();
+                if target.refused.is_empty() {
+                    target.filling.problem = None;
+                }
             }
         }
+        self.settle_dooms(job);
         self.target_changed(job);
     }
 
@@ -111,17 +145,32 @@ impl Engine {
                 message = Some(format!("step {step} is not copied to target {name}: {reason}"));
             }
             _ => {
-                let wait = FIRST_RETRY.saturating_mul(1 << target.failures.min(10)).min(LAST_RETRY);
-                (target.failures, target.again) = (target.failures + 1, now + wait);
+                target.stuck = what.is_removal().then_some(what).or(target.stuck);
+                target.backoff(what).failed(now);
                 message = Some(format!("target {name}: {reason}"));
             }
         }
-        let news = message.filter(|message| target.problem.as_ref() != Some(message));
+        let problem = &mut target.backoff(what).problem;
+        let news = message.filter(|message| problem.as_ref() != Some(message));
         if let Some(news) = news {
-            target.problem = Some(news.clone());
+            *problem = Some(news.clone());
             self.warn(job, news);
         }
         self.target_changed(job);
+    }
+}
+
+impl Listing {
+    fn of(steps: Vec<v1::StepInfo>, leftovers: &[v1::Attempt]) -> Listing {
+        Listing {
+            steps: steps.into_iter().filter_map(|info| convert::record(info).ok()).collect(),
+            leftovers: leftovers.iter().map(|of| (Step(of.step), Generation(of.generation))).collect(),
+        }
+    }
+
+    fn extend(&mut self, mut more: Listing) {
+        self.steps.append(&mut more.steps);
+        self.leftovers.append(&mut more.leftovers);
     }
 }
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -120,7 +121,8 @@ def end(name: str, url: str, faults: list[dict[str, Any]], *, dry_run: bool, as_
 
 @contextmanager
 def kept(asked: Asked, name: str, steps: tuple[int, ...]) -> Iterator[None]:
-    """Nobody removes the steps meanwhile: where a coordinator knows the job they are pinned."""
+    """Nobody removes the steps meanwhile: where a coordinator knows the job they are pinned, under a name of this
+    repair's own, so that what a person or another repair pins meanwhile stays pinned."""
     try:
         operator = asked.operator()
         known = {step["step"]: step for step in json.loads(operator.steps(name))}
@@ -129,11 +131,13 @@ def kept(asked: Asked, name: str, steps: tuple[int, ...]) -> Iterator[None]:
             raise
         yield  # nothing runs that could remove them
         return
-    ours = [step for step in steps if step in known and not known[step]["pinned"] and not known[step]["elsewhere"]]
+    ours = [step for step in steps if step in known and not known[step]["elsewhere"]]
+    holder = f"repair {uuid.uuid4()}"
     try:
         for step in ours:
-            operator.set_pinned(name, step, True)
+            operator.set_pinned(name, step, True, holder)
         yield
     finally:
         for step in ours:
-            operator.set_pinned(name, step, False)
+            with suppress(NotFoundError):  # removed by force meanwhile
+                operator.set_pinned(name, step, False, holder)

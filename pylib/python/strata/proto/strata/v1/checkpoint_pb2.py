@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from strata.proto.strata.v1 import common_pb2 as strata_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astrata/v1/checkpoint.proto\x12\tstrata.v1\x1a\x16strata/v1/common.proto\" \n\x11LatestStepRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"-\n\x0fLatestStepReply\x12\x11\n\x04step\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_step\"\x1f\n\x10ListStepsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"4\n\x0eListStepsReply\x12\"\n\x05steps\x18\x01 \x03(\x0b\x32\x13.strata.v1.StepInfo\"+\n\x0eGetStepRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x04\";\n\x0ePinStepRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\"N\n\x11\x44\x65leteStepRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"&\n\x0f\x44\x65leteStepReply\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"\xb4\x01\n\x15ResolveRestoreRequest\x12!\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x11.strata.v1.Caller\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x11\n\x04step\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12(\n\x06source\x18\x04 \x01(\x0e\x32\x18.strata.v1.RestoreSource\x12\x0f\n\x07\x64\x61maged\x18\x05 \x03(\x04\x12\x12\n\ntimeout_ms\x18\x06 \x01(\x04\x42\x07\n\x05_step\"{\n\x13ResolveRestoreReply\x12\x11\n\x04step\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\tcommitted\x18\x02 \x01(\x08\x12!\n\x04info\x18\x03 \x01(\x0b\x32\x13.strata.v1.StepInfo\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x42\x07\n\x05_step\"\x82\x01\n\x17NotifyCheckpointRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x01(\t\x12!\n\x04kind\x18\x04 \x01(\x0e\x32\x13.strata.v1.SaveKind\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\x12\x0c\n\x04rank\x18\x06 \x01(\r\"\x17\n\x15NotifyCheckpointReply*H\n\rRestoreSource\x12\x1c\n\x18RESTORE_SOURCE_COMMITTED\x10\x00\x12\x19\n\x15RESTORE_SOURCE_STAGED\x10\x01\x32\x85\x04\n\nCheckpoint\x12\x46\n\nLatestStep\x12\x1c.strata.v1.LatestStepRequest\x1a\x1a.strata.v1.LatestStepReply\x12\x43\n\tListSteps\x12\x1b.strata.v1.ListStepsRequest\x1a\x19.strata.v1.ListStepsReply\x12\x39\n\x07GetStep\x12\x19.strata.v1.GetStepRequest\x1a\x13.strata.v1.StepInfo\x12\x39\n\x07PinStep\x12\x19.strata.v1.PinStepRequest\x1a\x13.strata.v1.StepInfo\x12\x46\n\nDeleteStep\x12\x1c.strata.v1.DeleteStepRequest\x1a\x1a.strata.v1.DeleteStepReply\x12R\n\x0eResolveRestore\x12 .strata.v1.ResolveRestoreRequest\x1a\x1e.strata.v1.ResolveRestoreReply\x12X\n\x10NotifyCheckpoint\x12\".strata.v1.NotifyCheckpointRequest\x1a .strata.v1.NotifyCheckpointReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astrata/v1/checkpoint.proto\x12\tstrata.v1\x1a\x16strata/v1/common.proto\" \n\x11LatestStepRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"-\n\x0fLatestStepReply\x12\x11\n\x04step\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_step\"\x1f\n\x10ListStepsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"4\n\x0eListStepsReply\x12\"\n\x05steps\x18\x01 \x03(\x0b\x32\x13.strata.v1.StepInfo\"+\n\x0eGetStepRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x04\"K\n\x0ePinStepRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12\x0e\n\x06pinned\x18\x03 \x01(\x08\x12\x0e\n\x06holder\x18\x04 \x01(\t\"N\n\x11\x44\x65leteStepRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\"&\n\x0f\x44\x65leteStepReply\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"\xb4\x01\n\x15ResolveRestoreRequest\x12!\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x11.strata.v1.Caller\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x11\n\x04step\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12(\n\x06source\x18\x04 \x01(\x0e\x32\x18.strata.v1.RestoreSource\x12\x0f\n\x07\x64\x61maged\x18\x05 \x03(\x04\x12\x12\n\ntimeout_ms\x18\x06 \x01(\x04\x42\x07\n\x05_step\"\x8a\x01\n\x13ResolveRestoreReply\x12\x11\n\x04step\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\tcommitted\x18\x02 \x01(\x08\x12!\n\x04info\x18\x03 \x01(\x0b\x32\x13.strata.v1.StepInfo\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\r\n\x05notes\x18\x05 \x03(\tB\x07\n\x05_step\"\x82\x01\n\x17NotifyCheckpointRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x01(\t\x12!\n\x04kind\x18\x04 \x01(\x0e\x32\x13.strata.v1.SaveKind\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\x12\x0c\n\x04rank\x18\x06 \x01(\r\"\x17\n\x15NotifyCheckpointReply*H\n\rRestoreSource\x12\x1c\n\x18RESTORE_SOURCE_COMMITTED\x10\x00\x12\x19\n\x15RESTORE_SOURCE_STAGED\x10\x01\x32\x85\x04\n\nCheckpoint\x12\x46\n\nLatestStep\x12\x1c.strata.v1.LatestStepRequest\x1a\x1a.strata.v1.LatestStepReply\x12\x43\n\tListSteps\x12\x1b.strata.v1.ListStepsRequest\x1a\x19.strata.v1.ListStepsReply\x12\x39\n\x07GetStep\x12\x19.strata.v1.GetStepRequest\x1a\x13.strata.v1.StepInfo\x12\x39\n\x07PinStep\x12\x19.strata.v1.PinStepRequest\x1a\x13.strata.v1.StepInfo\x12\x46\n\nDeleteStep\x12\x1c.strata.v1.DeleteStepRequest\x1a\x1a.strata.v1.DeleteStepReply\x12R\n\x0eResolveRestore\x12 .strata.v1.ResolveRestoreRequest\x1a\x1e.strata.v1.ResolveRestoreReply\x12X\n\x10NotifyCheckpoint\x12\".strata.v1.NotifyCheckpointRequest\x1a .strata.v1.NotifyCheckpointReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'strata.v1.checkpoint_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RESTORESOURCE']._serialized_start=925
-  _globals['_RESTORESOURCE']._serialized_end=997
+  _globals['_RESTORESOURCE']._serialized_start=957
+  _globals['_RESTORESOURCE']._serialized_end=1029
   _globals['_LATESTSTEPREQUEST']._serialized_start=65
   _globals['_LATESTSTEPREQUEST']._serialized_end=97
   _globals['_LATESTSTEPREPLY']._serialized_start=99
@@ -45,19 +45,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTEPREQUEST']._serialized_start=233
   _globals['_GETSTEPREQUEST']._serialized_end=276
   _globals['_PINSTEPREQUEST']._serialized_start=278
-  _globals['_PINSTEPREQUEST']._serialized_end=337
-  _globals['_DELETESTEPREQUEST']._serialized_start=339
-  _globals['_DELETESTEPREQUEST']._serialized_end=417
-  _globals['_DELETESTEPREPLY']._serialized_start=419
-  _globals['_DELETESTEPREPLY']._serialized_end=457
-  _globals['_RESOLVERESTOREREQUEST']._serialized_start=460
-  _globals['_RESOLVERESTOREREQUEST']._serialized_end=640
-  _globals['_RESOLVERESTOREREPLY']._serialized_start=642
-  _globals['_RESOLVERESTOREREPLY']._serialized_end=765
-  _globals['_NOTIFYCHECKPOINTREQUEST']._serialized_start=768
-  _globals['_NOTIFYCHECKPOINTREQUEST']._serialized_end=898
-  _globals['_NOTIFYCHECKPOINTREPLY']._serialized_start=900
-  _globals['_NOTIFYCHECKPOINTREPLY']._serialized_end=923
-  _globals['_CHECKPOINT']._serialized_start=1000
-  _globals['_CHECKPOINT']._serialized_end=1517
+  _globals['_PINSTEPREQUEST']._serialized_end=353
+  _globals['_DELETESTEPREQUEST']._serialized_start=355
+  _globals['_DELETESTEPREQUEST']._serialized_end=433
+  _globals['_DELETESTEPREPLY']._serialized_start=435
+  _globals['_DELETESTEPREPLY']._serialized_end=473
+  _globals['_RESOLVERESTOREREQUEST']._serialized_start=476
+  _globals['_RESOLVERESTOREREQUEST']._serialized_end=656
+  _globals['_RESOLVERESTOREREPLY']._serialized_start=659
+  _globals['_RESOLVERESTOREREPLY']._serialized_end=797
+  _globals['_NOTIFYCHECKPOINTREQUEST']._serialized_start=800
+  _globals['_NOTIFYCHECKPOINTREQUEST']._serialized_end=930
+  _globals['_NOTIFYCHECKPOINTREPLY']._serialized_start=932
+  _globals['_NOTIFYCHECKPOINTREPLY']._serialized_end=955
+  _globals['_CHECKPOINT']._serialized_start=1032
+  _globals['_CHECKPOINT']._serialized_end=1549
 # @@protoc_insertion_point(module_scope)

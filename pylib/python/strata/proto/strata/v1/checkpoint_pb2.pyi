@@ -48,14 +48,16 @@ class GetStepRequest(_message.Message):
     def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ...) -> None: ...
 
 class PinStepRequest(_message.Message):
-    __slots__ = ("job", "step", "pinned")
+    __slots__ = ("job", "step", "pinned", "holder")
     JOB_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
     job: str
     step: int
     pinned: bool
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., pinned: _Optional[bool] = ...) -> None: ...
+    holder: str
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., pinned: _Optional[bool] = ..., holder: _Optional[str] = ...) -> None: ...
 
 class DeleteStepRequest(_message.Message):
     __slots__ = ("job", "step", "force", "dry_run")
@@ -92,16 +94,18 @@ class ResolveRestoreRequest(_message.Message):
     def __init__(self, caller: _Optional[_Union[_common_pb2.Caller, _Mapping]] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., source: _Optional[_Union[RestoreSource, str]] = ..., damaged: _Optional[_Iterable[int]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class ResolveRestoreReply(_message.Message):
-    __slots__ = ("step", "committed", "info", "generation")
+    __slots__ = ("step", "committed", "info", "generation", "notes")
     STEP_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     INFO_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     step: int
     committed: bool
     info: _common_pb2.StepInfo
     generation: int
-    def __init__(self, step: _Optional[int] = ..., committed: _Optional[bool] = ..., info: _Optional[_Union[_common_pb2.StepInfo, _Mapping]] = ..., generation: _Optional[int] = ...) -> None: ...
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, step: _Optional[int] = ..., committed: _Optional[bool] = ..., info: _Optional[_Union[_common_pb2.StepInfo, _Mapping]] = ..., generation: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NotifyCheckpointRequest(_message.Message):
     __slots__ = ("job", "step", "path", "kind", "bytes", "rank")

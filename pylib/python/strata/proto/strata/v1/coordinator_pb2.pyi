@@ -450,7 +450,7 @@ class PreemptAck(_message.Message):
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., rank: _Optional[int] = ..., last_step: _Optional[int] = ...) -> None: ...
 
 class RemovalDone(_message.Message):
-    __slots__ = ("job", "step", "freed_bytes", "kind", "reason", "target", "generation")
+    __slots__ = ("job", "step", "freed_bytes", "kind", "reason", "target", "generation", "committed")
     JOB_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     FREED_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -458,6 +458,7 @@ class RemovalDone(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
     job: str
     step: int
     freed_bytes: int
@@ -465,10 +466,11 @@ class RemovalDone(_message.Message):
     reason: str
     target: str
     generation: int
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., freed_bytes: _Optional[int] = ..., kind: _Optional[str] = ..., reason: _Optional[str] = ..., target: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+    committed: bool
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., freed_bytes: _Optional[int] = ..., kind: _Optional[str] = ..., reason: _Optional[str] = ..., target: _Optional[str] = ..., generation: _Optional[int] = ..., committed: _Optional[bool] = ...) -> None: ...
 
 class TargetReport(_message.Message):
-    __slots__ = ("job", "target", "copied", "steps", "leftovers", "copied_bytes", "kind", "reason")
+    __slots__ = ("job", "target", "copied", "steps", "leftovers", "copied_bytes", "kind", "reason", "page", "more")
     JOB_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     COPIED_FIELD_NUMBER: _ClassVar[int]
@@ -477,6 +479,8 @@ class TargetReport(_message.Message):
     COPIED_BYTES_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     job: str
     target: str
     copied: int
@@ -485,7 +489,9 @@ class TargetReport(_message.Message):
     copied_bytes: int
     kind: str
     reason: str
-    def __init__(self, job: _Optional[str] = ..., target: _Optional[str] = ..., copied: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[_common_pb2.StepInfo, _Mapping]]] = ..., leftovers: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., copied_bytes: _Optional[int] = ..., kind: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    page: int
+    more: bool
+    def __init__(self, job: _Optional[str] = ..., target: _Optional[str] = ..., copied: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[_common_pb2.StepInfo, _Mapping]]] = ..., leftovers: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., copied_bytes: _Optional[int] = ..., kind: _Optional[str] = ..., reason: _Optional[str] = ..., page: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class Attempt(_message.Message):
     __slots__ = ("step", "generation")
@@ -642,20 +648,22 @@ class RemoveStep(_message.Message):
     def __init__(self, job: _Optional[str] = ..., step: _Optional[int] = ..., generation: _Optional[int] = ..., committed: _Optional[bool] = ..., remaining: _Optional[_Iterable[int]] = ..., store: _Optional[str] = ..., job_uuid: _Optional[str] = ..., target: _Optional[str] = ...) -> None: ...
 
 class TargetOrder(_message.Message):
-    __slots__ = ("job", "target", "copy", "commit_blake3", "store", "job_uuid")
+    __slots__ = ("job", "target", "copy", "commit_blake3", "store", "job_uuid", "taken")
     JOB_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     COPY_FIELD_NUMBER: _ClassVar[int]
     COMMIT_BLAKE3_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
     JOB_UUID_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
     job: str
     target: str
     copy: int
     commit_blake3: str
     store: str
     job_uuid: str
-    def __init__(self, job: _Optional[str] = ..., target: _Optional[str] = ..., copy: _Optional[int] = ..., commit_blake3: _Optional[str] = ..., store: _Optional[str] = ..., job_uuid: _Optional[str] = ...) -> None: ...
+    taken: bool
+    def __init__(self, job: _Optional[str] = ..., target: _Optional[str] = ..., copy: _Optional[int] = ..., commit_blake3: _Optional[str] = ..., store: _Optional[str] = ..., job_uuid: _Optional[str] = ..., taken: _Optional[bool] = ...) -> None: ...
 
 class WorkerConfigChanged(_message.Message):
     __slots__ = ("job", "config")
