@@ -287,6 +287,57 @@ def test_fork_holds_the_moment_of_save_whoever_writes(node: Node, script: Start)
     )
 
 
+def test_forked_saves_stay_right_while_their_memory_goes_back_into_huge_pages(node: Node, script: Start) -> None:
+    """After each child the kernel moves the tensors; writes, further forks and freed tensors come in between."""
+    log = script(
+        """
+        import ctypes, mmap
+
+        def kernel_can():
+            # What is asked for, of memory of this test's own.
+            memory = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            memory.write(b"x" * (8 << 20))
+            start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+            piece = -(-start // (2 << 20)) * (2 << 20)
+            return ctypes.CDLL(None).madvise(ctypes.c_void_p(piece), ctypes.c_size_t(2 << 20), 25) == 0
+
+        def in_huge_pages(tensor):
+            inside = False
+            for line in open("/proc/self/smaps"):
+                first = line.split()[0]
+                if "-" in first and not first.endswith(":"):
+                    low, high = (int(end, 16) for end in first.split("-"))
+                    inside = low <= tensor.data_ptr() < high
+                elif inside and first == "AnonHugePages:":
+                    return int(line.split()[1]) > 0
+            raise SystemExit("the tensor lies nowhere")
+
+        with strata.connect() as job:
+            tensor = torch.arange(16 << 20, dtype=torch.float32)
+            for number in range(1, 5):
+                freed = torch.full((4 << 20,), number)
+                expected, other = tensor.clone(), freed.clone()
+                handle = job.save(number, {"tensor": tensor, "freed": freed}, mode="fork")
+                tensor += 1
+                handle.wait_staged()
+                del freed
+                if kernel_can():
+                    until = time.monotonic() + 30
+                    while not in_huge_pages(tensor):
+                        assert time.monotonic() < until, "its memory stays in small pages"
+                        tensor.mul_(1)
+                handle.wait_committed()
+                assert equal(job.restore(number).state, {"tensor": expected, "freed": other}), number
+                assert torch.equal(tensor, expected + 1)
+        if not kernel_can():
+            print("no huge pages on this machine")
+        """,
+        node.env,
+    )
+    if "no huge pages" in log:
+        pytest.skip("no huge pages on this machine: saved and restored without them")
+
+
 def test_a_fence_does_not_wait_for_a_forked_child(node: Node, script: Start) -> None:
     """It has the tensors of its moment. A second save waits for it, and so does closing."""
     script(

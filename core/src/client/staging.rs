@@ -136,6 +136,9 @@ impl Staging {
                 .hint("save with mode=\"copy\""));
         }
         let taken = child.wait()?;
+        if let Err(error) = fill.plan.rejoin_in_background(which) {
+            tracing::warn!("the next fork takes longer: {error}");
+        }
         fill.writer.check()?;
         self.copied(fill.plan.bytes(which), taken);
         Ok(())

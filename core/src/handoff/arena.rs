@@ -11,6 +11,7 @@ use super::allocation;
 use super::boot::boot_id;
 use super::budget::Promise;
 use super::header::{ArenaHeader, ArenaIdentity, IDENTITY_BYTES};
+use super::huge;
 use super::mapping::Mapping;
 use super::progress::Progress;
 use super::slot::Slot;
@@ -37,7 +38,7 @@ impl Arena {
 
     /// Gives the file the memory it still lacks, on a thread of its own.
     pub(super) fn allocate_in_background(&self, promise: Promise) -> Result<()> {
-        allocation::in_background(&self.shared, promise)
+        allocation::in_background(&self.shared, promise, huge::collapse)
     }
 
     /// Memory ran out while the file was given its own: what is Sealed in it is whole, nothing more can be begun.

@@ -76,7 +76,7 @@ fn unfit(maps: &str) -> impl Iterator<Item = (Range<u64>, &'static str)> {
 }
 
 /// `7f0c4000-7f0c8000 rw-p …`
-fn range(line: &str) -> Option<Range<u64>> {
+pub(super) fn range(line: &str) -> Option<Range<u64>> {
     let (low, high) = line.split(' ').next()?.split_once('-')?;
     Some(u64::from_str_radix(low, 16).ok()?..u64::from_str_radix(high, 16).ok()?)
 }

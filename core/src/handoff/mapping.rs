@@ -7,10 +7,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, madvise, munmap};
 
 use super::allocation::AllocationWord;
 use super::header::{ALLOCATION_OFFSET, ArenaHeader, PROGRESS_OFFSET, ProgressLine, SlotHeader};
+use super::huge::{self, HUGE};
 use crate::error::{Doing, Result};
 
 /// Bytes pre-faulted by one system call: short enough that a mapping no longer wanted is let go of soon.
@@ -38,12 +39,8 @@ impl Mapping {
     /// Maps `file`, which is as long as `header` says.
     pub fn new(file: &File, header: ArenaHeader) -> Result<Arc<Mapping>> {
         let bytes = header.file_bytes() as usize;
-        // SAFETY: a new mapping at an address of the kernel's choice; nothing else refers to it.
-        let start = unsafe {
-            mmap(std::ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)
-        }
-        .doing(|| format!("mapping {bytes} bytes of the arena"))?;
-        let start = NonNull::new(start.cast()).expect("mmap gives an address or an error");
+        let start = huge::map(file, 0, bytes, MapFlags::SHARED)
+            .doing(|| format!("mapping {bytes} bytes of the arena"))?;
         Ok(Arc::new(Mapping { start, bytes, header, populated: AtomicU64::new(0) }))
     }
 
@@ -71,6 +68,11 @@ impl Mapping {
         let at = self.at(ALLOCATION_OFFSET as u64, size_of::<AllocationWord>() as u64);
         // SAFETY: 64-aligned, inside the mapping, an atomic.
         unsafe { &*at.cast::<AllocationWord>() }
+    }
+
+    /// Address of a piece of the file that a huge page may hold.
+    pub fn piece(&self, offset: u64) -> NonNull<u8> {
+        NonNull::new(self.at(offset, HUGE)).expect("inside the mapping")
     }
 
     /// Offset in the file of an address inside the mapping.

@@ -9,9 +9,10 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{MapFlags, munmap};
 
 use super::header::PAGE;
+use super::huge;
 use super::mapping::write_unchanged;
 use crate::error::{Doing, Error, Result};
 
@@ -47,13 +48,8 @@ impl PrivateMapping {
             return Err(Error::invalid(format!("mapping a slot: bytes beyond its {bytes} are asked for")));
         }
         let length = bytes.next_multiple_of(PAGE) as usize;
-        // SAFETY: a new mapping at an address of the kernel's choice; nothing else refers to it.
-        let start = unsafe {
-            let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
-            mmap(std::ptr::null_mut(), length, access, flags, file, offset)
-        }
-        .doing(|| format!("mapping {bytes} bytes of a slot for this process alone"))?;
-        let start = NonNull::new(start.cast()).expect("mmap gives an address or an error");
+        let start = huge::map(file, offset, length, MapFlags::PRIVATE)
+            .doing(|| format!("mapping {bytes} bytes of a slot for this process alone"))?;
         Ok(PrivateMapping { start, bytes: length, used, owned: AtomicU64::new(0) })
     }
 

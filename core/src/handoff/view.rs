@@ -39,6 +39,11 @@ impl ArenaView {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

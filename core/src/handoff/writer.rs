@@ -9,6 +9,7 @@ use super::copy::{Run, copy};
 use super::fork::{self, ForkedCopy};
 use super::forkable;
 use super::mapping::Mapping;
+use super::rejoin;
 use super::slot::{swap, write_seal};
 use super::state::{SlotState, Word};
 use crate::error::{Doing, Error, Result};
@@ -51,6 +52,12 @@ impl FillPlan {
         which: &[usize],
     ) -> Result<Option<(usize, &'static str)>> {
         forkable::first_unfit(child.pid(), which.iter().map(|&number| (number, &self.runs[number])))
+    }
+
+    /// Has the memory that these runs are copied from put into huge pages, in the background: the next fork is cheaper for
+    /// it. For after a forked child has ended; a later fork ends it.
+    pub fn rejoin_in_background(&self, which: &[usize]) -> Result<()> {
+        rejoin::in_background(which.iter().map(|&number| &self.runs[number]))
     }
 
     pub fn bytes(&self, which: &[usize]) -> u64 {
@@ -119,6 +126,7 @@ impl SlotWriter {
     pub unsafe fn copy_in_child(&self, plan: &FillPlan, which: &[usize]) -> Result<ForkedCopy> {
         self.check()?;
         self.mapping.wait_slot(self.slot)?;
+        rejoin::stop();
         let word = &self.mapping.slot(self.slot).word;
         // SAFETY: sources as the caller vouches; targets lie in the slot, which has its memory.
         unsafe { fork::copy_in_child(&plan.chosen(which), word, self.filling().pack()) }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::error::Kind;
 
-struct NoBudget;
+pub(super) struct NoBudget;
 
 impl MemoryBudget for NoBudget {
     fn promise(&self, _: &Path, _: u64) -> Result<Promise> {

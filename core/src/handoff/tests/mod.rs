@@ -3,6 +3,7 @@
 mod allocation;
 mod budget;
 mod directory;
+mod huge;
 mod slots;
 mod taking;
 
@@ -58,4 +59,18 @@ fn root_with(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
     }
     let path = root.path().to_owned();
     (root, path)
+}
+
+/// Bytes under `key` of the mapping that begins at `start`, as proc_pid_smaps(5) has them.
+pub(super) fn in_smaps(start: u64, key: &str) -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut inside = false;
+    for line in maps.lines() {
+        if let Some(range) = super::forkable::range(line) {
+            inside = range.contains(&start);
+        } else if inside && line.starts_with(key) {
+            return line.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10;
+        }
+    }
+    panic!("no {key} of a mapping at {start:x}")
 }
