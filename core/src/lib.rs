@@ -20,6 +20,7 @@ pub mod format;
 pub mod sharding;
 pub mod storage;
 // ground
+pub mod checksum;
 pub mod clock;
 pub mod config;
 pub mod error;

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use strata_core::checksum;
+
 use crate::node::Node;
 use crate::table::{Figure, process_cpu};
 use crate::trainer::Trainer;
@@ -14,14 +16,14 @@ pub const WORD: &str = "serve-a-node";
 /// What a run leaves behind stays small.
 const KEPT: u32 = 2;
 
-/// Coordinator and sidecar until standard input ends. Every line of it is answered by the CPU time used so far, in
-/// nanoseconds.
+/// Coordinator and sidecar until standard input ends. Every line of it is answered by the CPU time used so far, and that of
+/// sums, in nanoseconds.
 pub fn serve(folder: &Path) {
     let node = Node::start(&folder.join("store"), KEPT);
     println!("{}", node.socket().display());
     for line in std::io::stdin().lock().lines() {
         line.expect("the bench writes text");
-        println!("{}", process_cpu().as_nanos());
+        println!("{} {}", process_cpu().as_nanos(), checksum::spent().cpu.as_nanos());
         std::io::stdout().flush().expect("the bench reads");
     }
 }
@@ -59,25 +61,29 @@ impl Served {
         Served { trainer, requests, answers, child }
     }
 
-    fn cpu(&mut self) -> Duration {
+    /// All of it, and that of sums.
+    fn cpu(&mut self) -> [Duration; 2] {
         writeln!(self.requests, "cpu").expect("the node reads");
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("the node answers");
-        Duration::from_nanos(answer.trim_end().parse().expect("a number of nanoseconds"))
+        let mut numbers =
+            answer.split_whitespace().map(|number| number.parse().expect("a number of nanoseconds"));
+        [(); 2].map(|()| Duration::from_nanos(numbers.next().expect("two numbers")))
     }
 
     pub fn save(&mut self) -> Saved {
-        let (sidecar, own) = (self.cpu(), process_cpu());
-        let (block, whole) = self.trainer.save();
-        let own = process_cpu() - own;
+        let before = self.cpu();
+        let mut took = (Duration::ZERO, Duration::ZERO);
+        let block = Figure::of(|| {
+            took = self.trainer.save();
+            took.0
+        });
+        let whole = took.1;
         // Retention and the checksums of the slot go on for a while.
         std::thread::sleep(Duration::from_millis(500));
-        let sidecar = self.cpu() - sidecar;
-        Saved {
-            whole: Figure { took: whole, cpu: sidecar },
-            block: Figure { took: block, cpu: own },
-            behind: Figure { took: whole - block, cpu: sidecar },
-        }
+        let after = self.cpu();
+        let node = |took| Figure { took, cpu: after[0] - before[0], checking: after[1] - before[1] };
+        Saved { whole: node(whole), block, behind: node(whole - block.took) }
     }
 }
 

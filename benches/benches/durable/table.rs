@@ -1,9 +1,11 @@
-//! What was measured, as a table: medians, spread, rate, CPU time a GB, and the share of fio's rate.
+//! What was measured, as a table: medians, spread, rate, the share of the limit's rate, and CPU time a GB, with that of
+//! checking (CRC32C) apart.
 
 use std::fmt;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use strata_core::checksum;
 
 /// 10^9 bytes.
 const GB: f64 = 1e9;
@@ -12,14 +14,16 @@ const GB: f64 = 1e9;
 pub struct Figure {
     pub took: Duration,
     pub cpu: Duration,
+    /// Of it, for sums.
+    pub checking: Duration,
 }
 
 impl Figure {
     /// What `work` says it took, and the CPU time of this process meanwhile.
     pub fn of(work: impl FnOnce() -> Duration) -> Figure {
-        let before = process_cpu();
+        let (before, summed) = (process_cpu(), checksum::spent().cpu);
         let took = work();
-        Figure { took, cpu: process_cpu() - before }
+        Figure { took, cpu: process_cpu() - before, checking: checksum::spent().cpu - summed }
     }
 }
 
@@ -46,15 +50,6 @@ impl Table {
     }
 }
 
-impl Table {
-    /// Seconds.
-    #[allow(dead_code, reason = "one bench alone compares two rows")]
-    pub fn median(&self, name: &str) -> Option<f64> {
-        let (_, figures) = self.rows.iter().find(|(known, _)| *known == name)?;
-        Some(median(figures.iter().map(|figure| figure.took.as_secs_f64()).collect()))
-    }
-}
-
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -66,13 +61,20 @@ impl fmt::Display for Table {
         let gb = self.bytes as f64 / GB;
         let rounds = self.rows.first().map_or(0, |(_, figures)| figures.len());
         writeln!(f, "{gb:.2} GB, medians of {rounds} rounds that took turns\n")?;
-        writeln!(f, "| | ms (spread) | GB/s | of the limit | CPU s a GB |\n|---|---|---|---|---|")?;
+        writeln!(
+            f,
+            "| | ms (spread) | GB/s | of the limit | CPU s a GB | of it sums | sums, of the time |\n|---|---|---|---|---|---|---|"
+        )?;
         let mut limit = None;
         for (name, figures) in &self.rows {
             let times: Vec<f64> = figures.iter().map(|figure| figure.took.as_secs_f64()).collect();
             let (least, most) =
                 times.iter().fold((f64::MAX, 0f64), |(least, most), &t| (least.min(t), most.max(t)));
-            let cpu = median(figures.iter().map(|figure| figure.cpu.as_secs_f64()).collect());
+            let of = |part: fn(&Figure) -> f64| median(figures.iter().map(part).collect());
+            let (cpu, checking) =
+                (of(|figure| figure.cpu.as_secs_f64()), of(|figure| figure.checking.as_secs_f64()));
+            // What checking would add if no read, write or copy went on beside it, on any core.
+            let at_most = of(|figure| figure.checking.as_secs_f64() / figure.took.as_secs_f64());
             let took = median(times);
             // Each limit stands above what is measured against it.
             if name.starts_with("fio") || name.starts_with("limit") {
@@ -81,12 +83,14 @@ impl fmt::Display for Table {
             let share = limit.map_or(0.0, |limit| limit / took);
             writeln!(
                 f,
-                "| {name} | {:.0} ({:.0}–{:.0}) | {:.2} | {share:.2} | {:.3} |",
+                "| {name} | {:.0} ({:.0}–{:.0}) | {:.2} | {share:.2} | {:.3} | {:.3} | {:.1} % |",
                 took * 1e3,
                 least * 1e3,
                 most * 1e3,
                 gb / took,
-                cpu / gb
+                cpu / gb,
+                checking / gb,
+                100.0 * at_most
             )?;
         }
         Ok(())

@@ -106,25 +106,9 @@ fn from_disk(rounds: usize, bytes: usize, folder: &std::path::Path, has_fio: boo
             table.add("limit: fio, read", fio::run(Way::Read, folder, bytes));
         }
         table.add("restore from the store, verified", Figure::of(|| runtime.block_on(rank.restore())));
-        table.add(
-            "  of it at most: one pass of CRC32C, one core",
-            Figure::of(|| summed_by_one(rank.source())),
-        );
         if let Some(dcp) = dcp {
             table.add("torch dcp.load, fresh process, cache dropped", dcp.load());
         }
     }
     println!("{table}");
-    let share = table.median(SHARE.0).zip(table.median(SHARE.1)).map(|(check, whole)| check / whole);
-    println!("checking takes {:.1} % of a restore's time on one of its cores", 100.0 * share.unwrap_or(0.0));
-}
-
-const SHARE: (&str, &str) =
-    ("  of it at most: one pass of CRC32C, one core", "restore from the store, verified");
-
-fn summed_by_one(state: &[u8]) -> Duration {
-    let started = Instant::now();
-    let sum: u64 = state.chunks(CHUNK).map(|chunk| u64::from(crc32c(chunk))).sum();
-    assert!(sum > 0);
-    started.elapsed()
 }

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use strata_core::format::chunks::CHUNK_BYTES;
-use strata_core::format::delta::{self, Width};
+use strata_core::format::delta::{self, Onto, Width};
 
 use crate::{median, states};
 
@@ -49,16 +49,17 @@ pub fn print(base: &[states::Tensor], after: &[states::Tensor]) {
         add(3, "… and back", rate(bytes, || delta::join_difference(width, black_box(&planes), &mut back)));
         let mut stored = 0;
         let mut encode = || {
+            let estimate = delta::estimate(width, &new, Some(&old));
             difference(&mut planes);
-            stored = delta::compress(width, &planes, &mut frame).expect("zstd works").expect("it fits");
+            let compressed = delta::compress(width, &planes, &estimate, &mut frame);
+            stored = compressed.expect("zstd works").expect("it fits");
         };
-        add(4, "whole encode: difference, planes, zstd", rate(bytes, &mut encode));
+        add(4, "whole encode: samples, difference, planes, zstd", rate(bytes, &mut encode));
         encode();
         let decode = rate(bytes, || {
             back.copy_from_slice(&old);
-            let planes =
-                delta::decompress(black_box(&frame[..stored]), bytes).expect("it was encoded before");
-            delta::join_difference(width, &planes, &mut back);
+            let decoded = delta::decompress(width, black_box(&frame[..stored]), Onto::Base, &mut back);
+            decoded.expect("it was encoded before");
         });
         assert!(back == new, "what was encoded comes back");
         add(5, "whole decode, and a copy of the base", decode);

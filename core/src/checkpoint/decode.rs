@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use super::objects::{Packs, Sum};
 use crate::error::{Doing, Error, Result};
-use crate::format::chunks::ALIGNMENT;
+use crate::format::delta::{Onto, Width};
 use crate::format::encoding::{Encoding, Stored, Whole};
 use crate::format::manifest;
 use crate::format::{chunks, delta};
 use crate::proto::format::{Chunk, Manifest, Pack};
-use crate::storage::crc32c;
+use crate::storage::{Aligned, crc32c};
 
 /// The bytes of a chunk that is read already.
 pub type Known<'k, 'a> = &'k dyn Fn(usize) -> Option<&'a [u8]>;
@@ -46,8 +46,7 @@ pub fn read_chunk<'a>(
         Encoding::Difference { stored, width, base } => {
             read_whole(packs, &manifest.packs, &base, target)
                 .doing(|| "reading what a chunk differs from")?;
-            let planes = read_planes(packs, &manifest.packs, &stored, target.len())?;
-            delta::join_difference(width, &planes, target);
+            read_planes(packs, &manifest.packs, &stored, (width, Onto::Base), target)?;
             check(packs, &manifest.packs, &stored, target, chunk.crc32c)
         }
         Encoding::Rounded { source } => {
@@ -73,8 +72,7 @@ pub fn read_whole(packs: &Packs, table: &[Pack], whole: &Whole<u32>, target: &mu
             target,
         );
     };
-    let planes = read_planes(packs, table, stored, target.len())?;
-    delta::join(width, &planes, target);
+    read_planes(packs, table, stored, (width, Onto::Nothing), target)?;
     check(packs, table, stored, target, whole.crc32c)
 }
 
@@ -85,15 +83,19 @@ fn pack<'a>(table: &'a [Pack], stored: &Stored<u32>) -> Result<&'a Pack> {
     })
 }
 
-fn read_planes(packs: &Packs, table: &[Pack], stored: &Stored<u32>, bytes: usize) -> Result<Vec<u8>> {
+/// Joins the planes that are stored there into `target`, as `whose` says.
+fn read_planes(
+    packs: &Packs,
+    table: &[Pack],
+    stored: &Stored<u32>,
+    whose: (Width, Onto),
+    target: &mut [u8],
+) -> Result<()> {
     let pack = pack(table, stored)?;
-    // From a page's start on: a local disk reads straight into it.
-    let page = ALIGNMENT as usize;
-    let mut memory = vec![0; stored.bytes as usize + page];
-    let start = memory.as_ptr().align_offset(page);
-    let frame = &mut memory[start..start + stored.bytes as usize];
-    packs.read(pack, Sum { offset: stored.offset, crc32c: stored.crc32c }, frame)?;
-    delta::decompress(frame, bytes)
+    // A local disk reads straight into it.
+    let mut memory = Aligned::new(stored.bytes as usize);
+    packs.read(pack, Sum { offset: stored.offset, crc32c: stored.crc32c }, memory.get())?;
+    delta::decompress(whose.0, memory.bytes(), whose.1, target)
         .doing(|| format!("reading {} bytes at {} of {}", stored.bytes, stored.offset, packs.name_of(pack)))
 }
 

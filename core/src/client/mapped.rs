@@ -3,7 +3,6 @@
 //! on the slot is given back when all of it is, or when nobody looks at it any more.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -12,11 +11,10 @@ use super::restore::RestoredSlot;
 use super::session::Inner;
 use crate::error::{Doing, Result};
 use crate::handoff::{MachineMemory, PrivateMapping, own_before_forks};
+use crate::pace::Pace;
 
 /// Below this copying is done sooner than a thread has started and the lease has come back (2 GB/s; 2 ms).
 const WORTH_A_LEASE: u64 = 4 << 20;
-/// The background thread yields to everything else of the machine.
-const LOWEST: i32 = 19;
 
 /// The slot as this process's own memory. Cheap to clone; dropped with the last view.
 #[derive(Clone)]
@@ -26,7 +24,8 @@ struct Shared {
     memory: Arc<PrivateMapping>,
     /// Its end gives the lease back. Behind `memory`: unmapped first.
     lease: Mutex<Option<Arc<RestoredSlot>>>,
-    hurried: AtomicBool,
+    /// Of the thread in the background.
+    pace: Pace,
 }
 
 /// The mappings of a session.
@@ -66,7 +65,7 @@ impl MappedSlot {
         };
         let memory = own_before_forks(memory);
         let lease = Mutex::new(Some(Arc::clone(slot)));
-        let shared = Arc::new(Shared { memory, lease, hurried: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { memory, lease, pace: Pace::yielding() });
         if let Some(session) = slot.session() {
             session.mapped.add(&shared);
         }
@@ -83,26 +82,18 @@ impl MappedSlot {
         Arc::strong_count(&self.0) > 1
     }
 
-    /// Makes all of it this process's own, on a thread of the lowest priority, and gives the lease back; at once when this
-    /// is the last of its clones.
+    /// Makes all of it this process's own, on a thread that yields to everybody else, and gives the lease back; at once
+    /// when this is the last of its clones.
     pub fn own_in_background(self) -> Result<()> {
-        if self.is_viewed() { own_on_a_thread(&self.0, Pace::Yielding) } else { Ok(()) }
+        if self.is_viewed() { own_on_a_thread(&self.0) } else { Ok(()) }
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Pace {
-    Yielding,
-    Soon,
-}
-
-fn own_on_a_thread(shared: &Arc<Shared>, pace: Pace) -> Result<()> {
-    let shared = Arc::downgrade(shared);
+/// At the pace that it has by then.
+fn own_on_a_thread(shared: &Arc<Shared>) -> Result<()> {
+    let (pace, shared) = (shared.pace.clone(), Arc::downgrade(shared));
     let work = move || {
-        if pace == Pace::Yielding {
-            // Refused nowhere: one may always be nicer. If it were, the pages would be copied sooner.
-            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), LOWEST);
-        }
+        let _lowered = (!pace.is_hurried()).then(|| pace.lower_thread());
         while let Some(shared) = shared.upgrade() {
             if shared.memory.own_next() {
                 shared.lease.lock().take();
@@ -129,8 +120,9 @@ impl MappedSlots {
         let known: Vec<Arc<Shared>> = self.0.lock().iter().filter_map(Weak::upgrade).collect();
         for shared in known {
             let leased = shared.lease.lock().is_some();
-            if leased && !shared.hurried.swap(true, Ordering::Relaxed) {
-                own_on_a_thread(&shared, Pace::Soon)?;
+            if leased && !shared.pace.is_hurried() {
+                shared.pace.hurry();
+                own_on_a_thread(&shared)?;
             }
         }
         Ok(())

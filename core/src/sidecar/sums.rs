@@ -3,11 +3,11 @@
 
 use std::path::PathBuf;
 
-use crc_fast::{CrcAlgorithm, checksum};
 use serde::{Deserialize, Serialize};
 
 use super::records;
 use crate::checkpoint::{each_at, matches_any};
+use crate::checksum::crc32c;
 use crate::error::{Error, Result};
 use crate::format::chunks::{self, Span};
 use crate::handoff::Slot;
@@ -107,8 +107,7 @@ fn spans(tensors: &[Tensor], data: &[u8]) -> Result<Vec<Span>> {
 }
 
 fn sum_of(data: &[u8], span: Span) -> u32 {
-    let bytes = &data[span.offset as usize..(span.offset + span.bytes) as usize];
-    checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
+    crc32c(&data[span.offset as usize..(span.offset + span.bytes) as usize])
 }
 
 /// Numbers of the spans that hold bytes of the tensors asked for.

@@ -4,7 +4,6 @@
 //! Every call blocks the thread it is made on, and never needs the caller's runtime: call it on threads that may block.
 
 mod budget;
-mod checksum;
 mod local;
 mod objects;
 mod options;
@@ -15,12 +14,13 @@ mod user;
 use std::sync::Arc;
 
 pub use budget::{BufferBudget, Held, Promised};
-pub use checksum::crc32c;
+pub use local::Aligned;
 pub use options::{DiskQueue, StoreOptions};
 pub use store::{Created, Listed, Part, Piece, Reader, Store, Writer};
 pub use url::{Scheme, StoreUrl};
 pub use user::User;
 
+pub use crate::checksum::crc32c;
 use crate::error::Result;
 
 /// The store at `url`, narrowed to names below `folder` (empty: all of it). Reaches for nothing yet. Invalid for

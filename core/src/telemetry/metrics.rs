@@ -1,17 +1,21 @@
 //! Every metric of Strata in one table. Made once per process and passed down as `Arc<Metrics>`; a role that has no
 //! part in a metric leaves it at zero.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::checksum;
 
 /// Where a rank's part of a step was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -171,6 +175,23 @@ metrics! {
     hook_failures: Counter = counter(), "hook_failures", "Operator hooks that raised, hung or died: everything was kept";
 }
 
+/// What this process spends on sums, counted where they are made.
+#[derive(Debug)]
+struct Checksums;
+
+impl Collector for Checksums {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let spent = checksum::spent();
+        let bytes = ConstCounter::new(spent.bytes);
+        let kind = bytes.metric_type();
+        let what = "Bytes summed with CRC32C, to be guarded or to be checked";
+        bytes.encode(encoder.encode_descriptor("checksum", what, Some(&Unit::Bytes), kind)?)?;
+        let seconds = ConstCounter::new(spent.cpu.as_secs_f64());
+        let what = "Processor time that those sums took";
+        seconds.encode(encoder.encode_descriptor("checksum", what, Some(&Unit::Seconds), kind)?)
+    }
+}
+
 impl Metrics {
     /// Made once per process, by its role.
     pub fn new() -> Arc<Metrics> {
@@ -178,6 +199,7 @@ impl Metrics {
         metrics.register();
         let build = Info::new(BuildLabels { version: crate::VERSION });
         metrics.registry.register("build", "The build that serves this", build);
+        metrics.registry.register_collector(Box::new(Checksums));
         Arc::new(metrics)
     }
 
@@ -226,6 +248,9 @@ mod tests {
             "{text}"
         );
         assert!(text.contains(&format!("strata_build_info{{version=\"{}\"}} 1\n", crate::VERSION)), "{text}");
+        for counter in ["\nstrata_checksum_seconds_total ", "\nstrata_checksum_bytes_total "] {
+            assert!(text.contains(counter), "{counter}: {text}");
+        }
         assert!(text.ends_with("# EOF\n"));
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             assert!(line.starts_with("strata_"), "{line}");

@@ -17,7 +17,7 @@ use crate::format::encoding::{Encoding, Whole};
 use crate::format::{Span, chunks};
 use crate::ids::{Rank, Step};
 use crate::proto::format::Manifest;
-use crate::storage::crc32c;
+use crate::storage::{Aligned, crc32c};
 
 /// The chunks of base steps.
 pub struct Bases {
@@ -128,9 +128,9 @@ impl Bases {
         }
         let length = bytes.len() as u64;
         let _room = place.buffers.take(length + room(&encoding(chunk)?, length));
-        let mut found = vec![0; bytes.len()];
-        let read = read_chunk(&self.packs, &part.manifest, number, &|_| None, &mut found);
-        Ok(unless_damaged(read)?.is_some() && found == *bytes)
+        let mut found = Aligned::new(bytes.len());
+        let read = read_chunk(&self.packs, &part.manifest, number, &|_| None, found.get());
+        Ok(unless_damaged(read)?.is_some() && *found.bytes() == bytes[..])
     }
 
     /// What a chunk may be told as the difference to. The caller holds room for three times its bytes: the base, and to
@@ -159,9 +159,9 @@ impl Bases {
         if let Some(bytes) = held.filter(|bytes| crc32c(bytes) == whole.crc32c) {
             return Ok(Some(Base { whole: old(whole), bytes }));
         }
-        let mut bytes = vec![0; chunk.bytes as usize];
-        let read = read_whole(&self.packs, &part.manifest.packs, &whole, &mut bytes);
-        Ok(unless_damaged(read)?.map(|()| Base { whole: old(whole), bytes: bytes.into() }))
+        let mut bytes = Aligned::new(chunk.bytes as usize);
+        let read = read_whole(&self.packs, &part.manifest.packs, &whole, bytes.get());
+        Ok(unless_damaged(read)?.map(|()| Base { whole: old(whole), bytes: Bytes::from_owner(bytes) }))
     }
 }
 

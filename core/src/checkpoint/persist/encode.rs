@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::bases::{Base, OldPack};
 use crate::error::Result;
 use crate::format::chunks::{ALIGNMENT, LARGE_TENSOR};
-use crate::format::delta::{self, Width};
+use crate::format::delta::{self, Estimate, Width};
 use crate::format::encoding::Whole;
 use crate::storage::{BufferBudget, Held, Promised};
 
@@ -16,9 +16,6 @@ use crate::storage::{BufferBudget, Held, Promised};
 /// smaller than the chunk alone. As the base grows older the difference grows, until it is not: then the chunk is stored
 /// without one, and is the base of those to come.
 const WORTH: u64 = 16;
-/// Samples of a chunk, spread evenly: a sixteenth of it, but enough of each that its code is not most of it.
-const SAMPLES: usize = 4;
-const SAMPLE: usize = 16 << 10;
 /// What the end of a chain may have a restore read beyond the state's own bytes: percent of them. A FULL step's restore
 /// reads its bytes, and 1.3 of its time is promised. The last difference may go beyond it by its own.
 const MORE_READS: u64 = 30;
@@ -84,14 +81,15 @@ impl Encoder {
         // The base, and to read it its planes and their frame; or the base, the planes and the frame of this chunk.
         let mut room = self.buffers.take(3 * length + ALIGNMENT);
         let base = base()?;
-        let Some(base) = choose(bytes, width, base, reads)? else { return Ok(None) };
+        let Some((base, estimate)) = choose(bytes, width, base, reads) else { return Ok(None) };
         let mut planes = vec![0; bytes.len()];
         match &base {
             Some(base) => delta::split_difference(width, bytes, &base.bytes, &mut planes),
             None => delta::split(width, bytes, &mut planes),
         }
         let mut frame = vec![0; worth(length) as usize];
-        let Some(stored) = delta::compress(width, &planes, &mut frame)? else { return Ok(None) };
+        let stored = delta::compress(width, &planes, &estimate, &mut frame)?;
+        let Some(stored) = stored else { return Ok(None) };
         drop(planes);
         frame.truncate(stored);
         frame.shrink_to_fit();
@@ -119,38 +117,23 @@ fn worth(bytes: u64) -> u64 {
     (bytes - bytes / WORTH) / ALIGNMENT * ALIGNMENT
 }
 
-/// With the base or without, as samples say; None: as it is.
-fn choose(bytes: &[u8], width: Width, base: Option<Base>, reads: &Reads) -> Result<Option<Option<Base>>> {
+/// With the base or without, as samples say, and how; None: as it is.
+fn choose(bytes: &[u8], width: Width, base: Option<Base>, reads: &Reads) -> Option<(Option<Base>, Estimate)> {
     let length = bytes.len() as u64;
-    let alone = sample(bytes, width, None)?;
+    let stored = |estimate: &Estimate| (length as f64 * estimate.part) as u64;
+    let alone = delta::estimate(width, bytes, None);
     if let Some(base) = base {
-        let difference = sample(bytes, width, Some(&base.bytes))?;
-        let is_worth_it = difference <= worth(length) && difference + length / WORTH <= alone;
-        if is_worth_it && reads.allow(length, difference + base.whole.stored.bytes) {
-            return Ok(Some(Some(base)));
+        let difference = delta::estimate(width, bytes, Some(&base.bytes));
+        let bytes = stored(&difference);
+        let is_worth_it = bytes <= worth(length) && bytes + length / WORTH <= stored(&alone);
+        if is_worth_it && reads.allow(length, bytes + base.whole.stored.bytes) {
+            return Some((Some(base), difference));
         }
     }
-    if alone > worth(length) {
-        return Ok(None);
+    if stored(&alone) > worth(length) {
+        return None;
     }
     // At once, not when it is stored: what this saves is there for the chunks that other threads decide on meanwhile.
-    reads.note(length, alone);
-    Ok(Some(None))
-}
-
-/// What would be stored of the chunk, as samples of it say.
-fn sample(bytes: &[u8], width: Width, base: Option<&Bytes>) -> Result<u64> {
-    let length = (bytes.len() / (16 * SAMPLES)).max(SAMPLE) / 8 * 8;
-    let (mut planes, mut frame) = (vec![0; length], vec![0; length]);
-    let mut stored = 0;
-    for number in 0..SAMPLES {
-        let at = (bytes.len() - length) * number / (SAMPLES - 1) / 8 * 8;
-        let part = &bytes[at..at + length];
-        match base {
-            Some(base) => delta::split_difference(width, part, &base[at..at + length], &mut planes),
-            None => delta::split(width, part, &mut planes),
-        }
-        stored += delta::compress(width, &planes, &mut frame)?.unwrap_or(length);
-    }
-    Ok((stored * bytes.len() / (SAMPLES * length)) as u64)
+    reads.note(length, stored(&alone));
+    Some((None, alone))
 }

@@ -4,9 +4,11 @@
 //! decodes: whoever calls compares sums before anybody sees a byte.
 
 mod compress;
+mod estimate;
 mod planes;
 mod rounding;
 
-pub use compress::{compress, decompress};
+pub use compress::{Onto, compress, decompress};
+pub use estimate::{Estimate, estimate};
 pub use planes::{Width, join, join_difference, split, split_difference};
 pub use rounding::{is_rounded, round};

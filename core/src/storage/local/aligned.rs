@@ -26,6 +26,12 @@ pub struct Aligned {
     length: usize,
 }
 
+impl AsRef<[u8]> for Aligned {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 impl Aligned {
     pub fn new(length: usize) -> Aligned {
         let bytes = vec![0; length + ALIGNMENT];

@@ -3,6 +3,7 @@
 //! with O_DIRECT. Nothing here reads a name that starts with a dot.
 
 mod aligned;
+pub use aligned::Aligned;
 pub(super) mod changes;
 mod error;
 mod folders;
