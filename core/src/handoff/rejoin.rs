@@ -4,7 +4,7 @@
 //! to while a child lives is split into small pages, whatever it was before (Linux 5.8 and later copy no whole huge page),
 //! so this is done again after each child: 200 to 250 ms of one core's time for 1.3 GB where huge pages are at hand, with which
 //! the first writes beside the next child take 740 ms instead of 1200. On a busy virtual machine whose host takes free
-//! memory back a piece took about 10 ms instead: half a second of a core for each turn, and four saves until all was in.
+//! memory back a piece took about 10 ms instead: half a second of a core for each turn, and not all was in after ten saves.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -58,7 +58,7 @@ fn what_is_skewed_gets_smaller_and_comes_back_and_does_not_fit_into_less() {
 #[test]
 fn each_plane_has_the_coder_that_its_sample_asks_for_and_whatever_it_holds_comes_back() {
     let plane = FRAME + 100;
-    let mostly_zero: Vec<u8> = (0..plane as u32).map(|n| u8::from(hashed(n) % 100 == 0)).collect();
+    let mostly_zero: Vec<u8> = (0..plane as u32).map(|n| u8::from(hashed(n).is_multiple_of(100))).collect();
     let planes = [noise(plane), skewed(plane), mostly_zero, vec![0; plane]].concat();
     let estimate = sampled(Width::Four, &planes);
     assert_eq!(estimate.coders[..4], [Coder::Noise, Coder::Skewed, Coder::Runs, Coder::Runs]);
