@@ -65,3 +65,18 @@ def test_slow_store_stalls_commits_but_never_training(
         trainer.do("wait_committed", step=2, timeout=2.0)
     stall.clear()
     assert trainer.do("wait_committed", step=2)["step"] == 2
+
+
+def test_bit_that_flips_on_its_way_to_the_store_is_refused_by_the_store_and_sent_again(
+    make_node: Nodes, make_trainers: Trainers, s3: S3Server, proxied: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    """P2: the signature of a request to S3 has the SHA-256 of its body."""
+    flip = threading.Event()
+    node = make_node(s3.url(tmp_path.name), proxied(flip=flip)).up()
+    [trainer] = make_trainers(node)
+    trainer.do("connect")
+    flip.set()
+    commit([trainer], 1, megabytes=8.0)
+    assert not flip.is_set(), "no large body was sent"
+    assert "persisting failed" in node.parts["up"].text()
+    assert "step 1: whole" in node.cli("checkpoints", "verify", "1", "--job", "t").stdout

@@ -8,8 +8,10 @@ use crate::error::{Error, Kind};
 
 /// Codes that mean that there is no room, whatever their HTTP status.
 const FULL: [&str; 4] = ["QuotaExceeded", "StorageFull", "InsufficientStorage", "XMinioStorageFull"];
-/// Codes under status 400 that another try may mend.
-const SLOW: [&str; 2] = ["RequestTimeout", "IncompleteBody"];
+/// Codes under status 400 that another try may mend: a body that came too slowly or was cut short, or that is not what its
+/// sum says (S3 has the SHA-256 of each body in the request's signature).
+const PASSING: [&str; 5] =
+    ["RequestTimeout", "IncompleteBody", "XAmzContentSHA256Mismatch", "BadDigest", "Md5Mismatch"];
 /// Of an upload that was begun and is there no more: complete already, or cleaned away. The object can be written again.
 const GONE: &str = "NoSuchUpload";
 /// Codes under status 400 that speak of credentials.
@@ -47,7 +49,7 @@ fn kind(said: &Said, answer: &Answer) -> Kind {
             404 => Kind::NotFound,
             409 | 412 => Kind::Conflict,
             507 => Kind::Overloaded,
-            400 if SLOW.contains(&answer.code.as_str()) => Kind::Unavailable,
+            400 if PASSING.contains(&answer.code.as_str()) => Kind::Unavailable,
             400 if CREDENTIALS.contains(&answer.code.as_str()) => Kind::Denied,
             400 | 405 | 411 | 501 => Kind::Invalid,
             _ => Kind::Unavailable,
@@ -108,6 +110,7 @@ mod tests {
             ("404 Not Found", "NoSuchBucket", Kind::NotFound),
             ("404 Not Found", "NoSuchUpload", Kind::Unavailable),
             ("400 Bad Request", "ExpiredToken", Kind::Denied),
+            ("400 Bad Request", "XAmzContentSHA256Mismatch", Kind::Unavailable),
             ("400 Bad Request", "RequestTimeout", Kind::Unavailable),
             ("400 Bad Request", "InvalidArgument", Kind::Invalid),
             ("503 Service Unavailable", "SlowDown", Kind::Unavailable),
