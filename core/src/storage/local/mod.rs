@@ -3,7 +3,6 @@
 //! with O_DIRECT. Nothing here reads a name that starts with a dot.
 
 mod aligned;
-pub use aligned::Aligned;
 pub(super) mod changes;
 mod error;
 mod folders;
@@ -17,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+pub use self::aligned::Aligned;
 use self::changes::{Change, change};
 use self::error::failed;
 #[cfg(test)]
