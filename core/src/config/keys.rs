@@ -164,6 +164,9 @@ settings! {
         azure_endpoint: Option<String> = "", "AZURE_STORAGE_ENDPOINT";
         /// After so long without an answer a store request has failed, and is made again.
         timeout: Duration = "30s", "STRATA_STORE_TIMEOUT";
+        /// Object stores: the most requests that carry checkpoints at once, in each direction. How many are in flight is found by
+        /// trying; fewer leave more of a shared line to others.
+        requests: u32 = "64", "STRATA_STORE_REQUESTS";
         /// Take over a store prefix that belongs to another cluster (its coordinator's state was lost). Keeps the job.
         take_over: bool = "false", "STRATA_TAKE_OVER_STORE";
     }

@@ -42,7 +42,8 @@ pub fn over_object_store(
     options: &StoreOptions,
 ) -> Arc<dyn Store> {
     let provider = objects::Provider::S3;
-    Arc::new(objects::BucketStore::over(objects, provider, "memory:".into(), prefix.into(), options))
+    let lanes = objects::Lanes::new("memory:", options.requests);
+    Arc::new(objects::BucketStore::over(objects, provider, lanes, "memory:".into(), prefix.into(), options))
 }
 
 #[cfg(test)]

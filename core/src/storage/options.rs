@@ -39,13 +39,15 @@ pub struct StoreOptions {
     pub request_timeout: Duration,
     /// All tries of one operation together.
     pub retry_budget: Duration,
-    /// Requests, or blocked disk writers, in flight at once. Eight keep a local disk as busy as it gets while other work
-    /// wants the cores (1.1 GB on two busy cores: 0.60–0.69 s with eight, 0.65–0.96 s with four).
+    /// Threads that persist or restore. Eight keep a local disk as busy as it gets while other work wants the cores (1.1 GB
+    /// on two busy cores: 0.60–0.69 s with eight, 0.65–0.96 s with four).
     pub concurrency: usize,
+    /// Object stores: the most bodies in flight at once in each direction; how many there are is found by trying.
+    pub requests: usize,
     /// A directory: how its disk is kept busy.
     pub disk_queue: DiskQueue,
-    /// Object stores: bytes of one part of a large object.
-    pub part_bytes: u64,
+    /// Object stores: bytes that one request carries of a large object; none: by the measured rate.
+    pub part_bytes: Option<u64>,
     /// Memory for persisting and restoring, beyond the arenas; shared by all clones of these options.
     pub buffers: BufferBudget,
 }
@@ -66,8 +68,9 @@ impl Default for StoreOptions {
             request_timeout: Duration::from_secs(30),
             retry_budget: Duration::from_secs(60),
             concurrency: 8,
+            requests: 64,
             disk_queue: DiskQueue::default(),
-            part_bytes: 16 << 20,
+            part_bytes: None,
             buffers: BufferBudget::default(),
         }
     }
@@ -120,6 +123,7 @@ impl From<&StoreConfig> for StoreOptions {
             azure_key: secret(&config.azure_key),
             azure_endpoint: config.azure_endpoint.clone(),
             request_timeout: config.timeout,
+            requests: config.requests as usize,
             ..StoreOptions::default()
         }
     }
@@ -138,6 +142,7 @@ impl fmt::Debug for StoreOptions {
             .field("request_timeout", &self.request_timeout)
             .field("retry_budget", &self.retry_budget)
             .field("concurrency", &self.concurrency)
+            .field("requests", &self.requests)
             .field("disk_queue", &self.disk_queue)
             .field("part_bytes", &self.part_bytes)
             .field("buffers", &self.buffers)

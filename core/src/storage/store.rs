@@ -74,18 +74,17 @@ pub trait Reader: Send + Sync {
     /// Of the object.
     fn bytes(&self) -> u64;
 
-    /// Fills `target` from `offset` on. Corrupt when the object ends before. Holds at most as much memory again
-    /// meanwhile; none where a local file is read into memory aligned to 4096.
+    /// Fills `target` from `offset` on. Corrupt when the object ends before. Where a local file is read into memory that is
+    /// not aligned to 4096 it holds as much memory again meanwhile, else next to none.
     fn read_at(&self, offset: u64, target: &mut [u8]) -> Result<()>;
 
-    /// How many bytes one request had better bring, so that its answer takes longer than its way; 0: as many as are asked
-    /// for at once.
+    /// How many bytes had better be asked for at once, so that requests are long beside their way and several are on it; 0:
+    /// any number.
     fn together(&self) -> u64 {
         0
     }
 
-    /// Fills parts that lie close to each other, by ascending offset, in one request where the store has requests. Holds at
-    /// most as much memory again as they span.
+    /// Fills parts, by ascending offset, that lie close to each other: where the store has requests, as few as that makes.
     fn read_together(&self, parts: &mut [Part<'_>]) -> Result<()> {
         parts.iter_mut().try_for_each(|part| self.read_at(part.offset, part.target))
     }

@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::buckets;
 use crate::checksum;
 
 /// Where a rank's part of a step was read from.
@@ -200,6 +201,7 @@ impl Metrics {
         let build = Info::new(BuildLabels { version: crate::VERSION });
         metrics.registry.register("build", "The build that serves this", build);
         metrics.registry.register_collector(Box::new(Checksums));
+        buckets::register(&mut metrics.registry);
         Arc::new(metrics)
     }
 

@@ -1,5 +1,5 @@
-//! Chunks that lie together in a pack of an object store are brought by one request: for one of 4 MiB the way there and
-//! back takes as long as the bytes.
+//! Chunks that lie together in a pack of an object store are brought together, by requests as long as the store likes them:
+//! for one of 4 MiB the way there and back takes as long as the bytes.
 
 use std::collections::HashMap;
 
@@ -27,13 +27,12 @@ pub enum Gathered<'r, 'a> {
 }
 
 impl RankRestore {
-    /// Chunks of a pack that follow on one another, as many as its store likes and memory and threads allow; the others
-    /// alone, in the order of the slot.
+    /// Chunks of a pack that follow on one another, as many as its store likes and leave every thread some; the others alone,
+    /// in the order of the slot.
     pub(super) fn gather<'r, 'a>(&'r self, pieces: Vec<Piece<'r, 'a>>) -> Result<Vec<Gathered<'r, 'a>>> {
         let total: u64 = pieces.iter().map(|(read, _)| read.bytes).sum();
         let threads = self.place.threads as u64;
-        // Every thread has something to read, and none waits for the others' memory.
-        let fair = (total / (2 * threads)).min(self.place.buffers.limit() / (2 * threads)).max(CHUNK_BYTES);
+        let fair = (total / (2 * threads)).max(CHUNK_BYTES);
         let mut gathered = Vec::with_capacity(pieces.len());
         let mut raw = Vec::new();
         for piece in pieces {
@@ -94,8 +93,7 @@ impl<'r, 'a> Gathered<'r, 'a> {
                 plan.read_piece(read, &HashMap::new(), target)?;
                 Ok(vec![(read, target)])
             }
-            Gathered::Together { pack, mut pieces, sums, bytes } => {
-                let _room = plan.place.buffers.take(bytes);
+            Gathered::Together { pack, mut pieces, sums, .. } => {
                 let mut chunks: Vec<(Sum, &mut [u8])> = sums
                     .into_iter()
                     .zip(&mut pieces)

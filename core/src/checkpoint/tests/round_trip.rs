@@ -40,7 +40,7 @@ fn every_rank_gets_its_state_back_from_a_directory() {
 
 #[test]
 fn every_rank_gets_its_state_back_from_s3_over_memory() {
-    let options = StoreOptions { part_bytes: 5 << 20, ..StoreOptions::default() };
+    let options = StoreOptions { part_bytes: Some(5 << 20), ..StoreOptions::default() };
     round_trip(&over(over_object_store(Arc::new(InMemory::new()), "p", &options)));
 }
 

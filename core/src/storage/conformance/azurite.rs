@@ -51,7 +51,7 @@ impl Azurite {
             azure_key: Some(KEY.into()),
             azure_endpoint: Some(format!("http://127.0.0.1:{port}/{ACCOUNT}")),
             allow_http: true,
-            part_bytes: 5 << 20,
+            part_bytes: Some(5 << 20),
             ..StoreOptions::default()
         };
         let url = format!("az://{CONTAINER}/some/prefix").parse().unwrap();

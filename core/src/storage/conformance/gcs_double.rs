@@ -61,7 +61,7 @@ impl GcsDouble {
         runtime.spawn(async move { axum::serve(listener, router).await });
         let options = StoreOptions {
             gcs_emulator: Some(address.to_string()),
-            part_bytes: 5 << 20,
+            part_bytes: Some(5 << 20),
             ..StoreOptions::default()
         };
         let url = format!("gs://{BUCKET}/some/prefix").parse().unwrap();

@@ -11,7 +11,7 @@ use crate::storage::{StoreOptions, StoreUrl, open, over_object_store};
 #[test]
 fn s3_over_memory_conforms() {
     for prefix in ["", "some/prefix/job"] {
-        let options = StoreOptions { part_bytes: 5 << 20, ..StoreOptions::default() };
+        let options = StoreOptions { part_bytes: Some(5 << 20), ..StoreOptions::default() };
         conforms(&over_object_store(Arc::new(InMemory::new()), prefix, &options));
     }
 }

@@ -42,7 +42,7 @@ impl TestServer {
             access_key_id: Some("test".into()),
             secret_access_key: Some("test-secret".into()),
             allow_http: true,
-            part_bytes: 5 << 20,
+            part_bytes: Some(5 << 20),
             ..StoreOptions::default()
         };
         let url = format!("s3://{BUCKET}/some/prefix").parse().unwrap();

@@ -6,6 +6,7 @@ use object_store::ObjectStore;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 
 use super::provider::{check_endpoint, client, retry};
+use super::transport::Watching;
 use crate::error::{Error, Result};
 use crate::storage::StoreOptions;
 
@@ -16,13 +17,15 @@ pub fn container(
     account: Option<&str>,
     container: &str,
     options: &StoreOptions,
+    watching: Watching,
 ) -> Result<Arc<dyn ObjectStore>> {
     let opening = format!("az://{container}");
     check_endpoint(&opening, options.azure_endpoint.as_deref(), options)?;
     let mut builder = MicrosoftAzureBuilder::from_env()
         .with_container_name(container)
         .with_client_options(client(options))
-        .with_retry(retry(options));
+        .with_retry(retry(options))
+        .with_http_connector(watching);
     if let Some(account) = account.or(options.azure_account.as_deref()) {
         builder = builder.with_account(account);
     }

@@ -6,14 +6,17 @@ use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use object_store::{ObjectStore, StaticCredentialProvider};
 
 use super::provider::{client, retry};
+use super::transport::Watching;
 use crate::error::{Error, Result};
 use crate::storage::StoreOptions;
 
 /// Reaches for nothing yet. Credentials are found as object_store finds them: GOOGLE_SERVICE_ACCOUNT(_KEY),
 /// GOOGLE_APPLICATION_CREDENTIALS, gcloud's own file, the instance.
-pub fn bucket(bucket: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>> {
-    let mut builder =
-        GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(retry(options));
+pub fn bucket(bucket: &str, options: &StoreOptions, watching: Watching) -> Result<Arc<dyn ObjectStore>> {
+    let mut builder = GoogleCloudStorageBuilder::from_env()
+        .with_bucket_name(bucket)
+        .with_retry(retry(options))
+        .with_http_connector(watching);
     builder = match &options.gcs_emulator {
         None => builder.with_client_options(client(options)),
         Some(emulator) => {

@@ -6,13 +6,18 @@
 mod azure;
 mod error;
 mod gcs;
+mod lane;
+mod lanes;
 mod provider;
 mod reader;
 mod runtime;
 mod s3;
+mod transport;
+mod window;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -20,8 +25,11 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use self::error::failed;
+use self::lane::Lane;
+pub(super) use self::lanes::Lanes;
 pub(super) use self::provider::Provider;
 use self::runtime::wait;
+use self::transport::Watching;
 use super::options::StoreOptions;
 use super::store::{Created, Listed, Reader, Store, Writer};
 use super::url::{Scheme, StoreUrl};
@@ -35,41 +43,92 @@ pub(super) struct BucketStore {
     name: String,
     /// Of every object's path, without slashes at its ends.
     prefix: String,
+    lanes: Arc<Lanes>,
+    /// None: as the lane finds them.
+    part_bytes: Option<u64>,
+    /// Of one request.
+    timeout: Duration,
+    /// In flight at once.
+    deletes: usize,
+}
+
+/// A large object, and the way to it.
+struct Large {
+    objects: Arc<dyn ObjectStore>,
+    provider: Provider,
+    location: Path,
+    /// For messages.
+    name: String,
+    lane: Arc<Lane>,
+    /// That one request had better carry.
     part_bytes: u64,
-    concurrency: usize,
+}
+
+impl Large {
+    fn failed(&self, doing: &str, error: &object_store::Error) -> Error {
+        failed(self.provider, format!("{doing} {}", self.name), error)
+    }
 }
 
 impl BucketStore {
     /// Reaches for nothing yet. Invalid for options that the provider can't work with; Internal for a directory's URL.
     pub fn connect(url: &StoreUrl, options: &StoreOptions, folder: &str) -> Result<BucketStore> {
-        let (provider, objects, prefix) = match url.scheme() {
-            Scheme::S3 { bucket, prefix } => (Provider::S3, s3::bucket(bucket, options)?, prefix),
-            Scheme::Gcs { bucket, prefix } => (Provider::Gcs, gcs::bucket(bucket, options)?, prefix),
-            Scheme::Azure { account, container, prefix } => {
-                (Provider::Azure, azure::container(account.as_deref(), container, options)?, prefix)
-            }
+        let (provider, endpoint, prefix) = match url.scheme() {
+            Scheme::S3 { prefix, .. } => (Provider::S3, &options.endpoint, prefix),
+            Scheme::Gcs { prefix, .. } => (Provider::Gcs, &options.gcs_emulator, prefix),
+            Scheme::Azure { prefix, .. } => (Provider::Azure, &options.azure_endpoint, prefix),
             Scheme::Local(path) => {
                 return Err(Error::internal(format!("{} is no bucket", path.display())));
             }
         };
         let shown = url.to_string();
         let service = shown.strip_suffix(prefix.as_str()).unwrap_or(&shown).trim_end_matches('/').to_owned();
+        let lanes = Lanes::to((&service, endpoint.as_deref()), options.requests);
+        let watching = Watching { lanes: Arc::clone(&lanes) };
+        let objects = match url.scheme() {
+            Scheme::S3 { bucket, .. } => s3::bucket(bucket, options, watching)?,
+            Scheme::Gcs { bucket, .. } => gcs::bucket(bucket, options, watching)?,
+            Scheme::Azure { account, container, .. } => {
+                azure::container(account.as_deref(), container, options, watching)?
+            }
+            Scheme::Local(_) => unreachable!("it was told apart above"),
+        };
         let prefix =
             [prefix, folder].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
-        Ok(BucketStore::over(objects, provider, service, prefix, options))
+        Ok(BucketStore::over(objects, provider, lanes, service, prefix, options))
     }
 
     /// `service`: what comes before the path in messages.
     pub fn over(
         objects: Arc<dyn ObjectStore>,
         provider: Provider,
+        lanes: Arc<Lanes>,
         service: String,
         prefix: String,
         options: &StoreOptions,
     ) -> BucketStore {
         let name = if prefix.is_empty() { service } else { format!("{service}/{prefix}") };
-        let (part_bytes, concurrency) = (options.part_bytes, options.concurrency.max(1));
-        BucketStore { objects, provider, name, prefix, part_bytes, concurrency }
+        BucketStore {
+            objects,
+            provider,
+            name,
+            prefix,
+            lanes,
+            part_bytes: options.part_bytes,
+            timeout: options.request_timeout,
+            deletes: 4 * options.concurrency.max(1),
+        }
+    }
+
+    fn large(&self, path: &str, lane: &Arc<Lane>) -> Result<Large> {
+        Ok(Large {
+            objects: Arc::clone(&self.objects),
+            provider: self.provider,
+            location: self.path(path)?,
+            name: self.name_of(path),
+            lane: Arc::clone(lane),
+            part_bytes: self.part_bytes.unwrap_or_else(|| lane.part_bytes(self.timeout)),
+        })
     }
 
     fn path(&self, path: &str) -> Result<Path> {
@@ -131,23 +190,12 @@ impl Store for BucketStore {
         let location = self.path(path)?;
         let found = wait(async { self.objects.head(&location).await })?
             .map_err(|error| self.failed("reading", path, &error))?;
-        Ok(Box::new(reader::BucketReader {
-            objects: Arc::clone(&self.objects),
-            provider: self.provider,
-            location,
-            name: self.name_of(path),
-            bytes: found.size,
-        }))
+        let large = self.large(path, &self.lanes.bring)?;
+        Ok(Box::new(reader::BucketReader { large, bytes: found.size }))
     }
 
     fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
-        let large = writer::Large {
-            objects: Arc::clone(&self.objects),
-            provider: self.provider,
-            location: self.path(path)?,
-            name: self.name_of(path),
-        };
-        Ok(Box::new(writer::BucketWriter::begin(large, self.part_bytes, self.concurrency, at_most)))
+        Ok(Box::new(writer::BucketWriter::begin(self.large(path, &self.lanes.send)?, at_most)))
     }
 
     /// A finished upload always takes the place of what has its name.
@@ -176,7 +224,7 @@ impl Store for BucketStore {
         let locations = paths.iter().map(|path| self.path(path)).collect::<Result<Vec<_>>>()?;
         let deleted: Vec<_> = wait(async {
             let one = |location| async move { (self.objects.delete(&location).await, location) };
-            futures::stream::iter(locations).map(one).buffer_unordered(4 * self.concurrency).collect().await
+            futures::stream::iter(locations).map(one).buffer_unordered(self.deletes).collect().await
         })?;
         for (outcome, location) in deleted {
             let path = self.own_path(&location).unwrap_or_default();

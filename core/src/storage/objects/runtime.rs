@@ -1,10 +1,13 @@
 //! The threads that requests run on: one small runtime per process, so that a blocking call never depends on what
 //! runtime its caller has, or drives.
 
+use std::future::ready;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 use crate::error::{Doing, Result};
 
@@ -38,4 +41,17 @@ fn runtime() -> Result<Arc<Runtime>> {
 /// Runs `request` to its end. Blocks: not for a thread that drives a runtime.
 pub fn wait<T>(request: impl Future<Output = T>) -> Result<T> {
     Ok(runtime()?.block_on(request))
+}
+
+/// Goes on with `request` while the caller does something else. What it does until it waits for the first time, which is to
+/// sum and sign its body, is done here and now: on the caller's thread, and at its priority.
+pub fn begin<T: Send + 'static>(request: impl Future<Output = T> + Send + 'static) -> Result<JoinHandle<T>> {
+    let runtime = runtime()?;
+    let _here = runtime.enter();
+    let mut request = Box::pin(request);
+    // Nobody is woken: it is polled again as soon as it is spawned.
+    Ok(match request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => runtime.spawn(ready(outcome)),
+        Poll::Pending => runtime.spawn(request),
+    })
 }

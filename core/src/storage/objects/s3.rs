@@ -6,6 +6,7 @@ use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 
 use super::provider::{check_endpoint, client, retry};
+use super::transport::Watching;
 use crate::error::{Error, Result};
 use crate::storage::StoreOptions;
 
@@ -13,7 +14,7 @@ const DEFAULT_REGION: &str = "us-east-1";
 
 /// Reaches for nothing yet. Credentials that the options lack are found as object_store finds them: environment, web
 /// identity, container, instance.
-pub fn bucket(bucket: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>> {
+pub fn bucket(bucket: &str, options: &StoreOptions, watching: Watching) -> Result<Arc<dyn ObjectStore>> {
     check_endpoint(&format!("s3://{bucket}"), options.endpoint.as_deref(), options)?;
     if options.access_key_id.is_some() != options.secret_access_key.is_some() {
         return Err(Error::invalid(format!(
@@ -25,6 +26,7 @@ pub fn bucket(bucket: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStor
         .with_bucket_name(bucket)
         .with_client_options(client(options))
         .with_retry(retry(options))
+        .with_http_connector(watching)
         .with_conditional_put(S3ConditionalPut::ETagMatch);
     if let Some(region) = &options.region {
         builder = builder.with_region(region);

@@ -1,38 +1,29 @@
-//! A large object as a multipart upload: pieces gather into parts, whoever fills a part sends it.
+//! A large object as a multipart upload: pieces gather into parts, whoever fills a part begins to send it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 
-use super::Provider;
-use super::error::failed;
-use super::runtime::wait;
+use super::Large;
+use super::lane::SMALLEST_PART;
+use super::runtime::{begin, wait};
 use crate::error::{Error, Result};
 use crate::storage::{Piece, Writer, crc32c};
 
-/// S3 and GCS take parts from 5 MiB (the last one apart) and at most 10,000 of them; Azure takes any, and 50,000.
-const SMALLEST_PART: u64 = 5 << 20;
+/// S3 and GCS take so many parts of an object; Azure takes 50,000.
 const MOST_PARTS: u64 = 10_000;
 const ALIGNMENT: usize = 4096;
 static ZEROS: [u8; ALIGNMENT] = [0; ALIGNMENT];
 
-/// Which object.
-pub struct Large {
-    pub objects: Arc<dyn ObjectStore>,
-    pub provider: Provider,
-    pub location: Path,
-    /// For messages.
-    pub name: String,
-}
-
-/// Memory: none of its own. The bytes go out from where the caller has them, one part a thread.
+/// Memory: none of its own. The bytes go out from where the caller has them, and are let go when the store has them.
 pub struct BucketWriter {
-    large: Large,
+    large: Arc<Large>,
     part_bytes: u64,
     state: Mutex<State>,
+    flight: Mutex<Vec<JoinHandle<Result<()>>>>,
 }
 
 #[derive(Default)]
@@ -46,14 +37,13 @@ struct State {
 }
 
 impl BucketWriter {
-    /// `part_bytes`: of an object that is neither small nor very large; `requests`: in flight at once.
-    pub fn begin(large: Large, part_bytes: u64, requests: usize, at_most: u64) -> BucketWriter {
-        let part_bytes = part_bytes_of(at_most, part_bytes, requests);
-        BucketWriter { large, part_bytes, state: Mutex::default() }
+    pub fn begin(large: Large, at_most: u64) -> BucketWriter {
+        let part_bytes = part_bytes(at_most, large.part_bytes, large.lane.width());
+        BucketWriter { large: Arc::new(large), part_bytes, state: Mutex::default(), flight: Mutex::default() }
     }
 
     fn failed(&self, error: &object_store::Error) -> Error {
-        failed(self.large.provider, format!("writing {}", self.large.name), error)
+        self.large.failed("writing", error)
     }
 
     /// Whether the object is complete although its completion seems to have failed: an answer got lost, and the second try
@@ -63,21 +53,47 @@ impl BucketWriter {
         found.is_ok_and(|found| found.is_ok_and(|found| found.size == bytes))
     }
 
-    /// The store has taken these bytes: are they still those that were summed?
-    fn check(&self, part: &[Piece]) -> Result<()> {
-        match part.iter().all(|piece| crc32c(&piece.bytes) == piece.crc32c) {
-            true => Ok(()),
-            false => Err(Error::corrupt(format!(
-                "writing {}: bytes changed while they were sent",
-                self.large.name
-            ))),
+    /// Takes a place in the lane for the part, and begins to send it.
+    fn send<T: Send + 'static>(
+        &self,
+        part: Vec<Piece>,
+        sending: impl Future<Output = object_store::Result<T>> + Send + 'static,
+    ) -> Result<()> {
+        let large = Arc::clone(&self.large);
+        let pass = wait(large.lane.enter())?;
+        let sent = begin(async move {
+            sending.await.map_err(|error| large.failed("writing", &error))?;
+            pass.carried(part.iter().map(|piece| piece.bytes.len() as u64).sum());
+            check(&part, &large)
+        })?;
+        self.flight.lock().push(sent);
+        Ok(())
+    }
+
+    /// The parts that the store has answered for, or all of them.
+    fn settle(&self, all: bool) -> Result<()> {
+        let mut flight = self.flight.lock();
+        let settled: Vec<_> = flight.extract_if(.., |sent| all || sent.is_finished()).collect();
+        drop(flight);
+        for sent in settled {
+            let name = &self.large.name;
+            wait(sent)?.map_err(|error| Error::internal(format!("writing {name}: {error}")))??;
         }
+        Ok(())
+    }
+}
+
+/// The store has taken these bytes: are they still those that were summed?
+fn check(part: &[Piece], large: &Large) -> Result<()> {
+    match part.iter().all(|piece| crc32c(&piece.bytes) == piece.crc32c) {
+        true => Ok(()),
+        false => Err(Error::corrupt(format!("writing {}: bytes changed while they were sent", large.name))),
     }
 }
 
 /// Small enough that every request has a part, and large enough that there are not too many of them.
-fn part_bytes_of(at_most: u64, usual: u64, requests: usize) -> u64 {
-    let shared = at_most.div_ceil(requests.max(1) as u64).next_multiple_of(ALIGNMENT as u64);
+fn part_bytes(at_most: u64, usual: u64, requests: usize) -> u64 {
+    let shared = at_most.div_ceil(requests as u64).next_multiple_of(ALIGNMENT as u64);
     usual.min(shared).max(SMALLEST_PART).max(at_most.div_ceil(MOST_PARTS - 1))
 }
 
@@ -110,8 +126,8 @@ impl Writer for BucketWriter {
         // Parts are numbered in the order of this call, under the lock; they are sent without it.
         let sending = upload.put_part(payload(&part));
         drop(state);
-        wait(sending)?.map_err(|error| self.failed(&error))?;
-        self.check(&part)?;
+        self.send(part, sending)?;
+        self.settle(false)?;
         Ok(offset)
     }
 
@@ -121,17 +137,17 @@ impl Writer for BucketWriter {
         let payload = payload(&part);
         match state.upload.as_mut() {
             None => {
-                let sent = wait(async { self.large.objects.put(&self.large.location, payload).await })?;
-                sent.map(drop).map_err(|error| self.failed(&error))?;
+                let large = Arc::clone(&self.large);
+                self.send(part, async move { large.objects.put(&large.location, payload).await })?;
+                self.settle(true)?;
             }
             Some(upload) => {
-                let sent = wait(async {
-                    if !part.is_empty() {
-                        upload.put_part(payload).await?;
-                    }
-                    upload.complete().await.map(drop)
-                })?;
-                if let Err(error) = sent
+                if !part.is_empty() {
+                    let sending = upload.put_part(payload);
+                    self.send(part, sending)?;
+                }
+                self.settle(true)?;
+                if let Err(error) = wait(upload.complete())?
                     && !self.is_there(state.end)
                 {
                     return Err(self.failed(&error));
@@ -139,7 +155,6 @@ impl Writer for BucketWriter {
             }
         }
         state.finished = true;
-        self.check(&part)?;
         Ok(state.end)
     }
 }
@@ -151,14 +166,18 @@ impl Drop for BucketWriter {
             return;
         }
         let Some(mut upload) = state.upload.take() else { return };
-        match wait(async { upload.abort().await }) {
+        // No part may arrive behind the upload's end: it would be kept, and paid for.
+        let flight = std::mem::take(self.flight.get_mut());
+        let ended = wait(async {
+            flight.iter().for_each(JoinHandle::abort);
+            futures::future::join_all(flight).await;
+            upload.abort().await
+        });
+        let name = &self.large.name;
+        match ended {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, object = self.large.name, "leaving an unfinished upload behind")
-            }
-            Err(error) => {
-                tracing::warn!(%error, object = self.large.name, "leaving an unfinished upload behind")
-            }
+            Ok(Err(error)) => tracing::warn!(%error, object = name, "leaving an unfinished upload behind"),
+            Err(error) => tracing::warn!(%error, object = name, "leaving an unfinished upload behind"),
         }
     }
 }
@@ -169,7 +188,7 @@ mod tests {
 
     #[test]
     fn parts_fit_the_object() {
-        let part = |at_most| part_bytes_of(at_most, 16 << 20, 8);
+        let part = |at_most| part_bytes(at_most, 16 << 20, 8);
         for (at_most, expected) in [
             (0, 5 << 20),
             (20 << 20, 5 << 20),

@@ -1,0 +1,141 @@
+//! The window beside stores that are played: requests share what the store and the line have.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+
+const PART: f64 = 16e6;
+
+/// A store and the line to it.
+struct Played {
+    /// Seconds before the first byte.
+    way: f64,
+    /// Bytes a second of one connection, and of all together.
+    each: f64,
+    all: f64,
+    /// Refuses what comes while so many are in flight.
+    refuses_from: usize,
+}
+
+struct Request {
+    began: f64,
+    waits: f64,
+    left: f64,
+}
+
+/// What `requests` requests took, each followed by the next as soon as the window lets it; the widths on the way.
+fn play(store: &Played, window: &mut Window, requests: usize, seed: u64) -> (f64, Vec<usize>) {
+    let mut chance = StdRng::seed_from_u64(seed);
+    let (mut now, mut flight, mut begun, mut widths) = (0.0, Vec::<Request>::new(), 0, Vec::new());
+    let at = Duration::from_secs_f64;
+    while begun < requests || !flight.is_empty() {
+        while begun < requests && flight.len() < window.width() {
+            if flight.len() >= store.refuses_from {
+                window.refused(at(now), at(now));
+                continue;
+            }
+            let noise = chance.random_range(0.8..1.25);
+            flight.push(Request { began: now, waits: store.way * noise, left: PART * noise });
+            begun += 1;
+        }
+        let sending = flight.iter().filter(|request| request.waits <= 0.0).count().max(1);
+        let rate = store.each.min(store.all / sending as f64);
+        let next = |request: &Request| match request.waits > 0.0 {
+            true => request.waits,
+            false => request.left / rate,
+        };
+        let step = flight.iter().map(next).fold(f64::MAX, f64::min).max(1e-6);
+        now += step;
+        for request in &mut flight {
+            match request.waits > 0.0 {
+                true => request.waits -= step,
+                false => request.left -= step * rate,
+            }
+        }
+        let full = flight.len() >= window.width() && begun < requests;
+        flight.retain(|request| {
+            let ended = request.waits <= 0.0 && request.left <= 1.0;
+            if ended {
+                window.brought(at(now), at(request.began), PART as u64, full);
+            }
+            !ended
+        });
+        widths.push(window.width());
+    }
+    (now, widths)
+}
+
+/// The share of what is possible, once it has found its width.
+fn share(store: &Played, seed: u64) -> (f64, usize) {
+    let mut window = Window::new(64);
+    play(store, &mut window, 1500, seed);
+    let (took, _) = play(store, &mut window, 3000, seed + 1);
+    let best = (1..=64).map(|width| {
+        let width = width as f64;
+        (width * PART / (store.way + PART / store.each)).min(store.all)
+    });
+    (3000.0 * PART / took / best.fold(0.0, f64::max), window.width())
+}
+
+#[test]
+fn it_finds_what_a_store_takes() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let far = |way, each, all| Played { way, each, all, refuses_from: usize::MAX };
+    for (store, widths) in [
+        // As S3 is seen from a machine with 25 Gbit/s.
+        (far(0.04, 85e6, 3e9), 32..=64),
+        (far(0.04, 85e6, 1e9), 8..=32),
+        // On the same machine: one request has it all.
+        (far(0.001, 2e9, 500e6), 1..=16),
+        // A slow line.
+        (far(0.1, 20e6, 40e6), 1..=16),
+    ] {
+        let (share, width) = share(&store, seed);
+        assert!(share > 0.85, "{share} of {}, {width} wide", store.all);
+        assert!(widths.contains(&width), "{width} wide for {}", store.all);
+    }
+}
+
+#[test]
+fn a_store_that_refuses_is_asked_less_and_gets_most_of_what_it_takes() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let store = Played { way: 0.02, each: 50e6, all: 10e9, refuses_from: 12 };
+    let mut window = Window::new(64);
+    play(&store, &mut window, 500, seed);
+    let (took, widths) = play(&store, &mut window, 3000, seed + 1);
+    assert!(widths.iter().all(|&width| width <= 24), "{widths:?}");
+    let most = 12.0 * PART / (store.way + PART / store.each);
+    let share = 3000.0 * PART / took / most;
+    assert!(share > 0.6, "{share} of what it takes");
+}
+
+#[test]
+fn one_flight_is_cut_once() {
+    let mut window = Window::new(64);
+    let at = Duration::from_millis;
+    for request in 0..8 {
+        window.refused(at(100 + request), at(10 + request));
+    }
+    assert_eq!(window.width(), 4);
+    window.refused(at(300), at(200));
+    assert_eq!(window.width(), 2);
+    for round in 0..10 {
+        window.refused(at(400 + 10 * round), at(391 + 10 * round));
+    }
+    assert_eq!(window.width(), 1);
+}
+
+#[test]
+fn nothing_is_learnt_from_who_asks_for_little() {
+    let mut window = Window::new(64);
+    for second in 0..500 {
+        let now = Duration::from_secs(second);
+        window.brought(now, now.saturating_sub(Duration::from_millis(50)), 16 << 20, false);
+    }
+    assert_eq!(window.width(), FIRST);
+}
