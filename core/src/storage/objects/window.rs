@@ -13,13 +13,14 @@ pub const FIRST: usize = 8;
 /// More requests are worth it if they bring so much of the rate before; two rounds of equal width differ by less.
 const GAIN: f64 = 1.1;
 /// Fewer are, if they bring so much of it.
-const AS_MUCH: f64 = 0.98;
+const AS_MUCH: f64 = 0.99;
 /// Rounds between two trials.
 const REST: u32 = 8;
 /// Rounds that go by after a refusal before anything but one more is tried.
 const CAREFUL: u32 = 16;
-/// The fewest requests that tell a rate.
-const ROUND: usize = 8;
+/// What tells a rate: so many requests, and so often as many as are in flight.
+const ROUND: usize = 16;
+const FLIGHTS: usize = 3;
 
 #[derive(Debug)]
 pub struct Window {
@@ -60,17 +61,20 @@ enum Trial {
     Twice,
 }
 
-/// Requests that all began in it.
+/// What comes in from one moment on, all of it asked for at the same width.
 #[derive(Debug)]
 struct Round {
-    began: Duration,
+    /// Requests that began before were of another width.
+    asked_from: Duration,
+    /// When the first of these came in; none: not yet.
+    began: Option<Duration>,
     ended: usize,
     bytes: u64,
 }
 
 impl Round {
-    fn at(began: Duration) -> Round {
-        Round { began, ended: 0, bytes: 0 }
+    fn asked_from(asked_from: Duration) -> Round {
+        Round { asked_from, began: None, ended: 0, bytes: 0 }
     }
 }
 
@@ -82,7 +86,7 @@ impl Window {
             width: FIRST.min(most),
             most,
             phase: Phase::Doubling { before: None },
-            round: Round::at(Duration::ZERO),
+            round: Round::asked_from(Duration::ZERO),
             cut: Duration::ZERO,
         }
     }
@@ -95,19 +99,27 @@ impl Window {
     /// who asks.
     pub fn brought(&mut self, now: Duration, began: Duration, bytes: u64, full: bool) {
         if !full {
-            self.round = Round::at(now);
+            self.round = Round::asked_from(now);
         }
-        if !full || began < self.round.began {
+        if !full || began < self.round.asked_from {
             return;
         }
+        let Some(since) = self.round.began else {
+            self.round.began = Some(now);
+            return;
+        };
         self.round.ended += 1;
         self.round.bytes += bytes;
-        let took = now.saturating_sub(self.round.began);
-        if self.round.ended >= ROUND.max(2 * self.width) && !took.is_zero() {
-            let rate = self.round.bytes as f64 / took.as_secs_f64();
-            self.end_round(rate);
-            self.round = Round::at(now);
+        let took = now.saturating_sub(since);
+        if self.round.ended < ROUND.max(FLIGHTS * self.width) || took.is_zero() {
+            return;
         }
+        let (width, rate) = (self.width, self.round.bytes as f64 / took.as_secs_f64());
+        self.end_round(rate);
+        self.round = match self.width == width {
+            true => Round { began: Some(now), ..Round::asked_from(self.round.asked_from) },
+            false => Round::asked_from(now),
+        };
     }
 
     /// The store has refused a request, or let it time out.
@@ -118,7 +130,7 @@ impl Window {
         self.width = (self.width / 2).max(1);
         self.cut = now;
         self.phase = Phase::Careful { rounds: 0 };
-        self.round = Round::at(now);
+        self.round = Round::asked_from(now);
     }
 
     fn end_round(&mut self, rate: f64) {
