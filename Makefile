@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON ?= python3
 TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 
-.PHONY: help build demo check lint fix test torture bench bench-durable bench-restore bench-peers bench-training stubs
+.PHONY: help build demo check lint fix test torture bench bench-durable bench-objects bench-restore bench-peers bench-training stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -50,6 +50,10 @@ bench-durable: ## how much of the disk's own rate (fio) reaches a committed step
 	@$(PYTHON) scripts/debian.py benches/peers/debian.txt
 	@$(PYTHON) scripts/cargo_target.py
 	cargo bench --bench durable -- $(BENCH)
+
+bench-objects: ## how much of a tuned client's rate an object store gives us, near and over a long line (BENCH='--rounds 9')
+	@$(PYTHON) scripts/cargo_target.py
+	STRATA_VERSITYGW=$$($(PYTHON) scripts/gotool.py versitygw) cargo bench --bench objects -- $(BENCH)
 
 bench-restore: ## how fast a state is back, from the node's memory and from the disk, beside CRC32C, fio and dcp.load (BENCH='--rounds 15')
 	@$(PYTHON) scripts/debian.py benches/peers/debian.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,3 +81,24 @@ def test_bit_that_flips_on_its_way_to_the_store_is_refused_by_the_store_and_sent
     assert not flip.is_set(), "no large body was sent"
     assert "persisting failed" in node.parts["up"].text()
     assert "step 1: whole" in node.cli("checkpoints", "verify", "1", "--job", "t").stdout
+
+
+def test_store_that_asks_to_slow_down_is_asked_less_and_gets_the_step_whole(
+    make_node: Nodes, make_trainers: Trainers, s3: S3Server, proxied: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    """P5: the client of S3 tries again by itself, and says nothing of it."""
+    node = make_node(s3.url(tmp_path.name), proxied(refuse=12)).up()
+    [trainer] = make_trainers(node)
+    trainer.do("connect")
+    before = sends(node, s3)["requests"]
+    commit([trainer], 1, megabytes=100.0)
+    after = sends(node, s3)
+    assert after["refusals_total"] == 12, after
+    assert 1 <= after["requests"] < before, (before, after)
+    assert "step 1: whole" in node.cli("checkpoints", "verify", "1", "--job", "t").stdout
+
+
+def sends(node: Node, s3: S3Server) -> dict[str, int]:
+    """How the node's sidecar sends to the bucket: requests at once, and how many were refused."""
+    found = re.findall(rf'strata_store_(\w+){{bucket="s3://{s3.bucket}",direction="send"}} (\d+)', node.metrics())
+    return {name: int(value) for name, value in found}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,12 +49,6 @@ def commit(node: Node, trainer: Trainer, *steps: int) -> None:
     wait_until(lambda: target(node)["behind"] == 0 and target(node)["latest_step"] == steps[-1], "the copies")
 
 
-def metrics(node: Node) -> str:
-    with urllib.request.urlopen(f"{node.endpoint()['http']}/metrics", timeout=10) as answer:
-        told: str = answer.read().decode()
-    return told
-
-
 def store(node: Node) -> Path:
     return Path(node.store) / "t"
 
@@ -81,7 +74,7 @@ def test_each_step_reaches_the_bucket_and_restores_from_there_when_the_directory
     assert "only in remote" in node.cli("checkpoints", "ls", "--job", "t").stdout
     assert "remote: 3 steps, nothing behind" in node.cli("status").stdout
     assert trainer.do("restore", step=1)["digest"] == digest(make_state(0, 1, 0))
-    assert 'strata_target_behind{job="t",target="remote"} 0' in metrics(node)
+    assert 'strata_target_behind{job="t",target="remote"} 0' in node.metrics()
 
 
 def test_configuration_with_targets_is_checked_and_shown(node: Node, tmp_path: Path) -> None:

@@ -104,8 +104,15 @@ impl Aligned {
 pub struct Plain {
     client: AmazonS3,
     key: Key,
-    part_bytes: usize,
-    concurrency: usize,
+    pub tuning: Tuning,
+}
+
+/// How a client of a bucket is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    pub part_bytes: usize,
+    /// In flight at once.
+    pub requests: usize,
 }
 
 impl Plain {
@@ -128,23 +135,22 @@ impl Plain {
         Plain {
             client: builder.build().expect("the options name a server"),
             key: Key::from(format!("{}/limit", server.prefix)),
-            part_bytes: options.part_bytes as usize,
-            concurrency: options.concurrency,
+            tuning: Tuning { part_bytes: 16 << 20, requests: 8 },
         }
     }
 
-    /// One request, or a multipart upload with as many requests in flight as Strata may have.
+    /// One request, or a multipart upload.
     pub async fn upload(&self, bytes: &[u8]) -> Duration {
         let content = Bytes::copy_from_slice(bytes);
         let started = Instant::now();
-        if bytes.len() <= self.part_bytes {
+        if bytes.len() <= self.tuning.part_bytes {
             self.client.put(&self.key, content.into()).await.expect("the server takes it");
         } else {
             let upload = self.client.put_multipart(&self.key).await.expect("the server takes it");
-            let mut parts = WriteMultipart::new_with_chunk_size(upload, self.part_bytes);
-            for start in (0..content.len()).step_by(self.part_bytes) {
-                parts.wait_for_capacity(self.concurrency).await.expect("the server takes it");
-                parts.put(content.slice(start..content.len().min(start + self.part_bytes)));
+            let mut parts = WriteMultipart::new_with_chunk_size(upload, self.tuning.part_bytes);
+            for start in (0..content.len()).step_by(self.tuning.part_bytes) {
+                parts.wait_for_capacity(self.tuning.requests).await.expect("the server takes it");
+                parts.put(content.slice(start..content.len().min(start + self.tuning.part_bytes)));
             }
             parts.finish().await.expect("the server takes it");
         }
@@ -155,12 +161,12 @@ impl Plain {
     pub async fn download(&self, bytes: usize) -> Duration {
         use futures::stream::{StreamExt, TryStreamExt};
         let started = Instant::now();
-        let ranges = (0..bytes).step_by(self.part_bytes).map(|start| {
-            let range = start as u64..bytes.min(start + self.part_bytes) as u64;
+        let ranges = (0..bytes).step_by(self.tuning.part_bytes).map(|start| {
+            let range = start as u64..bytes.min(start + self.tuning.part_bytes) as u64;
             self.client.get_range(&self.key, range)
         });
         let read: Vec<Bytes> = futures::stream::iter(ranges)
-            .buffered(self.concurrency)
+            .buffered(self.tuning.requests)
             .try_collect()
             .await
             .expect("the object is there");

@@ -91,7 +91,7 @@ fn through_a_node(criterion: &mut Criterion) {
 }
 
 fn on_s3(criterion: &mut Criterion) {
-    let Some(server) = s3::Server::find() else {
+    let Some(server) = s3::Server::find(&std::env::temp_dir()) else {
         println!(
             "s3: left out; hint: set STRATA_VERSITYGW, or STRATA_BENCH_S3 and AWS_* for a server of your own"
         );

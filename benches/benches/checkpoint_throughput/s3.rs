@@ -1,6 +1,7 @@
 //! The S3 server of the bench: a given one, or a versitygw of its own over a temporary directory.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -23,8 +24,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// None when neither STRATA_BENCH_S3 is set nor a versitygw is to be found.
-    pub fn find() -> Option<Server> {
+    /// None when neither STRATA_BENCH_S3 is set nor a versitygw is to be found. `parent`: where that one keeps its objects.
+    pub fn find(parent: &Path) -> Option<Server> {
         if let Ok(url) = std::env::var("STRATA_BENCH_S3") {
             let options = StoreOptions::from_environment(|name| std::env::var(name).ok());
             return Some(Server::new(
@@ -35,7 +36,7 @@ impl Server {
             ));
         }
         let binary = std::env::var("STRATA_VERSITYGW").unwrap_or_else(|_| "versitygw".into());
-        let folder = tempfile::tempdir().expect("a temporary directory can be made");
+        let folder = tempfile::tempdir_in(parent).expect("a temporary directory can be made");
         std::fs::create_dir(folder.path().join(BUCKET)).expect("the directory is ours");
         let port = free_port();
         let child = Command::new(binary)
@@ -60,6 +61,13 @@ impl Server {
             ..StoreOptions::default()
         };
         Some(Server::new(&format!("s3://{BUCKET}/bench"), options, Some(child), Some(folder)))
+    }
+
+    /// A prefix of its own below that of before.
+    #[allow(dead_code, reason = "not every bench that includes this file asks for it")]
+    pub fn move_to(&mut self, folder: &str) {
+        self.prefix = format!("{}/{folder}", self.prefix);
+        self.url = format!("s3://{}/{}", self.bucket, self.prefix).parse().expect("a prefix may be longer");
     }
 
     fn new(

@@ -6,7 +6,7 @@ use std::sync::mpsc::sync_channel;
 
 use bytes::Bytes;
 
-use super::extents::{Extents, PackExtents, Stretch};
+use super::extents::{Extents, PIECE, PackExtents, Stretch};
 use super::objects::{decode_manifest, missing, read_manifests};
 use super::parallel::each;
 use super::store::Place;
@@ -15,11 +15,12 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::format::{CommitRecord, RankManifest, manifest, paths};
 use crate::ids::Step;
 use crate::proto::format::Manifest;
-use crate::storage::{Created, Piece, Reader, crc32c};
+use crate::storage::{BufferBudget, Created, Piece, Reader, crc32c};
 
 /// Packs on their way at once.
 const STREAMS: usize = 2;
-/// Memory of one of them: a part that gathers in the writer, a piece being read, one that waits, one being written.
+/// Memory of one of them, at least: a part that gathers in the writer, a piece being read, one that waits, and what is on its
+/// way to the place; where there is more they share it.
 const STREAM: u64 = 32 << 20;
 
 /// Hears of bytes that a place has taken.
@@ -56,7 +57,6 @@ pub fn copy(
         if has(to, path, pack.bytes)? {
             return Ok(());
         }
-        let _room = to.buffers.take(STREAM);
         write_pack(&[from], to, path, pack, wrote, stop)?;
         bytes.fetch_add(pack.bytes, Ordering::Relaxed);
         Ok(())
@@ -143,14 +143,20 @@ pub fn write_pack(
     wrote: Wrote<'_>,
     stop: &AtomicBool,
 ) -> Result<()> {
+    let memory = STREAM.max(to.buffers.limit() / STREAMS as u64);
+    let _room = to.buffers.take(memory);
+    let pieces_room = BufferBudget::new(memory);
     let (stretches, writer) = (pack.stretches(), to.objects.rewriter(path, pack.bytes)?);
     let (send, pieces) = sync_channel::<Result<Bytes>>(1);
     let written: Result<u64> = std::thread::scope(|scope| {
         let read = || {
             let mut open: Vec<Option<Opened>> = sources.iter().map(|_| None).collect();
             for stretch in &stretches {
-                let piece =
-                    stopped(stop).and_then(|()| read_first(sources, &mut open, path, pack.bytes, stretch));
+                // Claims that overlap make a longer one; a part that gathers must leave room for it all the same.
+                let room = pieces_room.take(stretch.bytes.min(PIECE));
+                let piece = stopped(stop)
+                    .and_then(|()| read_first(sources, &mut open, path, pack.bytes, stretch))
+                    .map(|piece| room.around(piece));
                 let ends = piece.is_err();
                 if send.send(piece).is_err() || ends {
                     break;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 /// Enough to keep a fast disk or a 10 Gbit/s line busy with four requests of 16 MiB, several times over.
@@ -35,6 +36,22 @@ impl Held {
         self.bytes -= freed;
         *self.shared.used.lock() -= freed;
         self.shared.freed.notify_all();
+    }
+
+    /// Bytes that hold this room until the last of their clones is gone.
+    pub fn around(self, bytes: impl AsRef<[u8]> + Send + 'static) -> Bytes {
+        Bytes::from_owner(Roomed { bytes, _room: self })
+    }
+}
+
+struct Roomed<B> {
+    bytes: B,
+    _room: Held,
+}
+
+impl<B: AsRef<[u8]>> AsRef<[u8]> for Roomed<B> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_ref()
     }
 }
 
@@ -152,7 +169,11 @@ mod tests {
         held.shrink_to(40);
         assert_eq!(budget.in_use(), 40);
         drop(budget.take(60));
-        drop(held);
+        let bytes = held.around(vec![7; 40]);
+        let part = bytes.slice(..1);
+        drop(bytes);
+        assert_eq!((budget.in_use(), &part[..]), (40, &[7][..]));
+        drop(part);
         assert_eq!(budget.in_use(), 0);
     }
 }

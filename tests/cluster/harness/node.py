@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,12 @@ class Node:
             return {}
         found: dict[str, Any] = json.loads(path.read_text())
         return found
+
+    def metrics(self) -> str:
+        """What /metrics tells, as it is."""
+        with urllib.request.urlopen(f"{self.endpoint()['http']}/metrics", timeout=10) as answer:
+            told: str = answer.read().decode()
+        return told
 
     def cli(self, *arguments: str | Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """Runs a command of the executable with this node's environment."""

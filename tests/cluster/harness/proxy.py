@@ -12,7 +12,8 @@ MOST = 65536  # bytes at once; requests without a large body are shorter
 
 class Proxy:
     """Forwards TCP to the S3 server, badly: holds every byte back (`stall`), says that a refused create-only write was
-    done, or flips a bit of the next large body (`flip`, which it clears)."""
+    done, flips a bit of the next large body (`flip`, which it clears), or answers so many parts by "slow down"
+    (`refuse`)."""
 
     def __init__(
         self,
@@ -21,8 +22,10 @@ class Proxy:
         stall: threading.Event | None = None,
         flip: threading.Event | None = None,
         ignore_create_only: bool = False,
+        refuse: int = 0,
     ) -> None:
         self.target, self.stall, self.flip, self.ignore_create_only = port, stall, flip, ignore_create_only
+        self.refuse, self.lock = refuse, threading.Lock()
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -42,6 +45,9 @@ class Proxy:
             while data := source.recv(MOST):
                 if self.stall is not None and self.stall.is_set():
                     wait_until(lambda: self.stall is not None and not self.stall.is_set(), "the stall to end", 300.0)
+                if up and self._refuses(data):
+                    refuse(source, data)
+                    continue
                 if not up and self.ignore_create_only:
                     data = data.replace(b"HTTP/1.1 412 Precondition Failed\r\n", b'HTTP/1.1 200 OK\r\nETag: "0"\r\n')
                 if up and self.flip is not None and self.flip.is_set() and len(data) == MOST and b"HTTP/" not in data:
@@ -54,5 +60,23 @@ class Proxy:
             source.close()
             sink.close()
 
+    def _refuses(self, data: bytes) -> bool:
+        if not (data.startswith(b"PUT ") and b"partNumber=" in data.split(b"\r\n", 1)[0]):
+            return False
+        with self.lock:
+            self.refuse -= 1
+            return self.refuse >= 0
+
     def close(self) -> None:
         self.server.close()
+
+
+def refuse(client: socket.socket, request: bytes) -> None:
+    """Reads the request, of which `request` has the head, and answers as S3 does when it is asked too much."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    left = int(fields[b"content-length"]) - len(body)
+    while left > 0 and (data := client.recv(min(left, MOST))):
+        left -= len(data)
+    said = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+    client.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))

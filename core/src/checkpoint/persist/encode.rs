@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::format::chunks::{ALIGNMENT, LARGE_TENSOR};
 use crate::format::delta::{self, Estimate, Width};
 use crate::format::encoding::Whole;
-use crate::storage::{BufferBudget, Held, Promised};
+use crate::storage::{BufferBudget, Promised};
 
 /// A sixteenth of a chunk's bytes must go, or it is not worth the time of whoever reads it; a difference must be so much
 /// smaller than the chunk alone. As the base grows older the difference grows, until it is not: then the chunk is stored
@@ -95,20 +95,8 @@ impl Encoder {
         frame.shrink_to_fit();
         let base = base.map(|base| base.whole);
         room.shrink_to(frame.capacity() as u64);
-        let frame = Bytes::from_owner(Frame { bytes: frame, _room: room });
-        Ok(Some(Encoded { frame, width, base }))
-    }
-}
-
-/// Counts against the limit for as long as a writer has it.
-struct Frame {
-    bytes: Vec<u8>,
-    _room: Held,
-}
-
-impl AsRef<[u8]> for Frame {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        // Counts against the limit for as long as a writer has it.
+        Ok(Some(Encoded { frame: room.around(frame), width, base }))
     }
 }
 

@@ -32,7 +32,7 @@ impl RankRestore {
     pub(super) fn gather<'r, 'a>(&'r self, pieces: Vec<Piece<'r, 'a>>) -> Result<Vec<Gathered<'r, 'a>>> {
         let total: u64 = pieces.iter().map(|(read, _)| read.bytes).sum();
         let threads = self.place.threads as u64;
-        let fair = (total / (2 * threads)).max(CHUNK_BYTES);
+        let fair = (total / threads).max(CHUNK_BYTES);
         let mut gathered = Vec::with_capacity(pieces.len());
         let mut raw = Vec::new();
         for piece in pieces {

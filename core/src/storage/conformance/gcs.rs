@@ -74,6 +74,32 @@ fn a_store_that_refuses_now_and_then_is_asked_again() {
     }
 }
 
+/// It takes three requests at a time and refuses the fourth: what is written and read comes whole, by fewer requests.
+#[test]
+fn a_store_that_is_asked_too_much_is_asked_less() {
+    let double = GcsDouble::start();
+    let store = open(&double.url, &double.options, "job").unwrap();
+    let lanes = double.lanes();
+    let (sends, brings) = (lanes.send.width(), lanes.bring.width());
+    double.take_at_most(3, Duration::from_millis(20));
+    let writer = store.writer("big", 120 << 20).unwrap();
+    let pieces: Vec<Vec<u8>> = (0..20).map(|seed| noise(seed, 6 << 20)).collect();
+    for content in &pieces {
+        writer.append(piece(content.clone())).unwrap();
+    }
+    assert_eq!(writer.finish().unwrap(), 120 << 20);
+    let sends_now = lanes.send.width();
+    assert!(sends_now < sends, "{sends_now} at once after {sends}");
+    let mut target = vec![0; 120 << 20];
+    let reader = store.reader("big").unwrap();
+    for (number, half) in target.chunks_mut(60 << 20).enumerate() {
+        reader.read_at(number as u64 * (60 << 20), half).unwrap();
+    }
+    let brings_now = lanes.bring.width();
+    assert!(brings_now < brings, "{brings_now} at once after {brings}");
+    assert!(target.chunks(6 << 20).zip(&pieces).all(|(found, written)| found == written));
+}
+
 /// An unknown outcome is never taken for either one: the object is there whole, or is not, and who asks again is told.
 #[test]
 fn a_create_whose_answer_is_lost_is_unavailable_and_may_exist() {
@@ -105,6 +131,29 @@ fn an_answer_that_is_cut_short_is_never_taken_for_whole() {
     double.fail(|_, _| None);
     reader.read_at(0, &mut target).unwrap();
     assert!(target == content);
+}
+
+/// TLS guards the way to the service's door only, and a proxy may end it before.
+#[test]
+fn a_bit_that_flips_on_its_way_is_refused_by_the_store() {
+    let double = GcsDouble::start();
+    let store = job(&double);
+    for what in ["COMMIT", "partNumber=2"] {
+        double
+            .fail(move |method, target| (method == "PUT" && target.contains(what)).then_some(Fault::Flipped));
+        let small = store.create("COMMIT", "what was meant".into()).map(drop);
+        let writer = store.writer("big", 18 << 20).unwrap();
+        let large = (0..3).try_for_each(|seed| writer.append(piece(noise(seed, 6 << 20))).map(drop));
+        let large = large.and_then(|()| writer.finish());
+        let (refused, taken) =
+            if what == "COMMIT" { (small, large.map(drop)) } else { (large.map(drop), small) };
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind, Kind::Unavailable, "{error}");
+        assert!(error.message.contains("BadDigest"), "{error}");
+        taken.unwrap();
+        double.fail(|_, _| None);
+        assert_eq!(listing(&*store, "").len(), if what == "COMMIT" { 1 } else { 2 });
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -15,7 +17,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 use super::gcs_xml::{self as xml, Failure};
-use crate::storage::{StoreOptions, StoreUrl};
+use crate::storage::objects::Lanes;
+use crate::storage::{StoreOptions, StoreUrl, crc32c};
 
 const BUCKET: &str = "bucket";
 const LAST_MODIFIED: &str = "Tue, 24 Nov 2026 00:00:00 GMT";
@@ -36,6 +39,8 @@ pub struct GcsDouble {
 pub enum Fault {
     /// Refused with this status; nothing is done.
     Refused(u16),
+    /// Of what arrives a bit is not what was sent.
+    Flipped,
     /// Done, and then the connection ends without an answer.
     LostAnswer,
     /// Done, and half of the answer's body is sent.
@@ -49,6 +54,9 @@ struct Bucket {
     objects: Mutex<BTreeMap<String, Bytes>>,
     uploads: Mutex<BTreeMap<String, BTreeMap<usize, Bytes>>>,
     faults: Mutex<Option<Faults>>,
+    /// Requests that it works on at once, when it says no to more than that; each takes so long.
+    busy: Mutex<Option<(usize, Duration)>>,
+    at_work: AtomicUsize,
 }
 
 impl GcsDouble {
@@ -68,9 +76,20 @@ impl GcsDouble {
         GcsDouble { url, options, bucket, _runtime: runtime }
     }
 
+    /// Those of the stores that are opened with these options.
+    pub fn lanes(&self) -> Arc<Lanes> {
+        let service = format!("gs://{BUCKET}");
+        Lanes::to((&service, self.options.gcs_emulator.as_deref()), self.options.requests)
+    }
+
     /// Asked for every request from now on: method, and path with query.
     pub fn fail(&self, faults: impl FnMut(&Method, &str) -> Option<Fault> + Send + 'static) {
         *self.bucket.faults.lock() = Some(Box::new(faults));
+    }
+
+    /// From now on a request takes so long, and one that comes while `most` are at work is refused (503).
+    pub fn take_at_most(&self, most: usize, each: Duration) {
+        *self.bucket.busy.lock() = Some((most, each));
     }
 
     /// Multipart uploads that are neither complete nor aborted.
@@ -87,6 +106,18 @@ async fn answer(State(bucket): State<Arc<Bucket>>, request: Request) -> Response
     if let Some(Fault::Refused(status)) = fault {
         return xml::error(Failure(status, "Injected"));
     }
+    let content = if fault == Some(Fault::Flipped) { flipped(&content) } else { content };
+    let busy = *bucket.busy.lock();
+    if let Some((most, each)) = busy {
+        let at_work = bucket.at_work.fetch_add(1, Ordering::SeqCst);
+        if at_work < most {
+            tokio::time::sleep(each).await;
+        }
+        bucket.at_work.fetch_sub(1, Ordering::SeqCst);
+        if at_work >= most {
+            return xml::error(Failure(503, "SlowDown"));
+        }
+    }
     let done = bucket.act(&parts.method, &target, &parts.headers, content);
     let response = done.unwrap_or_else(xml::error);
     match fault {
@@ -95,6 +126,13 @@ async fn answer(State(bucket): State<Arc<Bucket>>, request: Request) -> Response
         Some(Fault::CutShort) => cut_short(response).await,
         _ => response,
     }
+}
+
+fn flipped(content: &[u8]) -> Bytes {
+    let mut content = content.to_vec();
+    let middle = content.len() / 2;
+    content.iter_mut().skip(middle).take(1).for_each(|byte| *byte ^= 4);
+    content.into()
 }
 
 async fn cut_short(response: Response) -> Response {
@@ -121,6 +159,10 @@ impl Bucket {
             return Err(Failure(404, "NoSuchBucket"));
         }
         let name = xml::decoded(name);
+        // Every body that becomes part of an object says what it is.
+        if method == "PUT" && !content.is_empty() && xml::sum_told(headers) != Some(crc32c(&content)) {
+            return Err(Failure(400, "BadDigest"));
+        }
         let upload = query.get("uploadId");
         match (method.as_str(), upload) {
             ("GET", None) if name.is_empty() => Ok(xml::listing(&self.objects.lock(), &query)),

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Body;
+use axum::http::HeaderMap;
 use axum::response::Response;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 
 use crate::storage::crc32c;
@@ -24,6 +27,12 @@ pub fn error(Failure(status, code): Failure) -> Response {
 /// Tells contents apart, as GCS's own does.
 pub fn etag(content: &[u8]) -> String {
     format!("\"{:08x}-{}\"", crc32c(content), content.len())
+}
+
+/// What x-goog-hash says of the body.
+pub fn sum_told(headers: &HeaderMap) -> Option<u32> {
+    let told = headers.get("x-goog-hash")?.to_str().ok()?.strip_prefix("crc32c=")?;
+    Some(u32::from_be_bytes(BASE64_STANDARD.decode(told).ok()?.try_into().ok()?))
 }
 
 pub fn decoded(text: &str) -> String {

@@ -84,7 +84,7 @@ impl BucketStore {
         let shown = url.to_string();
         let service = shown.strip_suffix(prefix.as_str()).unwrap_or(&shown).trim_end_matches('/').to_owned();
         let lanes = Lanes::to((&service, endpoint.as_deref()), options.requests);
-        let watching = Watching { lanes: Arc::clone(&lanes) };
+        let watching = Watching { lanes: Arc::clone(&lanes), sums: provider == Provider::Gcs };
         let objects = match url.scheme() {
             Scheme::S3 { bucket, .. } => s3::bucket(bucket, options, watching)?,
             Scheme::Gcs { bucket, .. } => gcs::bucket(bucket, options, watching)?,

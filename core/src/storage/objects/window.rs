@@ -8,19 +8,21 @@
 
 use std::time::Duration;
 
-/// Before anything is known: enough for a store in the same rack, and few enough for a slow line.
-pub const FIRST: usize = 8;
+/// Before anything is known: more than a store in the same rack needs, and few enough for a slow line.
+pub const FIRST: usize = 16;
 /// More requests are worth it if they bring so much of the rate before; two rounds of equal width differ by less.
 const GAIN: f64 = 1.1;
 /// Fewer are, if they bring so much of it.
 const AS_MUCH: f64 = 0.99;
 /// Rounds between two trials.
-const REST: u32 = 8;
+const REST: u32 = 12;
 /// Rounds that go by after a refusal before anything but one more is tried.
 const CAREFUL: u32 = 16;
-/// What tells a rate: so many requests, and so often as many as are in flight.
+/// What tells a rate: so many requests, and so often as many as are in flight. A trial is short, as it may cost half of the
+/// rate while it lasts.
 const ROUND: usize = 16;
 const FLIGHTS: usize = 3;
+const FLIGHTS_TRIED: usize = 1;
 
 #[derive(Debug)]
 pub struct Window {
@@ -61,20 +63,21 @@ enum Trial {
     Twice,
 }
 
-/// What comes in from one moment on, all of it asked for at the same width.
+/// What comes in while as many as may be are in flight, all of it asked for at the same width.
 #[derive(Debug)]
 struct Round {
     /// Requests that began before were of another width.
     asked_from: Duration,
-    /// When the first of these came in; none: not yet.
-    began: Option<Duration>,
+    /// What came in last, unless fewer were in flight since.
+    last: Option<Duration>,
+    took: Duration,
     ended: usize,
     bytes: u64,
 }
 
 impl Round {
     fn asked_from(asked_from: Duration) -> Round {
-        Round { asked_from, began: None, ended: 0, bytes: 0 }
+        Round { asked_from, last: None, took: Duration::ZERO, ended: 0, bytes: 0 }
     }
 }
 
@@ -98,28 +101,30 @@ impl Window {
     /// A request has brought its bytes. `full`: as many as may be were in flight, so that the rate is theirs and not that of
     /// who asks.
     pub fn brought(&mut self, now: Duration, began: Duration, bytes: u64, full: bool) {
-        if !full {
-            self.round = Round::asked_from(now);
-        }
-        if !full || began < self.round.asked_from {
+        let round = &mut self.round;
+        if began < round.asked_from {
             return;
         }
-        let Some(since) = self.round.began else {
-            self.round.began = Some(now);
-            return;
+        let last = if full { round.last.replace(now) } else { round.last.take() };
+        // Until the first one came in nobody knows how much of it came meanwhile.
+        let Some(last) = last else { return };
+        round.took += now.saturating_sub(last);
+        round.ended += 1;
+        round.bytes += bytes;
+        let flights = match self.phase {
+            Phase::Doubling { .. } | Phase::Trying { .. } => FLIGHTS_TRIED,
+            Phase::Settled { .. } | Phase::Careful { .. } => FLIGHTS,
         };
-        self.round.ended += 1;
-        self.round.bytes += bytes;
-        let took = now.saturating_sub(since);
-        if self.round.ended < ROUND.max(FLIGHTS * self.width) || took.is_zero() {
+        if round.ended < ROUND.max(flights * self.width) || round.took.is_zero() {
             return;
         }
-        let (width, rate) = (self.width, self.round.bytes as f64 / took.as_secs_f64());
+        let (width, rate) = (self.width, round.bytes as f64 / round.took.as_secs_f64());
+        let next = match full {
+            true => Round { last: Some(now), ..Round::asked_from(round.asked_from) },
+            false => Round::asked_from(round.asked_from),
+        };
         self.end_round(rate);
-        self.round = match self.width == width {
-            true => Round { began: Some(now), ..Round::asked_from(self.round.asked_from) },
-            false => Round::asked_from(now),
-        };
+        self.round = if self.width == width { next } else { Round::asked_from(now) };
     }
 
     /// The store has refused a request, or let it time out.
