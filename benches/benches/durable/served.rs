@@ -30,7 +30,8 @@ pub fn serve(folder: &Path) {
 
 pub struct Served {
     trainer: Trainer,
-    requests: ChildStdin,
+    /// None: it is to end.
+    requests: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     child: Child,
 }
@@ -58,12 +59,13 @@ impl Served {
         let mut socket = String::new();
         answers.read_line(&mut socket).expect("the node says where it listens");
         let trainer = Trainer::join(Path::new(socket.trim_end()), bytes);
-        Served { trainer, requests, answers, child }
+        Served { trainer, requests: Some(requests), answers, child }
     }
 
     /// All of it, and that of sums.
     fn cpu(&mut self) -> [Duration; 2] {
-        writeln!(self.requests, "cpu").expect("the node reads");
+        let requests = self.requests.as_mut().expect("it is not to end yet");
+        writeln!(requests, "cpu").expect("the node reads");
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("the node answers");
         let mut numbers =
@@ -89,7 +91,8 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.child.kill().expect("it is our child");
+        // By itself, so that it takes its arenas with it.
+        self.requests = None;
         self.child.wait().expect("it is our child");
     }
 }
