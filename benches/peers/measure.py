@@ -1,8 +1,8 @@
 """Measures one saver in this fresh process; prints one JSON object as its last line. Started by run.py.
 
-The clock of `first` runs from before the saver's own package is imported to the end of the first save, with torch
-imported and the state made before. CPU is of steady saves (the second to the last), over this process, what it
-started, and the process that BESIDE names (the sidecar).
+The clock of `joined` runs from before the saver's own package is imported until it can save, with torch imported and
+the state made before. Then come STEPS training steps, and the first save. CPU is of steady saves (the second to the
+last), over this process, what it started, and the process that BESIDE names (the sidecar).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import torch
 from state import change, make_state, total_bytes
 
 PAUSE = 0.3  # between saves, as training steps would be
+STEPS = 5
+PRODUCTS, SIDE = 12, 1024  # of a step: 250 ms on two cores
 
 
 def main() -> None:
@@ -25,17 +28,22 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--saves", type=int, default=6)
     parser.add_argument("--after", type=int, default=0, help="the step that a process before this one saved last")
+    parser.add_argument(
+        "--end", choices=["restore", "leave", "die"], default="restore", help="what comes after the saves"
+    )
     args = parser.parse_args()
     beside = int(os.environ["BESIDE"]) if "BESIDE" in os.environ else None
 
     state = make_state()
+    train()
+    quiet = train()
     from savers import SAVERS
 
     saver = SAVERS[args.saver](args.folder)
     began = time.perf_counter()
     saver.open(state)
-    first = time.perf_counter() - began
-    saver.settle(state)
+    joined = time.perf_counter() - began
+    disturbed = train()
 
     blocks, durable = [], []
     first_step, last_step = args.after + 1, args.after + args.saves
@@ -50,27 +58,37 @@ def main() -> None:
         durable.append(time.perf_counter() - started)
         time.sleep(PAUSE)
     cpu = (cpu_seconds(beside) - cpu_before) / (args.saves - 1)
-
-    target = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
-    saver.restore(last_step, target)  # warms caches and mappings
-    for tensor in target.values():
-        tensor.zero_()
-    started = time.perf_counter()
-    saver.restore(last_step, target)
-    restore = time.perf_counter() - started
-    exact = all(torch.equal(target[name], tensor) for name, tensor in state.items())
-    saver.close()
+    if args.end == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
     result = {
         "saver": args.saver,
         "bytes": total_bytes(state),
-        "first": first + blocks[0],
+        "joined": joined,
+        "steps": disturbed / quiet,
         "blocks": blocks,
         "durable": durable,
-        "restore": restore,
-        "exact": exact,
         "cpu": cpu,
     }
+    if args.end == "restore":
+        target = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+        saver.restore(last_step, target)  # warms caches and mappings
+        for tensor in target.values():
+            tensor.zero_()
+        started = time.perf_counter()
+        saver.restore(last_step, target)
+        result["restore"] = time.perf_counter() - started
+        result["exact"] = all(torch.equal(target[name], tensor) for name, tensor in state.items())
+    saver.close()
     print(json.dumps(result))
+
+
+def train() -> float:
+    """Seconds that the steps took, which keep all cores busy: what works beside them makes them longer."""
+    left, right = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
+    began = time.perf_counter()
+    for _ in range(STEPS * PRODUCTS):
+        torch.mm(left, right)
+    return time.perf_counter() - began
 
 
 def cpu_seconds(beside: int | None) -> float:

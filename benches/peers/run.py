@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,13 +27,17 @@ HERE = Path(__file__).resolve().parent
 ORDER = (
     "strata",
     "strata-restarted",
+    "strata-rejoined",
+    "strata-returned",
     "strata-cold",
     "dcp-async-process",
     "dcp-async-thread",
     "safetensors",
     "torch-save",
 )
-SAVES_BEFORE = 2  # by the process whose rank a restarted one takes up: one for each slot
+BEFORE = {"strata-restarted": "die", "strata-rejoined": "die", "strata-returned": "leave"}
+"""How a process ended whose rank these savers take up. One that left in good order has given its arena back."""
+SAVES_BEFORE = 2  # by that process: one for each slot
 PYTHON_LIMITS = "import json,limits,sys,pathlib as p;n=int(sys.argv[1]);f=p.Path(sys.argv[2]);"
 
 
@@ -111,8 +116,8 @@ class Bench:
             if subprocess.run(wait, env=os.environ | env, check=False, capture_output=True).returncode:
                 raise SystemExit((home / "up.log").read_text())
             env |= {"BESIDE": str(up.pid)}
-            if name == "strata-restarted":
-                self.measure("strata", env, ["--saves", str(SAVES_BEFORE)])
+            if name in BEFORE:
+                self.measure("strata", env, ["--saves", str(SAVES_BEFORE), "--end", BEFORE[name]])
                 options = [*options, "--after", str(SAVES_BEFORE)]
             with PrivateMemory(up.pid) as memory:
                 result = self.measure(name, env, options)
@@ -126,15 +131,17 @@ class Bench:
             self.arenas.mkdir(mode=0o700)
 
     def measure(self, name: str, env: dict[str, str], options: list[str]) -> Any:
-        """The JSON that the script prints in the end. BESIDE in its environment is the sidecar's pid."""
+        """The JSON that the script prints in the end, unless it kills itself. BESIDE in its environment is the
+        sidecar's pid."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         command = [self.python, str(HERE / self.script), name, str(folder), *options]
         environment = os.environ | {"PYTHONPATH": str(self.folder / "site")} | env
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
+        killed = "die" in options
+        if done.returncode != (-signal.SIGKILL if killed else 0):
             raise SystemExit(f"measuring {name}: exit code {done.returncode}\n{done.stderr}")
         shutil.rmtree(folder)
-        return json.loads(done.stdout.splitlines()[-1])
+        return None if killed else json.loads(done.stdout.splitlines()[-1])
 
     def limit(self, function: str, nbytes: int, folder: Path) -> Any:
         code = PYTHON_LIMITS + f"print(json.dumps(limits.{function}(n,f)))"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ import torch
 
 State = dict[str, torch.Tensor]
 Wait = Callable[[], None]
-
-SETTLE = 5.0  # seconds from `open` to the first save: reading the first batches and compiling take longer
 
 
 class Saver:
@@ -29,9 +26,6 @@ class Saver:
 
     def open(self, state: State) -> None:
         """What a training script does once, before its first save."""
-
-    def settle(self, state: State) -> None:
-        """What happens between `open` and the first save, and is in no figure."""
 
     def save(self, step: int, state: State) -> Wait:
         raise NotImplementedError
@@ -179,19 +173,13 @@ class StrataPrepared(Strata):
         super().open(state)
         self.job.prepare(state)
 
-    def settle(self, state: State) -> None:
-        time.sleep(SETTLE)
 
-
-class StrataRestarted(Strata):
-    """A trainer that comes back after another process of its rank: no `prepare`, it has the arena of the one before."""
+class StrataRestoring(Strata):
+    """A trainer that comes back after another process of its rank: no `prepare`, what it restores says enough."""
 
     def open(self, state: State) -> None:
         super().open(state)
         assert self.job.restore(into=state) is not None
-
-    def settle(self, state: State) -> None:
-        time.sleep(SETTLE)
 
 
 def free_port() -> int:
@@ -203,7 +191,9 @@ def free_port() -> int:
 
 SAVERS: dict[str, type[Saver]] = {
     "strata": StrataPrepared,
-    "strata-restarted": StrataRestarted,
+    "strata-restarted": StrataRestoring,
+    "strata-rejoined": Strata,
+    "strata-returned": StrataRestoring,
     "strata-cold": Strata,
     "dcp-async-process": DcpAsyncProcess,
     "dcp-async-thread": DcpAsync,

@@ -11,6 +11,7 @@ Limits = dict[str, list[float]]
 
 COLUMNS = (
     "block first",
+    "first / steady",
     "block steady (spread)",
     "p99",
     "steady / copy",
@@ -18,7 +19,8 @@ COLUMNS = (
     "durable / floor",
     "restore",
     "CPU s a save",
-    "import to first save",
+    "join",
+    "first steps",
 )
 
 
@@ -39,6 +41,7 @@ def render(results: list[Result], limits: Limits, order: Iterable[str]) -> str:
         blocks, durable = steady(results, name, "blocks"), steady(results, name, "durable")
         cells = (
             f"{median(results, name, lambda r: r['blocks'][0]) * 1e3:.0f} ms",
+            f"{median(results, name, lambda r: r['blocks'][0]) / statistics.median(blocks):.2f}",
             ms(blocks),
             f"{percentile(blocks, 0.99) * 1e3:.0f} ms",
             f"{statistics.median(blocks) / copy:.2f}",
@@ -46,9 +49,16 @@ def render(results: list[Result], limits: Limits, order: Iterable[str]) -> str:
             f"{statistics.median(durable) / floor:.2f}",
             f"{median(results, name, lambda r: r['restore']) * 1e3:.0f} ms",
             f"{median(results, name, lambda r: r['cpu']):.2f}",
-            f"{median(results, name, lambda r: r['first']) * 1e3:.0f} ms",
+            f"{median(results, name, lambda r: r['joined']) * 1e3:.0f} ms",
+            f"{median(results, name, lambda r: r['steps']):.2f}",
         )
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "join: from before the saver's package is imported until it can save; the call of `prepare`, or a restarted "
+        "trainer's restore, is part of it. first steps: the time of the five training steps between that and the first "
+        "save, against as many before it.",
+    ]
     lines += ["", "Blocks of each turn, first | following, in ms:", ""]
     for name in order:
         turns = [turn(result["blocks"]) for result in results if result["saver"] == name]

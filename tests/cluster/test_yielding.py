@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from harness.node import Node
 from harness.process import wait_until
+from harness.script import Start, finish
 from harness.trainer import Trainer
 
 WORKER_THREADS = "strata-store-io"
@@ -98,3 +99,21 @@ def test_beside_spinning_processes_a_save_is_committed_before_the_next_but_one_b
             assert trainer.do("state", step=step - 2)["value"] == "committed", f"step {step - 2} as {step} begins"
         trainer.do("save", step=step, megabytes=50)
         time.sleep(INTERVAL)
+
+
+def test_who_restores_a_staged_step_does_not_wait_for_an_idle_moment(busy_node: Node, script: Start) -> None:
+    """It needs the checksums, which of themselves yield for half of the time between two saves."""
+    code = f"""
+    def staged(step):
+        while True:
+            try:
+                return job.restore(step, source="staged", timeout={1.5 * INTERVAL})
+            except strata.NotFoundError:
+                time.sleep(0.01)  # its seal is on its way to the sidecar
+    with strata.connect() as job:
+        job.save(1, {{"small": 1}})
+        time.sleep({6 * INTERVAL})
+        job.save(2, {{"large": np.ones(400 << 20, np.uint8)}})
+        assert staged(2).source == "arena"
+    """
+    finish(script(code, busy_node.env))

@@ -102,6 +102,8 @@ impl Session {
         let Some(step) = reply.step else { return Ok(None) };
         let lease = Lease::new(inner, reply.lease);
         let opened = inner.arenas.use_file(Path::new(&reply.arena)).and_then(|view| {
+            // The sidecar may have made the arena for this very step: the first save wants its other slots.
+            view.populate_in_background();
             let reader = view.reader(reply.slot)?;
             let index = reader.index()?;
             Ok((reader, index))

@@ -103,7 +103,7 @@ impl Session {
                 })),
             };
             if !arena.is_empty() {
-                session.inner.arenas.use_file(Path::new(&arena))?.populate_in_background()?;
+                session.inner.arenas.use_file(Path::new(&arena))?.populate_in_background();
             }
             Ok(session)
         })
@@ -180,7 +180,7 @@ impl Session {
             }),
         )?;
         if !reply.arena.is_empty() {
-            inner.arenas.use_file(Path::new(&reply.arena))?.populate_in_background()?;
+            inner.arenas.use_file(Path::new(&reply.arena))?.populate_in_background();
         }
         Ok(())
     }

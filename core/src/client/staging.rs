@@ -207,7 +207,7 @@ impl Staging {
         fill.view.set_progress(self.step, RankPhase::Training);
         if self.stage.borrow().stats.cold {
             // All that is not yet touched, so that the next save is not cold as well.
-            fill.view.populate_in_background()?;
+            fill.view.populate_in_background();
         }
         announce_seal(inner, self.step, fill);
         inner.state.send_modify(|state| state.staged(self.step));

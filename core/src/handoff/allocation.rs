@@ -17,7 +17,7 @@ use super::arena::ArenaShared;
 use super::budget::{Promise, human};
 use super::header::{ArenaHeader, PAGE};
 use super::huge::{Collapse, HUGE, Patience, Refusal, pieces};
-use super::mapping::Mapping;
+use super::mapping::{Mapping, populate};
 use crate::error::{Doing, Error, Result};
 
 /// About 4 ms of work, so that who copies waits little at each step.
@@ -125,8 +125,8 @@ fn run(arena: &Weak<ArenaShared>, mut promise: Promise, collapse: Collapse) {
                 drop(promise);
                 let mapping = Arc::downgrade(&arena.mapping);
                 drop(arena);
-                super::mapping::populate(&mapping);
-                return super::gather::later(&mapping, asking.small, collapse);
+                populate(&mapping);
+                return super::collapsing::later(&mapping, asking.small, collapse);
             }
             Err(error) => {
                 arena.mapping.allocation().fail();

@@ -28,19 +28,18 @@ pub fn default_threads() -> usize {
 }
 
 /// Copies all runs, in their order, with at most `threads` threads, the caller's included; returns when every byte is
-/// copied, or false when `ready`, asked before each piece with the end of its targets, said no. It may wait.
+/// copied, or false when `ready`, asked before each piece with its runs, said no. It may wait.
 ///
 /// # Safety
 /// Each source is readable and each target writable for its bytes until this returns; targets overlap nothing.
-pub(super) unsafe fn copy(runs: &[Run], threads: usize, ready: &(dyn Fn(*const u8) -> bool + Sync)) -> bool {
+pub(super) unsafe fn copy(runs: &[Run], threads: usize, ready: &(dyn Fn(&[Run]) -> bool + Sync)) -> bool {
     let pieces = pieces(runs);
     let total: u64 = runs.iter().map(|run| run.bytes).sum();
     let threads = threads.clamp(1, (total / WORTH_A_THREAD).max(1) as usize).min(pieces.len().max(1));
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(batch) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let end = |run: &Run| run.target.wrapping_add(run.bytes as usize).cast_const();
-            if !batch.iter().map(end).max().is_none_or(ready) {
+            if !ready(batch) {
                 return false;
             }
             for run in batch {

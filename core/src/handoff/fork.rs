@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::copy::Run;
-use super::stream;
+use super::{stream, tables};
 use crate::error::{Doing, Error, Result};
 
 /// Bytes between two looks at the slot.
@@ -70,26 +70,14 @@ unsafe fn child_copies(runs: &[Run], word: &AtomicU64, filling: u64, parent: u32
                     exit(SLOT_LOST);
                 }
                 let bytes = PIECE.min(run.bytes as usize - done);
-                populate(run.target.add(done), bytes);
+                // A fork leaves page tables empty for shared memory. Where the kernel refuses the copy takes its faults.
+                let _ = tables::fill(run.target.add(done), bytes);
                 stream::copy(run.source.add(done), run.target.add(done), bytes);
                 done += bytes;
             }
         }
         exit(COPIED)
     }
-}
-
-/// Fills the child's page tables, which a fork leaves empty for shared memory, in one call: page by page, as faults, it
-/// takes several times as long as the copy itself. Kernels before 5.14 refuse; then it is done by faults.
-///
-/// # Safety
-/// The bytes are mapped.
-unsafe fn populate(start: *mut u8, bytes: usize) {
-    const PAGE: usize = 4096;
-    let from = start as usize & !(PAGE - 1);
-    let to = (start as usize + bytes).next_multiple_of(PAGE);
-    // SAFETY: populating changes no byte.
-    unsafe { libc::syscall(libc::SYS_madvise, from, to - from, libc::MADV_POPULATE_WRITE) };
 }
 
 /// # Safety

@@ -2,20 +2,24 @@
 
 use std::fs::File;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, madvise, munmap};
+use rustix::mm::{MapFlags, munmap};
 
 use super::allocation::AllocationWord;
 use super::header::{ALLOCATION_OFFSET, ArenaHeader, PROGRESS_OFFSET, ProgressLine, SlotHeader};
 use super::huge::{self, HUGE};
+use super::tables;
 use crate::error::{Doing, Result};
 
-/// Bytes pre-faulted by one system call: short enough that a mapping no longer wanted is let go of soon.
-const POPULATE_STEP: u64 = 64 << 20;
+/// Bytes pre-faulted by one system call, 0.7 to 2 ms: it holds the lock that an allocation anywhere in the process waits for,
+/// which is why the thread does not do it at a low priority either.
+const POPULATE_STEP: u64 = 8 << 20;
+/// Runs of fewer bytes take their few faults when they are written to.
+const WORTH_A_CALL: u64 = 64 << 10;
 /// Between two looks whether the file has got more memory: nobody waits for this one.
 const MORE_MEMORY: Duration = Duration::from_millis(2);
 
@@ -27,6 +31,8 @@ pub(super) struct Mapping {
     pub header: ArenaHeader,
     /// Bytes from the start whose page tables this process has filled.
     populated: AtomicU64,
+    /// A thread is at that.
+    populating: AtomicBool,
 }
 
 // SAFETY: the mapping is plain shared memory; header words are only reached as atomics, data only through the types
@@ -41,7 +47,13 @@ impl Mapping {
         let bytes = header.file_bytes() as usize;
         let start = huge::map(file, 0, bytes, MapFlags::SHARED)
             .doing(|| format!("mapping {bytes} bytes of the arena"))?;
-        Ok(Arc::new(Mapping { start, bytes, header, populated: AtomicU64::new(0) }))
+        Ok(Arc::new(Mapping {
+            start,
+            bytes,
+            header,
+            populated: AtomicU64::new(0),
+            populating: AtomicBool::new(false),
+        }))
     }
 
     /// Address of `offset`, of which `bytes` lie in the mapping.
@@ -91,25 +103,43 @@ impl Mapping {
     }
 
     /// Fills this process's page tables on a thread of its own, as the file gets its memory; ends early when the mapping
-    /// is dropped.
+    /// is dropped. Does nothing where such a thread is at it.
     pub fn populate_in_background(self: &Arc<Mapping>) -> Result<()> {
+        let whole = self.bytes as u64;
+        if self.populated.load(Ordering::Relaxed) == whole || self.populating.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
         let mapping = Arc::downgrade(self);
+        let work = move || {
+            populate(&mapping);
+            if let Some(mapping) = mapping.upgrade() {
+                mapping.populating.store(false, Ordering::Relaxed);
+            }
+        };
         std::thread::Builder::new()
             .name("strata-prefault".into())
-            .spawn(move || populate(&mapping))
+            .spawn(work)
             .map(drop)
+            .inspect_err(|_| self.populating.store(false, Ordering::Relaxed))
             .doing(|| "starting the thread that pre-faults an arena")
     }
-}
 
-impl Mapping {
+    /// Before these bytes are written to: what the thread that pre-faults has not reached takes one call instead of a
+    /// fault for each page. Where the kernel refuses they take their faults.
+    pub fn before_writing(&self, start: *const u8, bytes: u64) {
+        let from = self.offset_of(start);
+        if bytes >= WORTH_A_CALL && self.populated.load(Ordering::Relaxed) < from + bytes {
+            // SAFETY: inside the mapping, as `at` checks, which is shared and writable.
+            let _ = unsafe { tables::fill(self.at(from, bytes), bytes as usize) };
+        }
+    }
+
     /// Whether that worked; it does not where somebody cut the file short.
     fn touch(&self, from: u64, bytes: u64) -> bool {
-        let start = self.at(from, bytes);
-        // SAFETY: populating changes no byte, only page tables.
-        match unsafe { madvise(start.cast(), bytes as usize, Advice::LinuxPopulateWrite) } {
+        // SAFETY: inside the mapping, as `at` checks, which is shared and writable.
+        match unsafe { tables::fill(self.at(from, bytes), bytes as usize) } {
             Ok(()) => return true,
-            // Before Linux 5.14, or a seccomp filter: touch each page with an access that changes nothing.
+            // Touch each page with an access that changes nothing.
             Err(Errno::INVAL | Errno::PERM | Errno::NOSYS) => {}
             Err(_) => return false,
         }
@@ -157,7 +187,6 @@ pub(super) fn populate(mapping: &Weak<Mapping>) {
         if !mapping.touch(from, bytes) {
             return;
         }
-        // Two of these may run: after a cold save, and since `prepare`.
         mapping.populated.fetch_max(from + bytes, Ordering::Relaxed);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::arena::{Opened, open_mapping};
 use super::header::ArenaIdentity;
-use super::mapping::Mapping;
+use super::mapping::{Mapping, populate};
 use super::progress::Progress;
 use super::reader::SlotReader;
 use super::slot::read_snapshot;
@@ -61,14 +61,16 @@ impl ArenaView {
     }
 
     /// Fills this process's page tables on a thread of its own, so that the first save does not pay for it
-    /// (measured: the first copy through a fresh mapping takes 5 times as long as later ones).
-    pub fn populate_in_background(&self) -> Result<()> {
-        self.mapping.populate_in_background()
+    /// (measured: the first copy through a fresh mapping takes 5 times as long as later ones). Without a thread it does.
+    pub fn populate_in_background(&self) {
+        if let Err(error) = self.mapping.populate_in_background() {
+            tracing::warn!("the first save takes longer: {error}");
+        }
     }
 
     /// The same before it returns, or as far as there is memory.
     pub fn populate(&self) {
-        super::mapping::populate(&Arc::downgrade(&self.mapping));
+        populate(&Arc::downgrade(&self.mapping));
     }
 
     /// Whether all pages of the slot have been touched by this process.

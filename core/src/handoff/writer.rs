@@ -107,15 +107,24 @@ impl SlotWriter {
     /// Every source of these runs is readable for its bytes until this returns, and nothing writes to it.
     pub unsafe fn copy(&self, plan: &FillPlan, which: &[usize], threads: usize) -> Result<()> {
         let problem = Mutex::new(None);
-        let ready = |end: *const u8| {
-            let outcome =
-                self.check().and_then(|()| self.mapping.wait_allocated(self.mapping.offset_of(end)));
+        let ready = |piece: &[Run]| {
+            let outcome = self.check().and_then(|()| self.ready_for(piece));
             outcome.map_err(|error| problem.lock().get_or_insert(error).kind).is_ok()
         };
         // SAFETY: sources as the caller vouches; targets lie in the slot, do not overlap (checked), and only the
         // owner of this fill writes there.
         unsafe { copy(&plan.chosen(which), threads, &ready) };
         problem.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// Returns once the targets have their memory, and have it in this process's page tables.
+    fn ready_for(&self, piece: &[Run]) -> Result<()> {
+        let end = |run: &Run| self.mapping.offset_of(run.target) + run.bytes;
+        self.mapping.wait_allocated(piece.iter().map(end).max().unwrap_or_default())?;
+        for run in piece {
+            self.mapping.before_writing(run.target, run.bytes);
+        }
+        Ok(())
     }
 
     /// As [`SlotWriter::copy`], by a forked child, of the sources as they are at this moment: they may change once this

@@ -303,8 +303,9 @@ fn note_failed(
 /// Takes the checksums of a slot that was just sealed.
 pub(super) async fn sum(node: Arc<Node>, key: SlotKey, fill: u64) {
     let slot = node.change(|state| {
-        let slot =
-            state.arenas.get(key).filter(|entry| entry.fill == fill).map(|entry| entry.slot.clone())?;
+        let entry = state.arenas.get_mut(key).filter(|entry| entry.fill == fill)?;
+        entry.summing = Some(fill);
+        let slot = entry.slot.clone();
         state.hold(key);
         Some((slot, state.save_in(key, fill).cloned()))
     });
@@ -327,6 +328,7 @@ pub(super) async fn sum(node: Arc<Node>, key: SlotKey, fill: u64) {
     node.change(|state| {
         state.let_off(key);
         let Some(entry) = state.arenas.get_mut(key).filter(|entry| entry.fill == fill) else { return };
+        entry.summing = None;
         match sums {
             Ok(sums) => entry.sums = Some(Arc::new(sums)),
             // Freed meanwhile, most likely; without checksums it is not restored from.

@@ -9,7 +9,7 @@ use rustix::mm::MapFlags;
 
 use super::super::huge::{Collapse, HUGE, Refusal, collapse, map, pieces};
 use super::super::mapping::Mapping;
-use super::super::{allocation, gather};
+use super::super::{allocation, collapsing};
 use super::allocation::NoBudget;
 use super::*;
 
@@ -54,7 +54,7 @@ fn start(mapping: &Mapping) -> u64 {
 }
 
 /// Asked by `given`, which is not hurried here: has all pieces moved, whatever time it takes.
-fn gather_all(arena: &Arena) {
+fn collapse_all(arena: &Arena) {
     for piece in pieces(0..arena.file_bytes()) {
         let until = Instant::now() + Duration::from_secs(20);
         // Somebody else, such as the thread that gave the memory, may be at it.
@@ -71,7 +71,7 @@ fn sidecar_and_trainer_map_an_arena_in_huge_pages_where_the_kernel_has_them() {
     }
     let directory = tmpfs();
     let arena = given(&directory, collapse);
-    gather_all(&arena);
+    collapse_all(&arena);
     let (first, second) = (numbered(0), numbered(7));
     fill(&arena, 0, &first);
     fill(&arena, 1, &second);
@@ -112,7 +112,7 @@ fn slot_in_use_is_not_moved_until_it_is_at_rest() {
     std::thread::scope(|scope| {
         let all = pieces(0..arena.file_bytes()).collect();
         let mover = scope.spawn(move || {
-            gather::later(&mapping, all, |_| {
+            collapsing::later(&mapping, all, |_| {
                 MOVED.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             });
@@ -139,7 +139,7 @@ fn bytes_stay_as_they_are_while_they_are_moved_and_after_the_slot_beside_is_give
         arena.slot(slot as u32).mark_clean(number).unwrap();
     }
     let mapping = Arc::downgrade(&arena.shared.mapping);
-    gather::later(&mapping, pieces(0..arena.file_bytes()).collect(), collapse);
+    collapsing::later(&mapping, pieces(0..arena.file_bytes()).collect(), collapse);
     let of = |slot: u32| arena.slot(slot).data().unwrap();
     assert!(of(0).as_ref()[..DATA] == first && of(1).as_ref()[..DATA] == second);
     arena.remove().unwrap();
@@ -152,7 +152,7 @@ fn bytes_stay_as_they_are_while_they_are_moved_and_after_the_slot_beside_is_give
 fn private_mapping_over_huge_pages_keeps_what_it_owns() {
     let directory = tmpfs();
     let arena = given(&directory, collapse);
-    gather_all(&arena);
+    collapse_all(&arena);
     let (data, other) = (numbered(0), numbered(50));
     let number = fill(&arena, 1, &data);
     let reader = ArenaView::open(arena.path()).unwrap().reader(1).unwrap();

@@ -61,6 +61,15 @@ fn root_with(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
     (root, path)
 }
 
+/// Page faults of the calling thread so far that needed no disk.
+pub(super) fn minor_faults() -> u64 {
+    // SAFETY: all zeroes are valid; the call fills it in.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) }, 0);
+    usage.ru_minflt as u64
+}
+
 /// Bytes under `key` of the mapping that begins at `start`, as proc_pid_smaps(5) has them.
 pub(super) fn in_smaps(start: u64, key: &str) -> u64 {
     let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();

@@ -119,11 +119,14 @@ impl Restore {
         })
     }
 
-    /// They are taken right after the seal: a step that was just sealed has them in a moment.
+    /// They are taken right after the seal: a step that was just sealed has them in a moment, since who waits for them here
+    /// ends their yielding.
     pub(super) async fn sums_of(&self, held: &Held) -> Option<Arc<Sums>> {
+        self.node.change(|state| state.await_save_in(held.key, held.fill));
         let summed = self.node.wait(|state| {
             let entry = state.arenas.get(held.key)?;
-            let never = entry.used == Use::Clean;
+            // The step may be durable before they are taken.
+            let never = entry.used == Use::Clean && entry.summing != Some(held.fill);
             (entry.sums.is_some() || never).then(|| entry.sums.clone())
         });
         tokio::time::timeout(SUMMED, summed).await.ok().flatten()

@@ -52,6 +52,8 @@ pub(in super::super) struct SlotEntry {
     pub generation: Generation,
     pub leases: u32,
     pub sums: Option<Arc<Sums>>,
+    /// The filling that a task is taking checksums of.
+    pub summing: Option<u64>,
     /// When it became Clean, as a count: the smallest is the oldest.
     settled: u64,
 }
@@ -118,6 +120,7 @@ impl Arenas {
             generation: Generation(0),
             leases: 0,
             sums: None,
+            summing: None,
             settled: 0,
         };
         let slots = arena.all_slots().map(free).collect();

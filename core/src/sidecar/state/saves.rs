@@ -36,7 +36,7 @@ pub(in super::super) struct Save {
     pub since: Duration,
     /// Of all that is done in the background for it.
     pub pace: Pace,
-    /// A trainer waits for its commit.
+    /// A trainer waits for its commit, or for its checksums.
     pub is_awaited: bool,
     /// A task has its slots; they are let go of when that ends.
     pub io: bool,
@@ -142,6 +142,14 @@ impl State {
     pub fn save_in(&self, key: SlotKey, fill: u64) -> Option<&SaveId> {
         let lies = |save: &Save| save.parts.values().any(|part| part.slot == Some((key, fill)));
         self.saves.iter().find(|(_, save)| lies(save)).map(|(id, _)| id)
+    }
+
+    /// A trainer waits for what is done in the background for that filling of a slot.
+    pub fn await_save_in(&mut self, key: SlotKey, fill: u64) {
+        let id = self.save_in(key, fill).cloned();
+        if let Some(save) = id.and_then(|id| self.saves.get_mut(&id)) {
+            save.is_awaited = true;
+        }
     }
 
     /// The id of a session's attempt at a step.
