@@ -128,7 +128,10 @@ fn bodies<'a>(parts: &'a mut [Part<'_>], most: u64) -> Vec<Body<'a>> {
 mod tests {
     use super::*;
 
-    fn cut(parts: &[(u64, usize)], most: u64) -> Vec<(Range<u64>, Vec<(u64, usize)>)> {
+    /// Offset and length of each part.
+    type Places = Vec<(u64, usize)>;
+
+    fn cut(parts: &[(u64, usize)], most: u64) -> Vec<(Range<u64>, Places)> {
         let mut memory: Vec<Vec<u8>> = parts.iter().map(|&(_, length)| vec![0; length]).collect();
         let mut parts: Vec<Part<'_>> =
             parts.iter().zip(&mut memory).map(|(&(offset, _), target)| Part { offset, target }).collect();
