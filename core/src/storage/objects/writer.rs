@@ -70,12 +70,14 @@ impl BucketWriter {
         Ok(())
     }
 
-    /// The parts that the store has answered for, or all of them.
+    /// The parts that the store has answered for, or all of them. After an error the others are still in flight.
     fn settle(&self, all: bool) -> Result<()> {
-        let mut flight = self.flight.lock();
-        let settled: Vec<_> = flight.extract_if(.., |sent| all || sent.is_finished()).collect();
-        drop(flight);
-        for sent in settled {
+        let next = || {
+            let mut flight = self.flight.lock();
+            let number = flight.iter().position(|sent| all || sent.is_finished())?;
+            Some(flight.swap_remove(number))
+        };
+        while let Some(sent) = next() {
             let name = &self.large.name;
             wait(sent)?.map_err(|error| Error::internal(format!("writing {name}: {error}")))??;
         }
