@@ -5,8 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -54,9 +52,6 @@ struct Bucket {
     objects: Mutex<BTreeMap<String, Bytes>>,
     uploads: Mutex<BTreeMap<String, BTreeMap<usize, Bytes>>>,
     faults: Mutex<Option<Faults>>,
-    /// Requests that it works on at once, when it says no to more than that; each takes so long.
-    busy: Mutex<Option<(usize, Duration)>>,
-    at_work: AtomicUsize,
 }
 
 impl GcsDouble {
@@ -87,11 +82,6 @@ impl GcsDouble {
         *self.bucket.faults.lock() = Some(Box::new(faults));
     }
 
-    /// From now on a request takes so long, and one that comes while `most` are at work is refused (503).
-    pub fn take_at_most(&self, most: usize, each: Duration) {
-        *self.bucket.busy.lock() = Some((most, each));
-    }
-
     /// Multipart uploads that are neither complete nor aborted.
     pub fn open_uploads(&self) -> usize {
         self.bucket.uploads.lock().len()
@@ -107,17 +97,6 @@ async fn answer(State(bucket): State<Arc<Bucket>>, request: Request) -> Response
         return xml::error(Failure(status, "Injected"));
     }
     let content = if fault == Some(Fault::Flipped) { flipped(&content) } else { content };
-    let busy = *bucket.busy.lock();
-    if let Some((most, each)) = busy {
-        let at_work = bucket.at_work.fetch_add(1, Ordering::SeqCst);
-        if at_work < most {
-            tokio::time::sleep(each).await;
-        }
-        bucket.at_work.fetch_sub(1, Ordering::SeqCst);
-        if at_work >= most {
-            return xml::error(Failure(503, "SlowDown"));
-        }
-    }
     let done = bucket.act(&parts.method, &target, &parts.headers, content);
     let response = done.unwrap_or_else(xml::error);
     match fault {
