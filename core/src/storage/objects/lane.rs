@@ -13,7 +13,7 @@ use crate::telemetry::Requests;
 
 /// S3 and GCS take parts from 5 MiB (the last one apart); Azure takes any.
 pub const SMALLEST_PART: u64 = 5 << 20;
-/// What waits in a writer is within the memory that encoding promises for it ([`crate::checkpoint`]).
+/// What waits in a writer is within the memory that whoever encodes has set aside for it.
 pub const LARGEST_PART: u64 = 16 << 20;
 /// The least that is worth a request of its own where the store is near.
 const USUAL_PART: u64 = 8 << 20;
