@@ -213,11 +213,17 @@ def play_rounds(
         acks.touch()
         job = f"{name}-{number}"
 
-        def start(world: int, job: str = job) -> list[Trainer]:
-            return make_trainers(node, world, job)
+        started: list[Trainer] = []
+
+        def start(world: int, job: str = job, started: list[Trainer] = started) -> list[Trainer]:
+            started += (ranks := make_trainers(node, world, job))
+            return ranks
 
         Crash(node, start, plan, acks).play()
         forget(job)
+        # One with torch in it has 400 MB: sixty are all of a machine.
+        for trainer in started:
+            trainer.close()
         moments.update(life.victim for life in plan.lives)
         moments[f"{plan.mode} saves"] += len(plan.lives)
         moments["a second sidecar refused"] += sum(life.rival for life in plan.lives)
