@@ -63,7 +63,7 @@ impl Lane {
         Pass { lane: Arc::clone(self), place: Some(place), began: Instant::now() }
     }
 
-    /// In flight at once, for now.
+    /// How many may be in flight at once.
     pub fn width(&self) -> usize {
         self.state.lock().window.width()
     }

@@ -36,9 +36,9 @@ pub struct Window {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
-    /// Half as many brought this rate; none: there was no round yet.
+    /// The width before, and the rate that it brought; none: there was no round yet.
     Doubling {
-        before: Option<f64>,
+        before: Option<(usize, f64)>,
     },
     /// The rate, and how many rounds it was seen in.
     Settled {
@@ -108,7 +108,8 @@ impl Window {
         let last = if full { round.last.replace(now) } else { round.last.take() };
         // Until the first one came in nobody knows how much of it came meanwhile.
         let Some(last) = last else { return };
-        round.took += now.saturating_sub(last);
+        // One that was asked for later ends a time in which nobody asked: with a width of 1 there are such.
+        round.took += now.saturating_sub(last.max(began));
         round.ended += 1;
         round.bytes += bytes;
         let flights = match self.phase {
@@ -140,8 +141,8 @@ impl Window {
 
     fn end_round(&mut self, rate: f64) {
         self.phase = match self.phase {
-            Phase::Doubling { before: Some(before) } if rate < GAIN * before => {
-                self.width = (self.width / 2).max(1);
+            Phase::Doubling { before: Some((kept, before)) } if rate < GAIN * before => {
+                self.width = kept;
                 Phase::Settled { rate: before, rounds: 0, next: Trial::Half }
             }
             Phase::Doubling { .. } if self.width < self.most => self.double(rate),
@@ -177,8 +178,9 @@ impl Window {
     }
 
     fn double(&mut self, rate: f64) -> Phase {
+        let before = Some((self.width, rate));
         self.width = (2 * self.width).min(self.most);
-        Phase::Doubling { before: Some(rate) }
+        Phase::Doubling { before }
     }
 
     fn attempt(&mut self, trial: Trial, rate: f64) -> Phase {

@@ -122,6 +122,27 @@ fn a_store_that_refuses_is_asked_less_and_gets_most_of_what_it_takes() {
 }
 
 #[test]
+fn what_was_tried_in_vain_is_taken_back_whole() {
+    // The line is full with one request, and 24 is not twice 16.
+    let store = Played { way: 0.001, each: 1e9, all: 400e6, refuses_from: usize::MAX };
+    let (mut window, mut clock) = (Window::new(24), 0.0);
+    let widths = play(&store, &mut window, &mut clock, 100, 0);
+    let mut changes = widths;
+    changes.dedup();
+    assert_eq!(changes, [16, 24, 16]);
+}
+
+#[test]
+fn time_in_which_nobody_asks_is_no_time_of_the_store() {
+    let (mut window, at) = (Window::new(1), Duration::from_secs);
+    for save in 0..ROUND as u64 + 1 {
+        window.brought(at(100 * save + 1), at(100 * save), 1000, true);
+    }
+    let Phase::Settled { rate, .. } = window.phase else { panic!("{:?}", window.phase) };
+    assert!((999.0..1001.0).contains(&rate), "{rate} bytes a second");
+}
+
+#[test]
 fn one_flight_is_cut_once() {
     let mut window = Window::new(64);
     let at = Duration::from_millis;
