@@ -183,7 +183,7 @@ fn p2_byte_that_flips_in_a_slot_that_waits_for_its_store_is_found_and_never_comm
         }
         std::fs::rename(&away, &store).unwrap();
         let error = sidecar::trainer::lost(&handle);
-        assert!(error.message.contains("is not what was sealed"), "{error}");
+        assert!(error.message.contains("changed in memory"), "{error}");
         let restored = trainer.restore(RestoreOptions::default()).unwrap().unwrap();
         assert_eq!((restored.step(), contents(&restored)), (Step(1), before));
     }

@@ -176,7 +176,7 @@ impl Rank {
         let data = Bytes::from_owner(slot.data().expect("the slot is sealed"));
         let index = slot.index().expect("the slot is sealed");
         let attempt = Attempt { job_uuid: self.job_uuid, step: self.step, generation: GENERATION };
-        let ranks = vec![RankSlot { rank: RANK, data, index, base: None }];
+        let ranks = vec![RankSlot::new(RANK, data, index).expect("a layout of our own")];
         let request = PersistRequest { attempt, world_size: WORLD, ranks, replicated: NodeShare::ALONE };
         let durable = self.store.persist(request).await.expect("the store takes it");
         let content = Bytes::from(self.commit(durable).encode());

@@ -17,6 +17,7 @@ mod repair;
 mod restore;
 mod share;
 mod store;
+mod sums;
 mod types;
 mod verify;
 
@@ -27,6 +28,7 @@ pub use repair::Holders;
 pub use restore::RankRestore;
 pub use share::NodeShare;
 pub use store::JobStore;
+pub use sums::SlotSums;
 pub use types::{
     Attached, BaseSlot, Claimant, Commit, Copied, Durable, EncodingInfo, Fault, Inspection, ListedStep,
     Mended, Mending, PersistRequest, Piece, RankSlot, RepairMode, Report, Run, Surveyed, Takeover,

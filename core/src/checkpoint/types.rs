@@ -1,5 +1,7 @@
 //! What goes into and comes out of the engine.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::error::Result;
@@ -8,7 +10,7 @@ use crate::ids::{Generation, JobUuid, Rank, Step, WorldSize};
 use crate::proto::format::SlotIndex;
 use crate::proto::v1;
 
-use super::NodeShare;
+use super::{NodeShare, SlotSums};
 
 /// Whether attach may take a prefix that another cluster owns (`--take-over-store`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +84,19 @@ pub struct RankSlot {
     /// persist returns: a change is found and reported as Corrupt.
     pub data: Bytes,
     pub index: SlotIndex,
+    /// What every byte stored is compared with.
+    pub sums: Arc<SlotSums>,
     /// INCREMENTAL: the committed step whose equal chunks are referred to instead of stored again, and to which others are
     /// stored as differences.
     pub base: Option<BaseSlot>,
+}
+
+impl RankSlot {
+    /// A slot that nobody has summed yet, without a base. Invalid when its tensors break the layout.
+    pub fn new(rank: Rank, data: Bytes, index: SlotIndex) -> Result<RankSlot> {
+        let sums = Arc::new(SlotSums::untaken(&index, data.len() as u64)?);
+        Ok(RankSlot { rank, data, index, sums, base: None })
+    }
 }
 
 /// The base of an INCREMENTAL save.

@@ -15,7 +15,6 @@ use super::state::{SaveId, SlotKey, Stage, State, Use, durable_report};
 use super::sums::Sums;
 use crate::checkpoint::{Attempt, BaseSlot, Durable, NodeShare, PersistRequest, RankSlot};
 use crate::error::{Error, Kind, Result};
-use crate::handoff::Slot;
 use crate::ids::{JobName, JobUuid, Rank, Step, WorldSize};
 use crate::pace::Pace;
 use crate::proto::v1::{self, SaveKind, node_report::Report};
@@ -48,8 +47,6 @@ struct Work {
     url: String,
     uuid: JobUuid,
     bases: Vec<SlotKey>,
-    /// What has waited in memory since it was summed: for its turn, for its store, for a sidecar.
-    summed: Vec<(Slot, Arc<Sums>)>,
 }
 
 /// One try at a save that is ready.
@@ -65,13 +62,12 @@ pub(super) async fn run(node: Arc<Node>, id: SaveId) {
         Err(error) => return failed(&node, &id, error, false),
     };
     let started = node.read(State::now);
-    let Work { request, pace, url, uuid, bases, summed } = work;
+    let Work { request, pace, url, uuid, bases } = work;
     let with_base = request.ranks.iter().any(|rank| rank.base.is_some());
     let working = async {
         let (cluster, uid) =
             node.read(|state| (state.line.cluster, state.jobs.get(&id.job).map_or(0, |known| known.uid)));
         let store = node.stores.confirmed(&url, &id.job, cluster, uuid, uid).await?;
-        check(&pace, summed).await?;
         store.persist_at(pace, request).await
     };
     let outcome = paced(&node, &id, working).await;
@@ -87,14 +83,6 @@ pub(super) async fn run(node: Arc<Node>, id: SaveId) {
     }
 }
 
-/// A byte that has flipped since the seal must not be summed anew and called right. Corrupt, naming the slot.
-async fn check(pace: &Pace, summed: Vec<(Slot, Arc<Sums>)>) -> Result<()> {
-    let pace = pace.clone();
-    let check = move || summed.iter().try_for_each(|(slot, sums)| sums.check_at(slot, &pace));
-    let checked = tokio::task::spawn_blocking(check).await;
-    checked.map_err(|error| Error::internal(format!("checking a slot: {error}")))?
-}
-
 fn begin(state: &mut State, id: &SaveId) -> bool {
     let Some(save) = state.saves.get_mut(id).filter(|save| save.is_ready()) else { return false };
     save.io = true;
@@ -103,22 +91,21 @@ fn begin(state: &mut State, id: &SaveId) -> bool {
 
 /// Sealed → Persisting for every part; None when the step was decided meanwhile.
 fn take(state: &mut State, id: &SaveId) -> Result<Option<Work>> {
-    let (mut bases, mut summed) = (Vec::new(), Vec::new());
-    let taken = take_with(state, id, &mut bases, &mut summed);
+    let mut bases = Vec::new();
+    let taken = take_with(state, id, &mut bases);
     if !matches!(taken, Ok(Some(_))) {
         bases.iter().for_each(|base| state.let_off(*base));
     }
     let pace = state.saves.get(id).map_or_else(Pace::hurried, |save| save.pace.clone());
-    Ok(taken?.map(|(request, url, uuid)| Work { request, pace, url, uuid, bases, summed }))
+    Ok(taken?.map(|(request, url, uuid)| Work { request, pace, url, uuid, bases }))
 }
 
-/// `bases`: what it holds; `summed`: the parts whose checksums are known.
+/// `bases`: what it holds.
 #[allow(clippy::type_complexity, reason = "the parts of Work that are known here")]
 fn take_with(
     state: &mut State,
     id: &SaveId,
     bases: &mut Vec<SlotKey>,
-    summed: &mut Vec<(Slot, Arc<Sums>)>,
 ) -> Result<Option<(PersistRequest, String, JobUuid)>> {
     let Some(save) = state.saves.get(id).filter(|save| save.decided.is_none()) else { return Ok(None) };
     let (uuid, first, without_base) = (save.uuid, save.failures == 0, save.without_base);
@@ -136,14 +123,13 @@ fn take_with(
     let (mut ranks, mut world) = (Vec::new(), 0);
     for (rank, key, fill, begun) in &parts {
         state.arenas.take_for_persist(*key, *fill)?;
-        let entry = state.arenas.get(*key).expect("a part's slot lives as long as its save");
-        let slot = &entry.slot;
-        summed.extend(entry.sums.clone().map(|sums| (slot.clone(), sums)));
-        let (index, data) = (slot.index()?, Bytes::from_owner(slot.data()?));
+        let entry = state.arenas.get_mut(*key).expect("a part's slot lives as long as its save");
+        let sums = entry.slot_sums()?;
+        let (index, data) = (entry.slot.index()?, Bytes::from_owner(entry.slot.data()?));
         world = index.world_size;
         let base = begun.base_steps.first().filter(|_| !without_base).map(|base| Step(*base));
         let base = base.map(|step| base_slot(state, id, *rank, uuid, step, bases));
-        ranks.push(RankSlot { rank: *rank, data, index, base });
+        ranks.push(RankSlot { rank: *rank, data, index, sums, base });
     }
     if first {
         let event = v1::StepEvent { step: id.step.0, state: "persisting".to_owned(), ..Default::default() };
@@ -304,20 +290,20 @@ fn note_failed(
 pub(super) async fn sum(node: Arc<Node>, key: SlotKey, fill: u64) {
     let slot = node.change(|state| {
         let entry = state.arenas.get_mut(key).filter(|entry| entry.fill == fill)?;
-        entry.summing = Some(fill);
-        let slot = entry.slot.clone();
+        let (slot, sums) = (entry.slot.clone(), entry.slot_sums());
         state.hold(key);
-        Some((slot, state.save_in(key, fill).cloned()))
+        Some((slot, sums, state.save_in(key, fill).cloned()))
     });
-    let Some((slot, id)) = slot else { return };
+    let Some((slot, sums, id)) = slot else { return };
     let of_save = |state: &State| Some(state.saves.get(id.as_ref()?)?.pace.clone());
     let pace = node.read(of_save).unwrap_or_else(Pace::hurried);
     let summing = tokio::task::spawn_blocking(move || {
         if let Some(known) = Sums::read(&slot, fill) {
             return Ok(known);
         }
-        let sums = Sums::of_at(&slot, fill, &pace)?;
-        sums.write(&slot)?;
+        let sums = Sums::take(&slot, fill, &*sums?, &pace)?;
+        // Good for this sidecar; the next one can only take them anew, or go without.
+        sums.write(&slot).unwrap_or_else(|error| tracing::warn!("keeping checksums: {error}"));
         Ok(sums)
     });
     let sums = match &id {

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::records;
-use crate::checkpoint::{each_at, matches_any};
-use crate::checksum::crc32c;
-use crate::error::{Error, Result};
-use crate::format::chunks::{self, Span};
+use crate::checkpoint::{SlotSums, each_at, matches_any};
+use crate::error::{Doing, Error, Result};
+use crate::format::Span;
 use crate::handoff::Slot;
 use crate::pace::Pace;
 use crate::proto::format::Tensor;
@@ -26,42 +25,37 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// Reads the whole slot: call it on a blocking thread.
-    pub fn of(slot: &Slot, fill: u64) -> Result<Sums> {
-        Sums::of_at(slot, fill, &Pace::hurried())
-    }
-
-    /// The same at a pace.
-    pub fn of_at(slot: &Slot, fill: u64, pace: &Pace) -> Result<Sums> {
-        let chunks = sums(slot, pace)?;
+    /// Reads what is not summed yet: call it on a blocking thread.
+    pub fn take(slot: &Slot, fill: u64, sums: &SlotSums, pace: &Pace) -> Result<Sums> {
+        let chunks = sums.take_all(slot.data()?.as_ref(), pace)?;
         Ok(Sums { fill, chunks })
     }
 
-    /// Corrupt, naming the slot, when a byte is not what it was.
-    pub fn check_at(&self, slot: &Slot, pace: &Pace) -> Result<()> {
-        let found = sums(slot, pace)?;
-        let same = found.len() == self.chunks.len();
-        let wrong = found.iter().zip(&self.chunks).position(|(found, wanted)| found != wanted);
-        match wrong {
-            None if same => Ok(()),
-            wrong => Err(changed(slot, wrong.unwrap_or(found.len().min(self.chunks.len())))),
-        }
+    /// The same of a slot that nobody has summed yet, at once.
+    pub fn of(slot: &Slot, fill: u64) -> Result<Sums> {
+        let untaken = SlotSums::untaken(&slot.index()?, slot.data()?.as_ref().len() as u64)?;
+        Sums::take(slot, fill, &untaken, &Pace::hurried())
     }
 
-    /// The same on all cores, for a trainer that waits for it: of the chunks that hold tensors of `only` (empty: all).
-    pub fn check_for(&self, slot: &Slot, only: &str) -> Result<()> {
+    /// Corrupt, naming the slot, when its layout is not what it was.
+    pub fn of_slot(&self, slot: &Slot) -> Result<SlotSums> {
         let (index, data) = (slot.index()?, slot.data()?);
-        let data = data.as_ref();
-        let spans = spans(&index.tensors, data)?;
-        if spans.len() != self.chunks.len() {
-            return Err(changed(slot, spans.len().min(self.chunks.len())));
-        }
+        SlotSums::known(&index, data.as_ref().len() as u64, &self.chunks).doing(|| format!("checking {slot}"))
+    }
+
+    /// Corrupt, naming the slot, when a byte is not what it was: of the chunks that hold tensors of `only` (empty: all).
+    /// On all cores, for a trainer that waits for it.
+    pub fn check_for(&self, slot: &Slot, only: &str) -> Result<()> {
+        let (index, data, sums) = (slot.index()?, slot.data()?, self.of_slot(slot)?);
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-        let check = |number: usize| match sum_of(data, spans[number]) == self.chunks[number] {
+        let check = |number: usize| match sums.is_unchanged(number, data.as_ref()) {
             true => Ok(()),
-            false => Err(changed(slot, number)),
+            false => {
+                let what = format!("checking {slot}: chunk {number} is not what was sealed (CRC32C)");
+                Err(Error::corrupt(what))
+            }
         };
-        each_at(&Pace::hurried(), threads, wanted(&index.tensors, &spans, only), check).map(drop)
+        each_at(&Pace::hurried(), threads, wanted(&index.tensors, sums.spans(), only), check).map(drop)
     }
 
     /// None when there are none for this filling, or they are damaged themselves.
@@ -88,26 +82,6 @@ impl Sums {
 
 fn path(slot: &Slot) -> PathBuf {
     slot.arena().path().with_extension(format!("{}.sums", slot.number()))
-}
-
-fn changed(slot: &Slot, number: usize) -> Error {
-    Error::corrupt(format!("checking {slot}: chunk {number} is not what was sealed (CRC32C)"))
-}
-
-fn sums(slot: &Slot, pace: &Pace) -> Result<Vec<u32>> {
-    let (index, data) = (slot.index()?, slot.data()?);
-    let spans = spans(&index.tensors, data.as_ref())?;
-    // One thread: it is done long before the disk has the bytes.
-    each_at(pace, 1, spans, |span| Ok(sum_of(data.as_ref(), span)))
-}
-
-fn spans(tensors: &[Tensor], data: &[u8]) -> Result<Vec<Span>> {
-    let runs = chunks::runs(tensors, data.len() as u64)?;
-    Ok(runs.iter().flat_map(|run| run.spans()).collect())
-}
-
-fn sum_of(data: &[u8], span: Span) -> u32 {
-    crc32c(&data[span.offset as usize..(span.offset + span.bytes) as usize])
 }
 
 /// Numbers of the spans that hold bytes of the tensors asked for.

@@ -1,4 +1,4 @@
-//! Making sealed slots durable: cut into chunks, sum, refer to equal bytes where there are some, make the rest small
+//! Making sealed slots durable: cut into chunks, refer to equal bytes where there are some, make the rest small
 //! where that pays and write it into packs, then write one manifest per rank.
 //!
 //! Who stores replicated tensors: over all nodes each of them is stored by one ([`NodeShare`](super::NodeShare)), from
@@ -108,7 +108,7 @@ impl<F: Fn(u32) -> String + Sync> Persisting<'_, F> {
     fn chunk(&self, number: usize, work: &Work) -> Result<(u32, At)> {
         let slot = &self.request.ranks[work.slot];
         let bytes = slot.data.slice(work.span.offset as usize..(work.span.offset + work.span.bytes) as usize);
-        let sum = crc32c(&bytes);
+        let sum = slot.sums.of(work.span, &slot.data)?;
         let reads = &self.reads[work.slot];
         if let Some(source) = &work.source {
             let masters = &slot.data[source.start as usize..source.end as usize];
@@ -128,6 +128,12 @@ impl<F: Fn(u32) -> String + Sync> Persisting<'_, F> {
             let name = &slot.index.tensors[work.first].name;
             let base = || self.bases.base_of(slot, name, work);
             if let Some(encoded) = encoder.encode(&bytes, work.width, base, reads)? {
+                // Whoever writes it sees only the frame.
+                if crc32c(&bytes) != sum {
+                    return Err(Error::corrupt(format!(
+                        "encoding {name:?}: its bytes were changed in memory"
+                    )));
+                }
                 return Ok((sum, self.store_encoded(encoded, sum)?));
             }
         }

@@ -147,7 +147,7 @@ pub fn slot(rank: u32, world: u32, step: u64, specs: &[Spec], stage_replicated: 
         tensors,
         begun: Vec::new(),
     };
-    RankSlot { rank: Rank(rank), data, index, base: None }
+    RankSlot::new(Rank(rank), data, index).unwrap()
 }
 
 /// The slot of a base step, as it is still in memory.

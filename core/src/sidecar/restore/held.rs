@@ -126,7 +126,7 @@ impl Restore {
         let summed = self.node.wait(|state| {
             let entry = state.arenas.get(held.key)?;
             // The step may be durable before they are taken.
-            let never = entry.used == Use::Clean && entry.summing != Some(held.fill);
+            let never = entry.used == Use::Clean && !entry.is_summing(held.fill);
             (entry.sums.is_some() || never).then(|| entry.sums.clone())
         });
         tokio::time::timeout(SUMMED, summed).await.ok().flatten()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::sums::Sums;
+use crate::checkpoint::SlotSums;
 use crate::error::Result;
 use crate::handoff::{Arena, Begin, Slot, SlotLoad};
 use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, Step};
@@ -52,8 +53,8 @@ pub(in super::super) struct SlotEntry {
     pub generation: Generation,
     pub leases: u32,
     pub sums: Option<Arc<Sums>>,
-    /// The filling that a task is taking checksums of.
-    pub summing: Option<u64>,
+    /// The checksums that are being taken, and of which filling.
+    pub summing: Option<(u64, Arc<SlotSums>)>,
     /// When it became Clean, as a count: the smallest is the oldest.
     settled: u64,
 }
@@ -82,6 +83,25 @@ pub(in super::super) struct Arenas {
     pub by_id: BTreeMap<u64, ArenaEntry>,
     next: u64,
     settled: u64,
+}
+
+impl SlotEntry {
+    /// The checksums of what is sealed in it: known, or taken by whoever needs them first.
+    pub fn slot_sums(&mut self) -> Result<Arc<SlotSums>> {
+        if let Some(known) = &self.sums {
+            return known.of_slot(&self.slot).map(Arc::new);
+        }
+        if let Some((_, sums)) = self.summing.as_ref().filter(|(fill, _)| *fill == self.fill) {
+            return Ok(Arc::clone(sums));
+        }
+        let sums = Arc::new(SlotSums::untaken(&self.slot.index()?, self.slot.data()?.as_ref().len() as u64)?);
+        self.summing = Some((self.fill, Arc::clone(&sums)));
+        Ok(sums)
+    }
+
+    pub fn is_summing(&self, fill: u64) -> bool {
+        self.summing.as_ref().is_some_and(|(summed, _)| *summed == fill)
+    }
 }
 
 impl ArenaEntry {

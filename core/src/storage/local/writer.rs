@@ -209,13 +209,13 @@ impl LocalWriter {
         Ok(())
     }
 
-    /// The disk has taken these bytes: are they still those that were summed?
+    /// The disk has taken these bytes: are they those that were summed?
     fn check(&self, piece: &Piece, offset: u64) -> Result<()> {
         if crc32c(&piece.bytes) == piece.crc32c {
             return Ok(());
         }
         Err(Error::corrupt(format!(
-            "writing {}: the bytes at its {offset} changed while they were written",
+            "writing {}: the bytes at its {offset} were changed in memory after they were summed",
             self.target.display()
         )))
     }

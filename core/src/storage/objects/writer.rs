@@ -89,7 +89,10 @@ impl BucketWriter {
 fn check(part: &[Piece], large: &Large) -> Result<()> {
     match part.iter().all(|piece| crc32c(&piece.bytes) == piece.crc32c) {
         true => Ok(()),
-        false => Err(Error::corrupt(format!("writing {}: bytes changed while they were sent", large.name))),
+        false => Err(Error::corrupt(format!(
+            "writing {}: bytes were changed in memory after they were summed",
+            large.name
+        ))),
     }
 }
 
