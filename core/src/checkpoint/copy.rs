@@ -1,6 +1,7 @@
 //! A committed step from one place to another: the same objects under the same names, every byte checked on the way,
 //! COMMIT last and create-only. Made again after a death it goes on with the object that was not finished.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 
@@ -20,7 +21,7 @@ use crate::storage::{BufferBudget, Created, Piece, Reader, crc32c};
 /// Packs on their way at once.
 const STREAMS: usize = 2;
 /// Memory of one of them, at least: a part that gathers in the writer, a piece being read, one that waits, and what is on its
-/// way to the place; where there is more they share it.
+/// way to the place; where there is more they share it, and one more piece is read at once for each of so many bytes.
 const STREAM: u64 = 32 << 20;
 
 /// Hears of bytes that a place has taken.
@@ -145,26 +146,26 @@ pub fn write_pack(
 ) -> Result<()> {
     let memory = STREAM.max(to.buffers.limit() / STREAMS as u64);
     let _room = to.buffers.take(memory);
-    let pieces_room = BufferBudget::new(memory);
+    let (pieces_room, at_once) = (BufferBudget::new(memory), (memory / STREAM) as usize);
     let (stretches, writer) = (pack.stretches(), to.objects.rewriter(path, pack.bytes)?);
     let (send, pieces) = sync_channel::<Result<Bytes>>(1);
     let written: Result<u64> = std::thread::scope(|scope| {
         let read = || {
-            let mut open: Vec<Option<Opened>> = sources.iter().map(|_| None).collect();
-            for stretch in &stretches {
+            let source = Sources::new(sources, path, pack.bytes);
+            let read_one = |stretch: &Stretch| {
+                stopped(stop)?;
                 // Claims that overlap make a longer one; a part that gathers must leave room for it all the same.
                 let room = pieces_room.take(stretch.bytes.min(PIECE));
-                let piece = stopped(stop)
-                    .and_then(|()| read_first(sources, &mut open, path, pack.bytes, stretch))
-                    .map(|piece| room.around(piece));
-                let ends = piece.is_err();
-                if send.send(piece).is_err() || ends {
-                    break;
-                }
-            }
-            drop(send);
+                source.read(stretch).map(|piece| room.around(piece))
+            };
+            let sent = stretches.chunks(at_once).try_for_each(|batch| {
+                let pieces = each(at_once, batch.iter().collect(), read_one);
+                let pieces = pieces.inspect_err(|error| drop(send.send(Err(error.clone())))).ok()?;
+                pieces.into_iter().try_for_each(|piece| send.send(Ok(piece)).ok())
+            });
+            // None: the writer knows why, or knows it first.
+            drop((sent, send));
         };
-        // Each source may have rights of its own: one thread can't go back and forth between users.
         std::thread::Builder::new()
             .name("strata-copy".into())
             .spawn_scoped(scope, read)
@@ -190,46 +191,57 @@ pub fn write_pack(
 
 /// Whether each stretch is somewhere as it was written. Corrupt, naming it, at the first that is not.
 pub fn read_first_of(sources: &[&Place], path: &str, pack: &PackExtents, stop: &AtomicBool) -> Result<()> {
-    let mut open: Vec<Option<Opened>> = sources.iter().map(|_| None).collect();
+    let sources_of_it = Sources::new(sources, path, pack.bytes);
     for stretch in pack.stretches() {
         stopped(stop)?;
         let _room = sources[0].buffers.take(stretch.bytes);
-        read_first(sources, &mut open, path, pack.bytes, &stretch)?;
+        sources_of_it.read(&stretch)?;
     }
     Ok(())
+}
+
+/// Where a pack is looked for; read by any number of threads.
+struct Sources<'a> {
+    path: &'a str,
+    /// Of the whole pack.
+    bytes: u64,
+    places: Vec<(&'a Place, OnceLock<Opened>)>,
 }
 
 /// A source's reader of the pack, or why it has none.
 type Opened = Result<Box<dyn Reader>>;
 
-fn read_first(
-    sources: &[&Place],
-    open: &mut [Option<Opened>],
-    path: &str,
-    bytes: u64,
-    stretch: &Stretch,
-) -> Result<Bytes> {
-    let mut last = None;
-    for (source, open) in sources.iter().zip(open) {
-        let what = source.objects.name_of(path);
-        let opened = open.get_or_insert_with(|| {
-            with_rights_of(source, || {
-                let reader = source.objects.reader(path).map_err(|error| missing(error, &what))?;
-                whole(&*reader, bytes, &what)?;
-                Ok(reader)
-            })
-        });
-        let read = match opened {
-            Ok(reader) => stretch.read(&**reader, &what),
-            Err(error) => Err(error.clone()),
-        };
-        match read {
-            Ok(bytes) => return Ok(bytes),
-            Err(error) if error.kind == Kind::Corrupt => last = Some(error),
-            Err(error) => return Err(error),
-        }
+impl<'a> Sources<'a> {
+    fn new(places: &[&'a Place], path: &'a str, bytes: u64) -> Sources<'a> {
+        let places = places.iter().map(|&place| (place, OnceLock::new())).collect();
+        Sources { path, bytes, places }
     }
-    Err(last.unwrap_or_else(|| Error::internal("copying from nowhere")))
+
+    /// From the first place that has it as it was written.
+    fn read(&self, stretch: &Stretch) -> Result<Bytes> {
+        let mut last = None;
+        for (place, opened) in &self.places {
+            let what = place.objects.name_of(self.path);
+            let read = match opened.get_or_init(|| self.open(place, &what)) {
+                Ok(reader) => stretch.read(&**reader, &what),
+                Err(error) => Err(error.clone()),
+            };
+            match read {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) if error.kind == Kind::Corrupt => last = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::internal("copying from nowhere")))
+    }
+
+    fn open(&self, place: &Place, what: &str) -> Opened {
+        with_rights_of(place, || {
+            let reader = place.objects.reader(self.path).map_err(|error| missing(error, what))?;
+            whole(&*reader, self.bytes, what)?;
+            Ok(reader)
+        })
+    }
 }
 
 /// A place that is cut short can still give what lies before the cut.

@@ -2,12 +2,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
 
 use super::fixture::*;
 use crate::checkpoint::{Copied, JobStore, Takeover};
 use crate::error::{Error, Kind, Result};
 use crate::format::{manifest, paths};
 use crate::ids::{ClusterId, Step};
+use crate::storage::{Created, Listed, Reader, Store, StoreOptions, StoreUrl, Writer, open as open_store};
 
 fn state(step: u64) -> Vec<Spec> {
     vec![spec("frozen", 6 << 20), spec("trained", 1 << 20).version(step), spec("small", 10).version(step)]
@@ -183,4 +189,55 @@ fn a_target_takes_the_jobs_identity_and_refuses_another_job() {
     let third = local();
     let again = run(third.store.attach_as(cluster, Takeover::No, OWN, Some(uuid))).unwrap();
     assert_eq!(again.job_uuid, uuid);
+}
+
+/// Far away: no read of a pack's stretch is answered before three are on their way.
+#[derive(Debug)]
+struct Distant {
+    inner: Arc<dyn Store>,
+    asked: Arc<(Mutex<usize>, Condvar)>,
+}
+
+impl Store for Distant {
+    passes_on!(
+        name_of, make_place, place_uid, create, replace, read, writer, rewriter, list, folders, delete, sweep
+    );
+    fn reader(&self, path: &str) -> Result<Box<dyn Reader>> {
+        Ok(Box::new(DistantReader { inner: self.inner.reader(path)?, asked: Arc::clone(&self.asked) }))
+    }
+}
+
+struct DistantReader {
+    inner: Box<dyn Reader>,
+    asked: Arc<(Mutex<usize>, Condvar)>,
+}
+
+impl Reader for DistantReader {
+    fn bytes(&self) -> u64 {
+        self.inner.bytes()
+    }
+    fn read_at(&self, offset: u64, target: &mut [u8]) -> Result<()> {
+        let (asked, more) = &*self.asked;
+        let mut asked = asked.lock();
+        *asked += 1;
+        more.notify_all();
+        let waited = more.wait_while_for(&mut asked, |asked| *asked < 3, Duration::from_secs(20));
+        drop(asked);
+        match waited.timed_out() {
+            true => Err(Error::timeout("nobody asks for more")),
+            false => self.inner.read_at(offset, target),
+        }
+    }
+}
+
+#[test]
+fn a_pack_that_is_far_away_is_read_in_several_places_at_once() {
+    let (first, second) = (local(), local());
+    let specs = [spec("w", 12 << 20)];
+    save(&first.store, first.uuid, 1, 1, one_node(1, 1, &specs));
+    let inner =
+        open_store(&StoreUrl::local(first.folder.path()).unwrap(), &StoreOptions::default(), JOB).unwrap();
+    let distant = over(Arc::new(Distant { inner, asked: Arc::default() }));
+    copy(&distant, &second.store, 1).unwrap();
+    check(&second.store, 1, 0, 1, 0, &specs);
 }
