@@ -61,6 +61,8 @@ EXPLAINED = """
   fsync of a directory): what was not synced is lost, or there by name alone, or kept, or each at random, contents torn.
 - **disk-full**: each change that needs room finds none, alone or with all that follow.
 - **collector**: saves that refer to each other, pins, removals, held restores, restarts, in random order.
+- **cluster**: the coordinator over its log against simulated nodes, in virtual time, 90 s of faults and 75 of peace; after
+  every event what must never happen is looked for, and at the end that everything has come right.
 - **sigkill-…**: real processes killed at seeded moments; *sleeper* is a trainer that was stopped, replaced, and woken.
   Trainers copy, save lazily behind a fence, or by fork.
 - **preemption**: SIGTERM while a lazy or forked save is under way; the last step is durable within 30 s.
@@ -74,6 +76,7 @@ PROMISES = {
     "crash-removal": "P1, P4",
     "disk-full": "P4, P5",
     "collector": "P4",
+    "cluster": "P4, P6, P7",
     "sigkill-local": "P3, P4, P6",
     "sigkill-s3": "P3, P4, P6",
     "preemption": "SIGTERM",
@@ -91,6 +94,7 @@ def campaigns(given: argparse.Namespace) -> list[Campaign]:
         Campaign("crash-removal", "a_crash_at_any_point_of_a_removal", LIB, crashes),
         Campaign("disk-full", "a_disk_that_is_full_at_any_point", LIB, 1),
         Campaign("collector", "p4_no_order_of_saves", COLLECTOR, given.stories),
+        Campaign("cluster", "a_cluster_survives_whatever_happens", LIB, given.clusters),
     ]
 
 
@@ -119,6 +123,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--mutations", type=int, default=10_000, help="changes of a store, and of arenas")
     parser.add_argument("--crashes", type=int, default=3_000, help="crashes at random beside those at every point")
     parser.add_argument("--stories", type=int, default=100, help="random stories of the collector")
+    parser.add_argument("--clusters", type=int, default=3_000, help="stories of a simulated cluster")
     parser.add_argument("--moments", type=int, default=1_000, help="SIGKILLs at seeded moments")
     parser.add_argument("--preemptions", type=int, default=100, help="SIGTERMs, each with a budget of 30 s")
     parser.add_argument("--seed", type=int, help="replays what a report names")

@@ -1,9 +1,11 @@
 //! COMMITs: published create-only, read, listed. A step exists if and only if its COMMIT does (P1).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::objects::missing;
 use super::parallel::each;
 use super::store::Place;
 use super::{Commit, ListedStep};
@@ -14,12 +16,15 @@ use crate::storage::Created;
 
 /// The coordinator sends the order again after a failure: these only spare it a round.
 const TRIES: usize = 3;
+/// Between two looks for a manifest.
+const SEEN: Duration = Duration::from_millis(500);
 
 /// A write whose answer got lost may have happened: it is made again, and finds its own bytes.
 pub fn publish(place: &Place, path: &str, content: &Bytes) -> Result<()> {
     let step = paths::commit_step(path)
         .ok_or_else(|| Error::invalid(format!("publishing {path:?}: it is no COMMIT's name")))?;
     let doing = || format!("publishing the COMMIT of step {step}");
+    names_what_is_there(place, content).doing(doing)?;
     let mut last = None;
     for _ in 0..TRIES {
         match place.objects.create(path, content.clone()) {
@@ -38,6 +43,22 @@ pub fn publish(place: &Place, path: &str, content: &Bytes) -> Result<()> {
         }
     }
     Err(last.expect("every way round the loop that does not return leaves an error")).doing(doing)
+}
+
+/// An order that was held up until its step had been removed would bring back the COMMIT of nothing (P1). One manifest
+/// tells: a removal takes them all, and looks for a COMMIT once more behind that. Corrupt when it is gone.
+fn names_what_is_there(place: &Place, content: &[u8]) -> Result<()> {
+    let record = CommitRecord::decode(content)?;
+    let Some(named) = record.ranks.first() else { return Ok(()) };
+    for again in [true, true, false] {
+        match place.objects.reader(&named.path) {
+            Ok(_) => return Ok(()),
+            // What another node has just written may take a moment to be seen here.
+            Err(error) if error.kind == Kind::NotFound && again => std::thread::sleep(SEEN),
+            Err(error) => return Err(missing(error, &place.objects.name_of(&named.path))),
+        }
+    }
+    unreachable!("the last look returns")
 }
 
 pub fn taken(place: &Place, path: &str, found: &[u8]) -> Error {

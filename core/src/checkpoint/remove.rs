@@ -24,6 +24,10 @@ pub fn remove(place: &Place, order: &v1::RemoveStep) -> Result<u64> {
         doomed.keys().cloned().partition(|path| path.ends_with(MANIFEST));
     place.objects.delete(&packs)?;
     place.objects.delete(&manifests)?;
+    if order.committed {
+        // Whoever saw the manifests before they went may have published it anew.
+        delete_commit(place, step, generation, true)?;
+    }
     let mut freed = doomed.values().sum::<u64>();
     for (step, _) in &committed {
         freed += sweep_commit(place, *step)?;

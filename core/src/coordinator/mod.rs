@@ -62,7 +62,10 @@ impl Coordinator {
             tokio::spawn(hooks.run(calls, stop.clone()));
             send
         });
-        let owner = engine::Engine::new(state, settings.clone(), clock, metrics, handle.clone(), hooks);
+        let owner = {
+            let names = Box::new(uuid::Uuid::new_v4);
+            engine::Engine::new(state, settings.clone(), clock, names, metrics, handle.clone(), hooks)
+        };
         let services = service::Services { engine: handle.clone(), timeout: settings.timings.timeout };
         let (told, ended) = watch::channel(None);
         let serving = stop.child_token();

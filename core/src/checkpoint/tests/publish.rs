@@ -41,6 +41,17 @@ fn the_same_commit_again_is_success_and_another_one_is_conflict() {
 }
 
 #[test]
+fn p1_an_order_that_was_held_up_until_its_step_was_removed_brings_nothing_back() {
+    let job = local();
+    let record = records(&job, 1).remove(0);
+    publish(&job.store, &record).unwrap();
+    run(job.store.remove(&removal(5, 1, true, &[]))).unwrap();
+    let error = publish(&job.store, &record).unwrap_err();
+    assert_eq!(error.kind, Kind::Corrupt, "{error}");
+    assert!(run(job.store.steps()).unwrap().is_empty());
+}
+
+#[test]
 fn of_several_attempts_at_a_step_exactly_one_commits() {
     for _ in 0..5 {
         let job = local();

@@ -1,7 +1,7 @@
 //! Barriers by (job, name, generation, round): released to all of a frozen set or to none. Arrivals are not logged;
 //! sidecars send theirs again after a reconnect.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::state::Command;
 use super::{Engine, Reply, convert};
@@ -11,7 +11,7 @@ use crate::proto::v1::{self, node_command::Command as Push};
 
 #[derive(Default)]
 pub struct Barriers {
-    jobs: HashMap<JobName, OfGeneration>,
+    jobs: BTreeMap<JobName, OfGeneration>,
 }
 
 #[derive(Default)]
@@ -19,7 +19,7 @@ struct OfGeneration {
     generation: Generation,
     pending: BTreeMap<(String, u64), Barrier>,
     /// Highest released round by name: it answers every earlier one too.
-    released: HashMap<String, u64>,
+    released: BTreeMap<String, u64>,
 }
 
 struct Barrier {

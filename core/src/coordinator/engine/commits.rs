@@ -165,11 +165,7 @@ impl Engine {
         let Ok(known) = self.state.job(&id.job) else { return };
         let Some(record) = known.steps.get(&id.step) else { return };
         let info = convert::step_info(id.step, record);
-        let whole_world = record.world.0 > 0;
         self.hook(HookCall::Commit { job: id.job.to_string(), step: Box::new(info) });
-        if whole_world {
-            self.restores_finished(&id.job, id.generation);
-        }
         self.forget_doom(&id.job, id.step);
         self.drive_targets(&id.job);
         self.plan_retention(&id.job);

@@ -1,6 +1,6 @@
 //! Registration, leaving, waiting for a generation, heartbeats of workers that speak gRPC themselves.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 
@@ -15,10 +15,10 @@ type Waiter = (Option<String>, Reply<v1::Generation>);
 
 #[derive(Default)]
 pub struct Waiting {
-    generations: HashMap<JobName, Vec<Waiter>>,
+    generations: BTreeMap<JobName, Vec<Waiter>>,
     /// Commands for direct workers, by incarnation: told with the next beat, or at once on a stream.
-    told: HashMap<String, Vec<Told>>,
-    streams: HashMap<String, mpsc::Sender<Result<v1::HeartbeatReply, tonic::Status>>>,
+    told: BTreeMap<String, Vec<Told>>,
+    streams: BTreeMap<String, mpsc::Sender<Result<v1::HeartbeatReply, tonic::Status>>>,
 }
 
 impl Engine {
@@ -42,8 +42,8 @@ impl Engine {
                 token: request.token,
                 key: key.clone(),
                 findings: request.findings.map(convert::findings).transpose()?,
-                incarnation: uuid::Uuid::new_v4().to_string(),
-                fresh_uuid: JobUuid::new(),
+                incarnation: (self.names)().to_string(),
+                fresh_uuid: JobUuid((self.names)()),
                 adoptable: self.adoptable(&job),
                 unix_ms: self.unix_ms(),
             };

@@ -17,10 +17,12 @@ mod retention;
 mod runner;
 mod saves;
 mod shards;
+#[cfg(test)]
+mod simulation;
 mod status;
 mod targets;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +43,9 @@ pub(super) use runner::run;
 
 /// How often leases, suspicion and time-outs are looked at.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Where the names of registrations and jobs come from: no two are alike.
+pub(super) type Names = Box<dyn FnMut() -> uuid::Uuid + Send>;
 
 type Work = Box<dyn FnOnce(&mut Engine) + Send>;
 type Answer = Box<dyn FnOnce() + Send>;
@@ -99,6 +104,7 @@ pub(super) struct Engine {
     pub metrics: Arc<Metrics>,
     pub handle: Handle,
     clock: SharedClock,
+    names: Names,
     started: Duration,
     /// Accepted and not yet durable.
     batch: Vec<Command>,
@@ -114,7 +120,7 @@ pub(super) struct Engine {
     targets: targets::Targets,
     placements: shards::Placements,
     waiting: membership::Waiting,
-    warnings: HashMap<JobName, String>,
+    warnings: BTreeMap<JobName, String>,
     hooks: Option<mpsc::UnboundedSender<HookCall>>,
 }
 
@@ -123,6 +129,7 @@ impl Engine {
         state: State,
         settings: CoordinatorSettings,
         clock: SharedClock,
+        names: Names,
         metrics: Arc<Metrics>,
         handle: Handle,
         hooks: Option<mpsc::UnboundedSender<HookCall>>,
@@ -134,6 +141,7 @@ impl Engine {
             metrics,
             handle,
             clock,
+            names,
             started,
             batch: Vec::new(),
             outbox: Vec::new(),
@@ -147,7 +155,7 @@ impl Engine {
             targets: Default::default(),
             placements: Default::default(),
             waiting: Default::default(),
-            warnings: HashMap::new(),
+            warnings: BTreeMap::new(),
             hooks,
         };
         engine.lease_everyone();

@@ -1,6 +1,6 @@
 //! Preemption: after a stop signal on any rank, all ranks agree on one step to save and stop at.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::super::state::Command;
 use super::Engine;
@@ -11,7 +11,7 @@ use crate::proto::v1::{self, node_command::Command as Push};
 #[derive(Default)]
 pub struct Preempts {
     /// Votes by job: each rank's last step that it has asked about.
-    votes: HashMap<JobName, (Generation, BTreeMap<Rank, u64>)>,
+    votes: BTreeMap<JobName, (Generation, BTreeMap<Rank, u64>)>,
 }
 
 impl Engine {

@@ -50,7 +50,6 @@ impl Engine {
         let message = convert::ended(job, &ended);
         self.push_job(job, Push::GenerationEnded(message.clone()));
         self.barriers_ended(job, ended.generation);
-        self.restores_ended(job, ended.generation);
         self.preempts_ended(job);
         self.forget_told();
         if !ended.lost.is_empty() {
@@ -106,6 +105,9 @@ impl Engine {
                     self.outcome_message(id, StepState::Committed, String::new(), String::new());
                 message.info = Some(convert::step_info(id.step, record));
                 Some(message)
+            }
+            Standing::Retired => {
+                Some(self.outcome_message(id, StepState::Committed, String::new(), String::new()))
             }
             Standing::Abandoned { kind, reason } => {
                 Some(self.outcome_message(id, StepState::Abandoned, kind, reason))

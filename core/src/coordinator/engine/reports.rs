@@ -68,6 +68,9 @@ impl Engine {
     }
 
     fn slots_announced(&mut self, node: &str, slots: v1::SlotsAnnounced) {
+        let sealed = slots.sealed.iter().map(|sealed| (sealed.caller.as_ref(), sealed.step));
+        let durable = slots.durable.iter().map(|durable| (durable.caller.as_ref(), durable.step));
+        self.keep_announced(node, &sealed.chain(durable).collect::<Vec<_>>());
         for sealed in slots.sealed {
             self.save_sealed(node, sealed);
         }

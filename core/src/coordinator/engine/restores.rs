@@ -1,9 +1,9 @@
 //! Collective restores: one answer per (job, generation, round), the same for all ranks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::state::{Attempt, AttemptId, Job};
+use super::super::state::{Asked, Attempt, AttemptId, Command, Job, Resolved};
 use super::targets::{Restorable, Unlisted};
 use super::{Engine, Reply, convert};
 use crate::error::{Error, Result};
@@ -15,28 +15,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub struct Restores {
-    jobs: HashMap<JobName, OfGeneration>,
     waiting: Vec<Waiter>,
 }
 
-#[derive(Default)]
-struct OfGeneration {
-    generation: Generation,
-    rounds: BTreeMap<Asked, Round>,
-}
-
-/// The round, the step named, and the source. A rank that asks for something else than the others did in a round of
-/// this number must not be handed what they were.
-type Asked = (u64, Option<u64>, i32);
-
-#[derive(Clone)]
-struct Round {
-    damaged: BTreeSet<Step>,
-    decided: Option<Decided>,
-    notes: Vec<String>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 struct Decided {
     step: Step,
     /// Of the attempt that holds it.
@@ -96,46 +78,31 @@ impl Engine {
         patience_over: bool,
     ) -> Result<Option<v1::ResolveRestoreReply>> {
         let (job, generation, _) = self.member(request.caller.clone())?;
-        let of = self.restores.jobs.entry(job.clone()).or_default();
-        if of.generation != generation {
-            *of = OfGeneration { generation, rounds: BTreeMap::new() };
-        }
-        let fresh = Round { damaged: BTreeSet::new(), decided: None, notes: Vec::new() };
-        let asked: Asked = (request.round, request.step, request.source);
-        let mut round = of.rounds.get(&asked).cloned();
+        let asked: Asked = (request.round, request.step.map(Step), request.source);
         let told: BTreeSet<Step> = request.damaged.iter().copied().map(Step).collect();
-        if let Some(round) = &mut round
-            && !told.is_subset(&round.damaged)
+        let stands = self.state.job(&job)?.open.as_ref().and_then(|open| open.resolved(&asked));
+        if let Some(stands) = stands
+            && stands.found.is_none_or(|(step, _)| !told.contains(&step))
         {
-            round.damaged.extend(&told);
-            // What stood before may be what was found damaged.
-            if round.decided.is_some_and(|decided| round.damaged.contains(&decided.step)) {
-                round.decided = None;
-                self.restores.jobs.get_mut(&job).expect("made above").rounds.remove(&asked);
-            }
+            return Ok(Some(self.restore_reply(&job, stands)));
         }
-        if let Some(round) = &round
-            && self.restores.jobs[&job].rounds.contains_key(&asked)
-        {
-            return Ok(Some(self.restore_reply(&job, round)));
-        }
-        let mut round = round.unwrap_or(fresh);
-        round.damaged.extend(told);
+        let mut damaged = stands.map(|stands| stands.damaged.clone()).unwrap_or_default();
+        damaged.extend(told);
         let unlisted = self.unlisted(&job);
         let known = self.state.job(&job)?;
         // Also what the first store does not have any more and a further target has.
         let steps = self.restorable(&job);
         let staged = request.source() == v1::RestoreSource::Staged;
-        let candidates = self.candidates(&job, known, &round.damaged);
-        let is_there = |step: &Step| steps.contains_key(step) && !round.damaged.contains(step);
+        let candidates = self.candidates(&job, known, &damaged);
+        let is_there = |step: &Step| steps.contains_key(step) && !damaged.contains(step);
         // What a target holds may be the answer, and is known in a moment.
         let is_coming = unlisted.is_coming() && !request.step.map(Step).as_ref().is_some_and(is_there);
         if is_coming && !patience_over {
             return Ok(None);
         }
-        round.decided = match (request.step.map(Step), staged) {
+        let decided = match (request.step.map(Step), staged) {
             // Named, and damaged: the one before it.
-            (Some(step), _) if round.damaged.contains(&step) => newest_before(&steps, &round.damaged, step),
+            (Some(step), _) if damaged.contains(&step) => newest_before(&steps, &damaged, step),
             (Some(step), _) => {
                 let patient = !patience_over && !unlisted.is_empty() && !steps.contains_key(&step);
                 let there = steps.get(&step).map(|record| Decided { step, generation: record.generation });
@@ -152,7 +119,7 @@ impl Engine {
                 let newest = steps
                     .iter()
                     .rev()
-                    .find(|(step, record)| record.is_whole && !round.damaged.contains(step))
+                    .find(|(step, record)| record.is_whole && !damaged.contains(step))
                     .map(|(step, record)| Decided { step: *step, generation: record.generation });
                 let newer =
                     candidates.iter().rev().find(|c| newest.is_none_or(|newest| c.step > newest.step));
@@ -168,10 +135,15 @@ impl Engine {
                 }
             }
         };
-        let is_newest_known = request.step.is_none_or(|step| round.damaged.contains(&Step(step)));
-        round.notes.extend(unlisted.note().filter(|_| is_newest_known));
-        let reply = self.restore_reply(&job, &round);
-        self.restores.jobs.get_mut(&job).expect("made above").rounds.insert(asked, round);
+        let is_newest_known = request.step.is_none_or(|step| damaged.contains(&Step(step)));
+        let resolved = Resolved {
+            asked,
+            found: decided.map(|decided| (decided.step, decided.generation)),
+            damaged,
+            notes: unlisted.note().filter(|_| is_newest_known).into_iter().collect(),
+        };
+        let reply = self.restore_reply(&job, &resolved);
+        self.submit(Command::Resolve { job, generation, resolved })?;
         Ok(Some(reply))
     }
 
@@ -209,41 +181,25 @@ impl Engine {
         }
     }
 
-    fn restore_reply(&self, job: &JobName, round: &Round) -> v1::ResolveRestoreReply {
-        let Some(decided) = round.decided else { return v1::ResolveRestoreReply::default() };
-        let record = self.state.job(job).ok().and_then(|known| known.steps.get(&decided.step));
-        let record = record.filter(|record| record.generation == decided.generation);
-        let info = record.map(|record| convert::step_info(decided.step, record));
-        let info = info.or_else(|| self.info_elsewhere(job, decided.step));
+    fn restore_reply(&self, job: &JobName, resolved: &Resolved) -> v1::ResolveRestoreReply {
+        let Some((step, generation)) = resolved.found else { return v1::ResolveRestoreReply::default() };
+        let record = self.state.job(job).ok().and_then(|known| known.steps.get(&step));
+        let record = record.filter(|record| record.generation == generation);
+        let info = record.map(|record| convert::step_info(step, record));
+        let info = info.or_else(|| self.info_elsewhere(job, step));
         v1::ResolveRestoreReply {
-            step: Some(decided.step.0),
+            step: Some(step.0),
             committed: info.is_some(),
             info,
-            generation: decided.generation.0,
-            notes: round.notes.clone(),
+            generation: generation.0,
+            notes: resolved.notes.clone(),
         }
     }
 
     /// Whether a restore of the open generation was told to read this step.
     pub(super) fn is_restoring(&self, job: &JobName, step: Step) -> bool {
-        self.restores.jobs.get(job).is_some_and(|of| {
-            of.rounds.values().any(|round| round.decided.is_some_and(|decided| decided.step == step))
-        })
-    }
-
-    /// A commit over the whole world: every rank has gone on, no restore of before is still reading.
-    pub(super) fn restores_finished(&mut self, job: &JobName, generation: Generation) {
-        let Some(of) = self.restores.jobs.get_mut(job).filter(|of| of.generation == generation) else {
-            return;
-        };
-        // The newest round stays: a rank may ask for its answer again.
-        if let Some((newest, ..)) = of.rounds.keys().next_back().copied() {
-            of.rounds.retain(|(round, ..), _| *round == newest);
-        }
-    }
-
-    pub(super) fn restores_ended(&mut self, job: &JobName, generation: Generation) {
-        self.restores.jobs.retain(|name, of| name != job || of.generation != generation);
+        let open = self.state.job(job).ok().and_then(|known| known.open.as_ref());
+        open.is_some_and(|open| open.is_restoring(step))
     }
 }
 

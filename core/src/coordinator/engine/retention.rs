@@ -1,6 +1,6 @@
 //! Retention: what the rule or the hook gives up is removed one step at a time per job, by a sidecar that has the store.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::hooks::HookCall;
@@ -18,13 +18,13 @@ const ANSWER: Duration = Duration::from_secs(300);
 #[derive(Default)]
 pub struct Retention {
     /// The one removal under way of each job.
-    under_way: HashMap<JobName, UnderWay>,
-    waiters: HashMap<AttemptId, Vec<Reply<u64>>>,
-    freed: HashMap<AttemptId, u64>,
+    under_way: BTreeMap<JobName, UnderWay>,
+    waiters: BTreeMap<AttemptId, Vec<Reply<u64>>>,
+    freed: BTreeMap<AttemptId, u64>,
     /// Of each job the removal that failed last: the one behind it is tried next, for it may be what this one waits for.
-    failed: HashMap<JobName, AttemptId>,
+    failed: BTreeMap<JobName, AttemptId>,
     /// Jobs that were told of a step without the metric by which the best are kept.
-    told: HashSet<JobName>,
+    told: BTreeSet<JobName>,
 }
 
 struct UnderWay {

@@ -55,7 +55,7 @@ pub async fn run(
 }
 
 impl Engine {
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         self.check_leases();
         self.check_saves();
         self.check_retention();
@@ -64,7 +64,7 @@ impl Engine {
     }
 
     /// After a restart: open intents are driven again, as soon as a node of their job attaches.
-    fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         let jobs: Vec<JobName> = self.state.jobs.keys().cloned().collect();
         for job in jobs {
             self.redrive_commits(&job);

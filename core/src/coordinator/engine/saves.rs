@@ -1,7 +1,7 @@
 //! Saves under way: who has begun, sealed, made durable; when all have, the intent and its COMMIT are driven. Not
 //! logged beyond the attempt itself: sidecars repeat their reports after every reconnect until they are answered.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::state::{AttemptId, Command, Standing};
@@ -13,10 +13,10 @@ use crate::proto::v1::{self, node_command::Command as Push, step_outcome::State 
 
 #[derive(Default)]
 pub struct Saves {
-    pub(super) by_id: HashMap<AttemptId, Progress>,
-    pub(super) writes: HashMap<AttemptId, super::commits::Write>,
+    pub(super) by_id: BTreeMap<AttemptId, Progress>,
+    pub(super) writes: BTreeMap<AttemptId, super::commits::Write>,
     /// Ranks that have left a generation, and everything they had saved has been reported.
-    left: HashMap<(JobName, Generation), BTreeSet<Rank>>,
+    left: BTreeMap<(JobName, Generation), BTreeSet<Rank>>,
 }
 
 pub struct Progress {
@@ -109,7 +109,9 @@ impl Engine {
             false => begun.ranks.iter().copied().map(Rank).collect(),
         };
         match known.standing(id) {
-            Standing::Unknown => {
+            Standing::Retired if !alive => Ok(()),
+            // The number of a step that was removed may be saved anew.
+            Standing::Unknown | Standing::Retired => {
                 // A new save needs a living generation; what is sealed already may still be adopted.
                 if alive {
                     known.fence(&id.job, id.generation)?;
@@ -187,6 +189,31 @@ impl Engine {
         progress.sealed.entry(rank).or_insert_with(|| node.to_owned());
         progress.durable.insert(rank, (node.to_owned(), durable));
         self.try_intend(&id);
+    }
+
+    /// What a node had sealed and does not announce any more was lost with its memory: no rank need wait for it, and no
+    /// generation may adopt it.
+    pub(super) fn keep_announced(&mut self, node: &str, announced: &[(Option<&v1::Caller>, u64)]) {
+        let is_announced = |id: &AttemptId, rank: Rank| {
+            announced.iter().any(|(caller, step)| {
+                let is_same = |caller: &v1::Caller| {
+                    caller.job == id.job.as_str()
+                        && (caller.generation, caller.rank) == (id.generation.0, rank.0)
+                };
+                *step == id.step.0 && caller.is_some_and(is_same)
+            })
+        };
+        let mut lost = Vec::new();
+        for (id, progress) in &self.saves.by_id {
+            let held = progress.sealed.iter().filter(|(_, holder)| *holder == node).map(|(rank, _)| *rank);
+            let mut gone =
+                held.filter(|rank| !progress.durable.contains_key(rank) && !is_announced(id, *rank));
+            lost.extend(gone.next().map(|rank| (id.clone(), rank)));
+        }
+        for (id, rank) in lost {
+            let what = format!("rank {rank} had sealed it in the memory of {node}, which was lost");
+            self.abandon(&id, &Error::unavailable(what).hint("save again: the next step is whole"));
+        }
     }
 
     pub(super) fn save_failed(&mut self, node: &str, failed: v1::SaveFailed) {

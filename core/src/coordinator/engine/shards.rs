@@ -1,6 +1,6 @@
 //! Datasets and the assignment of their shards.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::state::{Command, DatasetRecord};
@@ -15,7 +15,7 @@ const MAPS_KEPT: usize = 64;
 
 #[derive(Default)]
 pub struct Placements {
-    maps: HashMap<(JobName, String, u64, u32), Arc<Placement>>,
+    maps: BTreeMap<(JobName, String, u64, u32), Arc<Placement>>,
 }
 
 impl Engine {

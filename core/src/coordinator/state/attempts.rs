@@ -44,14 +44,22 @@ pub struct Abandoned {
     pub reason: String,
 }
 
-/// Answers kept for late reports of abandoned attempts: a store that is down for a week must not fill the log.
-const ABANDONED_KEPT: usize = 1024;
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Retired {
+    pub step: Step,
+    pub generation: Generation,
+}
+
+/// Answers kept for late reports of abandoned attempts, and of committed ones that were removed: a store that is down for a week must not fill the log.
+pub(super) const ANSWERS_KEPT: usize = 1024;
 
 /// Where an attempt stands.
 #[derive(Debug, PartialEq)]
 pub enum Standing<'a> {
     Pending(&'a Attempt),
     Committed(&'a StepRecord),
+    /// It was committed, and has been removed.
+    Retired,
     Abandoned {
         kind: String,
         reason: String,
@@ -72,6 +80,9 @@ impl Job {
         if let Some(record) = self.steps.get(&id.step).filter(|record| record.generation == id.generation) {
             return Standing::Committed(record);
         }
+        if self.retired.iter().any(|gone| gone.step == id.step && gone.generation == id.generation) {
+            return Standing::Retired;
+        }
         let told =
             self.abandoned.iter().find(|gone| gone.step == id.step && gone.generation == id.generation);
         if let Some(gone) = told {
@@ -91,7 +102,7 @@ impl Job {
         ranks: &BTreeSet<Rank>,
         bases: &BTreeSet<Step>,
     ) -> Result<Vec<Effect>> {
-        if self.standing(id) != Standing::Unknown {
+        if !matches!(self.standing(id), Standing::Unknown | Standing::Retired) {
             return Err(Error::conflict(format!("beginning {id}: it is known already")));
         }
         if let Some(rank) = ranks.iter().find(|rank| rank.0 >= self.world.0) {
@@ -99,6 +110,7 @@ impl Job {
         }
         self.check_number(id)?;
         self.check_bases(id, bases)?;
+        self.retired.retain(|gone| (gone.step, gone.generation) != (id.step, id.generation));
         self.attempts.push(Attempt {
             step: id.step,
             generation: id.generation,
@@ -161,7 +173,7 @@ impl Job {
     pub(super) fn abandon(&mut self, id: &AttemptId, kind: &str, reason: &str) -> Result<Vec<Effect>> {
         match self.standing(id) {
             Standing::Pending(_) | Standing::Unknown => {}
-            Standing::Committed(_) => {
+            Standing::Committed(_) | Standing::Retired => {
                 return Err(Error::conflict(format!("abandoning {id}: it is committed")));
             }
             Standing::Abandoned { .. } => return Ok(Vec::new()),
@@ -175,7 +187,7 @@ impl Job {
         if id.generation == self.latest {
             let (step, generation) = (id.step, id.generation);
             self.abandoned.push(Abandoned { step, generation, kind: kind.clone(), reason: reason.clone() });
-            if self.abandoned.len() > ABANDONED_KEPT {
+            if self.abandoned.len() > ANSWERS_KEPT {
                 self.abandoned.remove(0);
             }
         }
@@ -230,6 +242,9 @@ impl Job {
             attempt.intent.ok_or_else(|| Error::internal(format!("committing {id}: without an intent")))?;
         self.attempts.retain(|attempt| !attempt.is(id));
         self.steps.insert(id.step, StepRecord::of(&intent));
+        if let Some(open) = self.open.as_mut().filter(|open| open.generation == id.generation) {
+            open.end_restores();
+        }
         let mut effects = vec![Effect::StepOutcome { id: id.clone(), outcome: Outcome::Committed }];
         effects.extend(self.give_up_rivals(id, "another attempt at the same step was committed first"));
         Ok(effects)

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attempts::AttemptId;
 use super::datasets::DatasetRecord;
+use super::restores::Resolved;
 use super::saves::StepRecord;
 use crate::format::{CommitRecord, StepKind};
 use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, Step, WorldSize};
@@ -108,6 +109,12 @@ pub enum Command {
         name: String,
         round: u64,
     },
+    /// A collective restore's answer.
+    Resolve {
+        job: JobName,
+        generation: Generation,
+        resolved: Resolved,
+    },
     DecidePreemption {
         job: JobName,
         generation: Generation,
@@ -122,6 +129,7 @@ impl Command {
         match self {
             Command::PinStep { holder: Some(_), .. } => 2,
             Command::TakeTarget { .. } | Command::Doom { .. } | Command::DoomEnded { .. } => 2,
+            Command::Resolve { .. } => 3,
             _ => 1,
         }
     }

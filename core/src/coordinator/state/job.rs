@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::attempts::{Abandoned, Attempt};
+use super::attempts::{Abandoned, Attempt, Retired};
 use super::datasets::DatasetRecord;
+use super::restores::Resolved;
 use super::retention::Removal;
 use super::saves::StepRecord;
 use crate::error::{Error, Result};
@@ -31,6 +32,9 @@ pub struct Job {
     /// Of the latest generation; an older attempt that is not pending is abandoned by its number alone.
     pub abandoned: Vec<Abandoned>,
     pub removals: Vec<Removal>,
+    /// Committed, and removed since: late reports of these begin nothing anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Retired>,
     /// Further targets that were listed before, by name, and where each was.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub taken: BTreeMap<String, String>,
@@ -54,7 +58,7 @@ pub struct Member {
     pub left: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Open {
     pub generation: Generation,
     pub world: WorldSize,
@@ -63,6 +67,9 @@ pub struct Open {
     pub preempt_at: Option<Step>,
     /// Highest released round by barrier name, where workers without a sidecar take part.
     pub released: BTreeMap<String, u64>,
+    /// What its ranks restore.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restores: Vec<Resolved>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -183,6 +183,7 @@ impl Job {
             opened_unix_ms: new.unix_ms,
             preempt_at: None,
             released: BTreeMap::new(),
+            restores: Vec::new(),
         });
         // Attempts of ended generations that are not pending are abandoned by their number from here on.
         self.abandoned.clear();

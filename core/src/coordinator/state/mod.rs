@@ -10,6 +10,7 @@ mod datasets;
 mod effect;
 mod job;
 mod membership;
+mod restores;
 mod retention;
 mod saves;
 mod targets;
@@ -23,6 +24,7 @@ pub use command::{Command, Findings, Registration};
 pub use datasets::{DatasetFile, DatasetRecord};
 pub use effect::{Effect, Outcome};
 pub use job::{Ended, Job, LostMember, Member, Notice, Open};
+pub use restores::{Asked, Resolved};
 pub use retention::Removal;
 pub use saves::StepRecord;
 
@@ -86,6 +88,9 @@ impl State {
             }
             Command::ReleaseBarrier { job, generation, name, round } => {
                 self.job_mut(job)?.release_barrier(job, *generation, name, *round)
+            }
+            Command::Resolve { job, generation, resolved } => {
+                self.job_mut(job)?.resolve(job, *generation, resolved)
             }
             Command::DecidePreemption { job, generation, step } => {
                 self.job_mut(job)?.decide_preemption(job, *generation, *step)

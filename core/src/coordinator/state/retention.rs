@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attempts::AttemptId;
+use super::attempts::{ANSWERS_KEPT, AttemptId, Retired};
 use super::effect::Effect;
 use super::job::Job;
 use crate::error::{Error, Result};
@@ -84,8 +84,13 @@ impl Job {
     pub(super) fn intend_removal(&mut self, job: &JobName, step: Step, force: bool) -> Result<Vec<Effect>> {
         self.removable(job, step, force)?;
         let record = self.steps.remove(&step).expect("removable found it");
-        self.removals.push(Removal { step, generation: record.generation, committed: true });
-        Ok(vec![Effect::Remove { id: AttemptId { job: job.clone(), step, generation: record.generation } }])
+        let generation = record.generation;
+        self.removals.push(Removal { step, generation, committed: true });
+        self.retired.push(Retired { step, generation });
+        if self.retired.len() > ANSWERS_KEPT {
+            self.retired.remove(0);
+        }
+        Ok(vec![Effect::Remove { id: AttemptId { job: job.clone(), step, generation } }])
     }
 
     /// Unless the number is in use again: then its COMMIT is what stands there, or will be refused by this one.
@@ -118,7 +123,8 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinator::state::StepRecord;
+    use crate::coordinator::state::{Standing, StepRecord};
+    use crate::ids::{Rank, WorldSize};
 
     #[test]
     fn a_repair_takes_back_its_own_pin_alone_and_a_person_all() {
@@ -134,6 +140,22 @@ mod tests {
         assert!(pin(true, Some("repair a")) && pin(true, None));
         assert!(pin(false, Some("repair a")), "what a person pinned meanwhile stays");
         assert!(pin(true, Some("repair a")) && !pin(false, None), "left by one that died");
+    }
+
+    #[test]
+    fn p1_late_report_of_a_step_that_was_removed_begins_nothing() {
+        let id = AttemptId { job: "j".parse().unwrap(), step: Step(10), generation: Generation(1) };
+        let record = |step| (Step(step), StepRecord { generation: id.generation, ..StepRecord::for_tests() });
+        let steps = [record(10), record(11)].into();
+        let mut job = Job { steps, latest: id.generation, world: WorldSize(1), ..Job::default() };
+        job.intend_removal(&id.job, id.step, false).unwrap();
+        assert_eq!(job.standing(&id), Standing::Retired);
+        assert!(job.abandon(&id, "Timeout", "late").is_err(), "it was committed");
+        job.removed(&id, Some(true)).unwrap();
+        assert_eq!(job.standing(&id), Standing::Retired, "also when its objects are gone");
+        // Saved anew, it is a save like any other.
+        job.begin(&id, Default::default(), &[Rank(0)].into(), &Default::default()).unwrap();
+        assert!(matches!(job.standing(&id), Standing::Pending(_)));
     }
 
     #[test]

@@ -12,8 +12,10 @@ impl State {
         if known.latest > generation {
             return;
         }
+        // An answer that was sent before it ended, and comes behind the push that told us.
+        let is_over = known.ended.as_ref().is_some_and(|ended| ended.generation >= opened.generation);
         let is_new = known.open.as_ref().is_none_or(|open| open.generation != opened.generation);
-        if is_new {
+        if is_new && !is_over {
             known.opened(&opened);
             self.barriers.forget_before(&job, generation);
             self.note_job(&job);
@@ -101,5 +103,28 @@ impl State {
                 save.here = here;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::MachineClock;
+    use crate::telemetry::Metrics;
+
+    #[test]
+    fn p6_late_answer_opens_no_generation_that_has_ended() {
+        let mut state = State::new("n".into(), MachineClock::shared(), Metrics::new(), Default::default());
+        let job: JobName = "j".parse().unwrap();
+        let opened =
+            |generation| v1::Generation { job: "j".into(), generation, world_size: 1, ..Default::default() };
+        let open = |state: &State| state.jobs[&job].open.as_ref().map(|open| open.generation);
+        state.generation_opened(opened(1));
+        assert_eq!(open(&state), Some(1));
+        state.generation_ended(v1::GenerationEnded { job: "j".into(), generation: 1, ..Default::default() });
+        state.generation_opened(opened(1));
+        assert_eq!(open(&state), None);
+        state.generation_opened(opened(2));
+        assert_eq!(open(&state), Some(2));
     }
 }

@@ -11,7 +11,7 @@ mod views;
 
 pub use views::{Restorable, Unlisted};
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::keep::{KeepBest, KeepRules};
@@ -24,7 +24,7 @@ use backoff::Backoff;
 
 #[derive(Default)]
 pub struct Targets {
-    by_job: HashMap<JobName, BTreeMap<String, Target>>,
+    by_job: BTreeMap<JobName, BTreeMap<String, Target>>,
     /// Jobs whose rules wait for a copy: asked again when it is done.
     held_back: BTreeSet<JobName>,
     /// Removals that end when no target has the step any more.

@@ -1,0 +1,117 @@
+//! What really happened, and what the coordinator may therefore say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::node::Meeting;
+use super::store::Store;
+use crate::coordinator::state::State;
+use crate::ids::{Generation, Rank, Step};
+use crate::proto::v1::{self, node_command::Command, step_outcome::State as StepState};
+
+#[derive(Default)]
+pub struct Truth {
+    /// The members of each generation, as first told.
+    members: BTreeMap<Generation, Vec<v1::Member>>,
+    /// The newest generation that each node was told of.
+    told: BTreeMap<usize, Generation>,
+    /// Attempts whose fate was told: committed or not.
+    settled: BTreeMap<(Step, Generation), bool>,
+    arrived: BTreeMap<Meeting, BTreeSet<Rank>>,
+    /// What the ranks of a generation were told to restore.
+    restored: BTreeMap<Generation, Option<u64>>,
+    pub last_commit: Duration,
+}
+
+impl Truth {
+    pub fn arrives(&mut self, meeting: Meeting, rank: Rank) {
+        self.arrived.entry(meeting).or_default().insert(rank);
+    }
+
+    pub fn is_settled(&self, step: Step, generation: Generation) -> bool {
+        self.settled.contains_key(&(step, generation))
+    }
+
+    /// The highest generation that anybody was told of.
+    pub fn newest(&self) -> Generation {
+        self.members.keys().next_back().copied().unwrap_or_default()
+    }
+
+    pub fn opened(&mut self, generation: &v1::Generation) {
+        let number = Generation(generation.generation);
+        let first = self.members.entry(number).or_insert_with(|| generation.members.clone());
+        assert_eq!(*first, generation.members, "generation {number} has two memberships");
+    }
+
+    pub fn restores(&mut self, generation: Generation, step: Option<u64>) {
+        let first = self.restored.entry(generation).or_insert(step);
+        assert_eq!(*first, step, "ranks of generation {generation} restore different steps");
+    }
+
+    /// What the coordinator tells a node, as it leaves.
+    pub fn told(&mut self, node: usize, command: &v1::NodeCommand, store: &Store, now: Duration) {
+        match command.command.as_ref().expect("never empty") {
+            Command::GenerationOpened(generation) => {
+                self.opened(generation);
+                let number = Generation(generation.generation);
+                let before = self.told.insert(node, number).unwrap_or_default();
+                assert!(number >= before, "node {node} is told of generation {number} after {before}");
+            }
+            Command::Barrier(released) => {
+                let meeting = (Generation(released.generation), released.round);
+                let arrived = self.arrived.get(&meeting).map_or(0, BTreeSet::len);
+                let expected = self.members[&meeting.0].len();
+                assert_eq!(
+                    arrived, expected,
+                    "barrier {meeting:?} was released to {arrived} of {expected} ranks"
+                );
+            }
+            Command::Step(outcome) => self.told_outcome(outcome, store, now),
+            Command::Refused(refusal) => panic!("a node is refused: {refusal:?}"),
+            _ => {}
+        }
+    }
+
+    fn told_outcome(&mut self, outcome: &v1::StepOutcome, store: &Store, now: Duration) {
+        let id = (Step(outcome.step), Generation(outcome.generation));
+        let committed = match outcome.state() {
+            StepState::Committed => true,
+            StepState::Abandoned => false,
+            _ => return,
+        };
+        if self.settled.insert(id, committed).is_none() && committed {
+            self.last_commit = now;
+            let there = store.commit(id.0).is_some_and(|record| record.generation == id.1);
+            assert!(there, "P1: step {} of generation {} is told committed and has no COMMIT", id.0, id.1);
+        }
+        assert_eq!(self.settled[&id], committed, "{id:?} was told otherwise before");
+    }
+
+    /// At any moment of a living coordinator.
+    pub fn check(&self, state: &State, store: &Store) {
+        let Some(job) = state.jobs.values().next() else { return };
+        assert!(job.latest >= self.newest(), "the coordinator is back at generation {}", job.latest);
+        for (step, record) in &job.steps {
+            let there = store.commit(*step).filter(|there| there.generation == record.generation);
+            let there = there.unwrap_or_else(|| panic!("P4: step {step}, which counts, has no COMMIT"));
+            assert!(store.is_whole(there), "P4: step {step}, which counts, has lost objects");
+        }
+    }
+
+    /// When faults are over and everybody had time.
+    pub fn check_settled(&self, state: &State, store: &Store) {
+        let job = state.jobs.values().next().expect("the job is known");
+        for record in store.commits() {
+            let counts =
+                job.steps.get(&record.step).is_some_and(|known| known.generation == record.generation);
+            let goes = job.removals.iter().any(|removal| removal.committed && removal.step == record.step);
+            let comes = job.attempts.iter().any(|attempt| attempt.step == record.step);
+            assert!(counts || goes || comes, "nobody knows of the COMMIT of step {}", record.step);
+            assert!(
+                goes || store.is_whole(record),
+                "P1: the COMMIT of step {} names what is not there",
+                record.step
+            );
+        }
+    }
+}
