@@ -123,7 +123,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--mutations", type=int, default=10_000, help="changes of a store, and of arenas")
     parser.add_argument("--crashes", type=int, default=3_000, help="crashes at random beside those at every point")
     parser.add_argument("--stories", type=int, default=100, help="random stories of the collector")
-    parser.add_argument("--clusters", type=int, default=3_000, help="stories of a simulated cluster")
+    parser.add_argument("--clusters", type=int, default=1_000, help="stories of a simulated cluster")
     parser.add_argument("--moments", type=int, default=1_000, help="SIGKILLs at seeded moments")
     parser.add_argument("--preemptions", type=int, default=100, help="SIGTERMs, each with a budget of 30 s")
     parser.add_argument("--seed", type=int, help="replays what a report names")
