@@ -274,7 +274,13 @@ impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Error {
         let metadata = status.metadata();
         let text = |key| metadata.get(key).and_then(|value| value.to_str().ok());
-        let kind = text(KIND_KEY).and_then(Kind::from_name).unwrap_or_else(|| Kind::from_grpc(status.code()));
+        // A connection that broke before it stood has no code of its own: whoever ended it was on its way down.
+        let broke = status.code() == tonic::Code::Unknown && std::error::Error::source(&status).is_some();
+        let kind = match text(KIND_KEY).and_then(Kind::from_name) {
+            Some(kind) => kind,
+            None if broke => Kind::Unavailable,
+            None => Kind::from_grpc(status.code()),
+        };
         let hint = metadata.get_bin(HINT_KEY).and_then(|value| value.to_bytes().ok());
         let retry = text(RETRY_KEY).and_then(|value| value.parse().ok()).map(Duration::from_millis);
         Error {
@@ -298,6 +304,15 @@ mod tests {
             let back = Error::from(tonic::Status::from(error.clone()));
             assert_eq!(back, error);
         }
+    }
+
+    #[test]
+    fn connection_that_broke_while_it_was_made_is_unavailable() {
+        let reset = std::io::Error::other("connection reset");
+        let status = tonic::Status::from_error(Box::new(reset));
+        assert_eq!(status.code(), tonic::Code::Unknown);
+        assert_eq!(Error::from(status).kind, Kind::Unavailable);
+        assert_eq!(Error::from(tonic::Status::unknown("said by a server")).kind, Kind::Internal);
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Engine {
             false => begun.ranks.iter().copied().map(Rank).collect(),
         };
         match known.standing(id) {
-            Standing::Retired if !alive => Ok(()),
+            Standing::Retired if !alive => self.submit(Command::SweepRetired { id: id.clone() }),
             // The number of a step that was removed may be saved anew.
             Standing::Unknown | Standing::Retired => {
                 // A new save needs a living generation; what is sealed already may still be adopted.

@@ -111,6 +111,7 @@ impl Job {
         self.check_number(id)?;
         self.check_bases(id, bases)?;
         self.retired.retain(|gone| (gone.step, gone.generation) != (id.step, id.generation));
+        self.removals.retain(|removal| (removal.step, removal.generation) != (id.step, id.generation));
         self.attempts.push(Attempt {
             step: id.step,
             generation: id.generation,

@@ -72,6 +72,10 @@ pub enum Command {
     RemoveLate {
         id: AttemptId,
     },
+    /// A step that was committed and removed is reported anew: who reports it may have written objects of it again.
+    SweepRetired {
+        id: AttemptId,
+    },
     /// A further target was listed: its OWNER is there.
     TakeTarget {
         job: JobName,
@@ -129,7 +133,7 @@ impl Command {
         match self {
             Command::PinStep { holder: Some(_), .. } => 2,
             Command::TakeTarget { .. } | Command::Doom { .. } | Command::DoomEnded { .. } => 2,
-            Command::Resolve { .. } => 3,
+            Command::Resolve { .. } | Command::SweepRetired { .. } => 3,
             _ => 1,
         }
     }

@@ -93,6 +93,15 @@ impl Job {
         Ok(vec![Effect::Remove { id: AttemptId { job: job.clone(), step, generation } }])
     }
 
+    /// As what was given up: when its generation has ended, and nobody writes any more.
+    pub(super) fn sweep_retired(&mut self, id: &AttemptId) -> Vec<Effect> {
+        let sweep = Removal { step: id.step, generation: id.generation, committed: false };
+        if !self.removals.contains(&sweep) {
+            self.removals.push(sweep);
+        }
+        Vec::new()
+    }
+
     /// Unless the number is in use again: then its COMMIT is what stands there, or will be refused by this one.
     pub(super) fn remove_late(&mut self, id: &AttemptId) -> Vec<Effect> {
         let known = self.steps.contains_key(&id.step)
@@ -152,10 +161,14 @@ mod tests {
         assert_eq!(job.standing(&id), Standing::Retired);
         assert!(job.abandon(&id, "Timeout", "late").is_err(), "it was committed");
         job.removed(&id, Some(true)).unwrap();
+        for _ in 0..2 {
+            job.sweep_retired(&id);
+            assert_eq!(job.removals.len(), 1, "what was written again goes too");
+        }
         assert_eq!(job.standing(&id), Standing::Retired, "also when its objects are gone");
         // Saved anew, it is a save like any other.
         job.begin(&id, Default::default(), &[Rank(0)].into(), &Default::default()).unwrap();
-        assert!(matches!(job.standing(&id), Standing::Pending(_)));
+        assert!(matches!(job.standing(&id), Standing::Pending(_)) && job.removals.is_empty());
     }
 
     #[test]
