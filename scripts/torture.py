@@ -61,8 +61,8 @@ EXPLAINED = """
   fsync of a directory): what was not synced is lost, or there by name alone, or kept, or each at random, contents torn.
 - **disk-full**: each change that needs room finds none, alone or with all that follow.
 - **collector**: saves that refer to each other, pins, removals, held restores, restarts, in random order.
-- **cluster**: the coordinator over its log against simulated nodes, in virtual time, 90 s of faults and 75 of peace; after
-  every event what must never happen is looked for, and at the end that everything has come right.
+- **cluster**: the coordinator over its log against simulated nodes, in virtual time, 90 s of faults and 75 of peace;
+  after every event what must never happen is looked for, and at the end that everything has come right.
 - **sigkill-…**: real processes killed at seeded moments; *sleeper* is a trainer that was stopped, replaced, and woken.
   Trainers copy, save lazily behind a fence, or by fork.
 - **preemption**: SIGTERM while a lazy or forked save is under way; the last step is durable within 30 s.
