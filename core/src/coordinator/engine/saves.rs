@@ -31,12 +31,8 @@ pub struct Progress {
 impl Engine {
     /// The attempt a report is about, if its fate is open. Decided ones are answered to that node at once.
     fn reported(&mut self, node: &str, begun: &v1::SaveBegun, alive: bool) -> Option<AttemptId> {
-        let caller = begun.caller.clone().unwrap_or_default();
-        let id = AttemptId {
-            job: caller.job.parse().ok()?,
-            step: Step(begun.step),
-            generation: Generation(caller.generation),
-        };
+        let rank = Rank(begun.caller.as_ref().map_or(0, |caller| caller.rank));
+        let id = attempt_of(begun)?;
         if let Some(node) = self.nodes.by_name.get_mut(node) {
             node.jobs.insert(id.job.clone());
         }
@@ -47,12 +43,21 @@ impl Engine {
         if let Err(error) = self.ensure_attempt(&id, begun, alive) {
             self.abandon(&id, &error);
         }
-        self.abandon_without_the_left(&id, Rank(caller.rank));
+        self.abandon_without_the_left(&id, rank);
         if let Some(outcome) = self.final_outcome(&id) {
             self.push_node(node, Push::Step(outcome));
             return None;
         }
         Some(id)
+    }
+
+    /// A sidecar that was restarted has written a step anew that was committed and removed meanwhile.
+    fn sweep_retired(&mut self, durable: &v1::SaveBegun) {
+        let Some(id) = attempt_of(durable) else { return };
+        let is_retired = self.state.job(&id.job).is_ok_and(|known| known.standing(&id) == Standing::Retired);
+        if is_retired && let Err(error) = self.submit(Command::SweepRetired { id: id.clone() }) {
+            self.warn(&id.job, error.message);
+        }
     }
 
     /// Steps that this rank has not begun can't become whole any more: told at once, so that nobody waits for them.
@@ -109,7 +114,7 @@ impl Engine {
             false => begun.ranks.iter().copied().map(Rank).collect(),
         };
         match known.standing(id) {
-            Standing::Retired if !alive => self.submit(Command::SweepRetired { id: id.clone() }),
+            Standing::Retired if !alive => Ok(()),
             // The number of a step that was removed may be saved anew.
             Standing::Unknown | Standing::Retired => {
                 // A new save needs a living generation; what is sealed already may still be adopted.
@@ -182,7 +187,7 @@ impl Engine {
 
     pub(super) fn save_durable(&mut self, node: &str, mut durable: v1::DurableReport) {
         let begun = filled(durable.begun.take(), durable.caller.clone(), durable.step);
-        let Some(id) = self.reported(node, &begun, false) else { return };
+        let Some(id) = self.reported(node, &begun, false) else { return self.sweep_retired(&begun) };
         let rank = Rank(begun.caller.as_ref().map_or(0, |caller| caller.rank));
         let progress = self.progress(&id);
         progress.begun.insert(rank, begun);
@@ -360,6 +365,15 @@ impl Engine {
         let is_missing = |rank: &&Rank| durable.is_none_or(|durable| !durable.contains_key(rank));
         attempt.ranks.iter().filter(is_missing).copied().collect()
     }
+}
+
+fn attempt_of(begun: &v1::SaveBegun) -> Option<AttemptId> {
+    let caller = begun.caller.as_ref()?;
+    Some(AttemptId {
+        job: caller.job.parse().ok()?,
+        step: Step(begun.step),
+        generation: Generation(caller.generation),
+    })
 }
 
 /// Reports repeat the save; what a terse one leaves out is in the report itself.

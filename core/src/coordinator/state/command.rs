@@ -72,7 +72,7 @@ pub enum Command {
     RemoveLate {
         id: AttemptId,
     },
-    /// A step that was committed and removed is reported anew: who reports it may have written objects of it again.
+    /// A step that was committed and removed is reported durable: somebody has written objects of it again.
     SweepRetired {
         id: AttemptId,
     },

@@ -93,21 +93,27 @@ impl Job {
         Ok(vec![Effect::Remove { id: AttemptId { job: job.clone(), step, generation } }])
     }
 
-    /// As what was given up: when its generation has ended, and nobody writes any more.
+    /// At once, as its writer is done; where the number is in use again, as what was given up: when its generation has
+    /// ended.
     pub(super) fn sweep_retired(&mut self, id: &AttemptId) -> Vec<Effect> {
-        let sweep = Removal { step: id.step, generation: id.generation, committed: false };
-        if !self.removals.contains(&sweep) {
-            self.removals.push(sweep);
+        let committed = !self.is_in_use(id.step);
+        let sweep = Removal { step: id.step, generation: id.generation, committed };
+        if self.removals.contains(&sweep) {
+            return Vec::new();
         }
-        Vec::new()
+        self.removals.push(sweep);
+        vec![Effect::Remove { id: id.clone() }]
+    }
+
+    fn is_in_use(&self, step: Step) -> bool {
+        self.steps.contains_key(&step)
+            || self.attempts.iter().any(|attempt| attempt.step == step)
+            || self.removals.iter().any(|removal| removal.committed && removal.step == step)
     }
 
     /// Unless the number is in use again: then its COMMIT is what stands there, or will be refused by this one.
     pub(super) fn remove_late(&mut self, id: &AttemptId) -> Vec<Effect> {
-        let known = self.steps.contains_key(&id.step)
-            || self.attempts.iter().any(|attempt| attempt.step == id.step)
-            || self.removals.iter().any(|removal| removal.committed && removal.step == id.step);
-        if known {
+        if self.is_in_use(id.step) {
             return Vec::new();
         }
         self.removals.push(Removal { step: id.step, generation: id.generation, committed: true });
@@ -161,10 +167,9 @@ mod tests {
         assert_eq!(job.standing(&id), Standing::Retired);
         assert!(job.abandon(&id, "Timeout", "late").is_err(), "it was committed");
         job.removed(&id, Some(true)).unwrap();
-        for _ in 0..2 {
-            job.sweep_retired(&id);
-            assert_eq!(job.removals.len(), 1, "what was written again goes too");
-        }
+        job.sweep_retired(&id);
+        assert_eq!(job.removals.len(), 1, "what was written again goes too");
+        job.removed(&id, Some(true)).unwrap();
         assert_eq!(job.standing(&id), Standing::Retired, "also when its objects are gone");
         // Saved anew, it is a save like any other.
         job.begin(&id, Default::default(), &[Rank(0)].into(), &Default::default()).unwrap();
