@@ -3,6 +3,7 @@
 use super::super::hooks::HookCall;
 use super::super::state::{AttemptId, Effect, Ended, Outcome, Standing};
 use super::{Engine, convert};
+use crate::error::Kind;
 use crate::ids::{Generation, JobName, Rank, Step};
 use crate::proto::v1::worker_command::Command as Told;
 use crate::proto::v1::{self, node_command::Command as Push, step_outcome::State as StepState};
@@ -106,8 +107,11 @@ impl Engine {
                 message.info = Some(convert::step_info(id.step, record));
                 Some(message)
             }
+            // Never "committed": it may be a save of the same number, begun anew, whose beginning got lost.
             Standing::Retired => {
-                Some(self.outcome_message(id, StepState::Committed, String::new(), String::new()))
+                let reason = format!("{id} was committed before, and has been removed since");
+                let kind = Kind::NotFound.name().to_owned();
+                Some(self.outcome_message(id, StepState::Abandoned, kind, reason))
             }
             Standing::Abandoned { kind, reason } => {
                 Some(self.outcome_message(id, StepState::Abandoned, kind, reason))

@@ -15,11 +15,8 @@ impl State {
         let id = SaveId { job, step: Step(told.step), generation: Generation(told.generation) };
         match told.state() {
             Decided::Committed => {
-                if let Some(info) = &told.info {
-                    self.job(&id.job).note_committed(info);
-                }
-                let (step, generation) = (told.step, told.generation);
-                let info = told.info.unwrap_or(v1::StepInfo { step, generation, ..Default::default() });
+                let info = told.info.unwrap_or_default();
+                self.job(&id.job).note_committed(&info);
                 self.settle(&id, Outcome::Committed(Box::new(info)));
             }
             Decided::Abandoned => {

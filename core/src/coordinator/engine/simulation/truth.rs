@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::node::Meeting;
 use super::store::Store;
 use crate::coordinator::state::State;
+use crate::error::Kind;
 use crate::ids::{Generation, Rank, Step};
 use crate::proto::v1::{self, node_command::Command, step_outcome::State as StepState};
 
@@ -76,13 +77,13 @@ impl Truth {
         let id = (Step(outcome.step), Generation(outcome.generation));
         let committed = match outcome.state() {
             StepState::Committed => true,
-            StepState::Abandoned => false,
+            // It was committed, and has been removed since.
+            StepState::Abandoned => outcome.kind == Kind::NotFound.name(),
             _ => return,
         };
         if self.settled.insert(id, committed).is_none() && committed {
             self.last_commit = now;
         }
-        // Without its description it has been removed since.
         if outcome.info.is_some() {
             let there = store.commit(id.0).is_some_and(|record| record.generation == id.1);
             assert!(there, "P1: step {} of generation {} is told committed and has no COMMIT", id.0, id.1);
