@@ -51,8 +51,6 @@ struct Story {
     /// A sidecar was stopped in the middle of a persist. Its thread lives on in this process, as no killed one's does, and may
     /// write after the last removal has looked.
     has_late_writer: bool,
-    /// Saves that became no step.
-    given_up: BTreeSet<u64>,
 }
 
 fn step_of(step: u64) -> RestoreOptions {
@@ -81,7 +79,6 @@ impl Story {
             removed: BTreeSet::new(),
             views: Vec::new(),
             has_late_writer: false,
-            given_up: BTreeSet::new(),
         }
     }
 
@@ -139,7 +136,6 @@ impl Story {
                     assert!(base_is_gone || error.kind == Kind::Overloaded, "step {step}: {error}");
                     println!("step {step} is given up: {error}");
                     self.saved.remove(&step);
-                    self.given_up.insert(step);
                 }
             }
         }
@@ -229,13 +225,6 @@ impl Story {
         }
     }
 
-    /// Its objects go when its generation has ended: until then somebody may still be writing them.
-    fn is_of_given_up(&self, path: &std::path::Path) -> bool {
-        let folder = path.parent().and_then(|folder| folder.file_name()).and_then(|name| name.to_str());
-        let step = folder.and_then(|name| name.split('.').next()).and_then(|step| step.parse().ok());
-        step.is_some_and(|step: u64| self.given_up.contains(&step))
-    }
-
     fn all_is_whole(&mut self) {
         self.settle();
         let listed = self.listed();
@@ -284,8 +273,7 @@ impl Story {
                 let data = job.join("data");
                 let there: BTreeSet<_> =
                     files(&data, "pack").into_iter().chain(files(&data, "manifest")).collect();
-                garbage =
-                    there.difference(&named).filter(|path| !self.is_of_given_up(path)).cloned().collect();
+                garbage = there.difference(&named).cloned().collect();
                 let listed = self.listed();
                 surplus = steps.symmetric_difference(&listed).copied().collect();
                 garbage.is_empty() && surplus.is_empty()

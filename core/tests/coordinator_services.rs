@@ -274,7 +274,11 @@ async fn commit(sidecar: &mut Sidecar, generation: u64, steps: &[u64]) {
         sidecar.durable("j", generation, 0, *step).await;
         let order = sidecar.write_commit().await;
         sidecar.committed(&order).await;
-        assert_eq!(sidecar.outcome().await.state(), step_outcome::State::Committed);
+        let of_it = |push| match push {
+            Push::Step(outcome) if outcome.step == *step => Some(outcome),
+            _ => None,
+        };
+        assert_eq!(sidecar.wait(of_it).await.state(), step_outcome::State::Committed);
     }
 }
 
@@ -308,6 +312,49 @@ async fn removal_that_fails_does_not_hold_up_the_one_that_would_mend_it() {
     assert_eq!(sidecar.remove_step().await.step, 20);
     sidecar.send(Report::Removal(done(20))).await;
     assert_eq!(sidecar.remove_step().await.step, 10);
+}
+
+/// Its objects are no use to anybody: a generation of weeks must not keep them on the disk.
+#[tokio::test]
+async fn what_was_given_up_goes_when_a_later_step_is_committed_and_once_more_with_its_generation() {
+    let cluster = Cluster::start().await;
+    let mut sidecar = Sidecar::attach(&cluster, "node-a").await;
+    sidecar.announce().await;
+    let joined = sidecar.join(&cluster, "j", 0, 1, &uuid::Uuid::new_v4().to_string()).await;
+    let open = sidecar.opened().await;
+    let failed = v1::SaveFailed {
+        caller: caller("j", open.generation, 0),
+        step: 20,
+        kind: "Overloaded".into(),
+        reason: "no slot is free".into(),
+        skipped: true,
+    };
+    sidecar.send(Report::Failed(failed)).await;
+    assert_eq!(sidecar.outcome().await.state(), step_outcome::State::Abandoned);
+    // An earlier step says nothing of whoever may be writing it.
+    commit(&mut sidecar, open.generation, &[10, 30]).await;
+    let done = v1::RemovalDone {
+        job: "j".into(),
+        step: 20,
+        generation: open.generation,
+        committed: false,
+        ..Default::default()
+    };
+    for ended in [false, true] {
+        if ended {
+            let died = v1::RankDied {
+                caller: caller("j", open.generation, 0),
+                evidence: "pidfd: exited".into(),
+                incarnation: joined.incarnation.clone(),
+                ..Default::default()
+            };
+            sidecar.send(Report::Died(died)).await;
+        }
+        let order = sidecar.remove_step().await;
+        assert_eq!((order.step, order.generation, order.committed), (20, open.generation, false));
+        assert_eq!(order.remaining, [10, 30]);
+        sidecar.send(Report::Removal(done.clone())).await;
+    }
 }
 
 #[tokio::test]

@@ -4,11 +4,12 @@ mod sidecar;
 
 use std::time::Duration;
 
-use sidecar::trainer::{committed, contents};
+use sidecar::trainer::{committed, contents, lost};
 use sidecar::{Cluster, State, Trainer, Tune, eventually, files};
 use strata_core::client::{RestoreOptions, Uninterrupted};
 use strata_core::config::Extreme;
 use strata_core::coordinator::{KeepBest, KeepRules};
+use strata_core::error::Kind;
 use strata_core::ids::Step;
 use strata_core::proto::v1::SaveKind;
 
@@ -104,6 +105,33 @@ fn p4_incremental_steps_stay_whole_when_a_rule_removes_what_they_refer_to() {
     let options = RestoreOptions { step: Some(Step(4)), ..RestoreOptions::default() };
     assert_eq!(contents(&trainer.restore(options).unwrap().unwrap()), state);
     assert!(!files(&cluster.store(), "pack").is_empty());
+}
+
+/// P5: a disk that holds what nobody can restore, for as long as a generation lasts, would be full one day.
+#[test]
+fn p5_what_a_save_that_was_given_up_has_written_goes_with_the_next_commit() {
+    let cluster = Cluster::tuned(Tune::default());
+    let trainers = Trainer::world(&cluster, "j", 2);
+    let save = |step: u64, kinds: [SaveKind; 2]| {
+        let ranks = trainers.iter().zip(kinds).zip(0..);
+        let saved = ranks.map(|((trainer, kind), rank)| {
+            trainer.save_as(step, &State::of(rank, step, false), kind, &[]).unwrap()
+        });
+        saved.collect::<Vec<_>>()
+    };
+    // Its writer may come to its end, or be told before: either way nothing stays.
+    let apart = save(10, [SaveKind::Full, SaveKind::ModelOnly]);
+    assert_eq!(lost(&apart[0]).kind, Kind::Invalid);
+    let step = save(20, [SaveKind::Full; 2]);
+    step.iter().for_each(|handle| drop(committed(handle).unwrap()));
+    let folders = || {
+        let folders = std::fs::read_dir(cluster.store().join("j/data")).unwrap();
+        folders.map(|folder| folder.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    eventually(
+        "step 20 alone is in the store",
+        || matches!(folders().as_slice(), [one] if one.starts_with(&format!("{:020}.", 20))),
+    );
 }
 
 #[test]

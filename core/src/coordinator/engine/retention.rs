@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::hooks::HookCall;
-use super::super::state::{AttemptId, Command, Removal};
+use super::super::state::{AttemptId, Command, Job, Removal};
 use super::{Engine, Reply, convert};
 use crate::error::{Error, Result};
 use crate::ids::{JobName, Step};
@@ -25,12 +25,16 @@ pub struct Retention {
     failed: BTreeMap<JobName, AttemptId>,
     /// Jobs that were told of a step without the metric by which the best are kept.
     told: BTreeSet<JobName>,
+    /// Given up in a generation that goes on, and swept: once more when it has ended, for somebody may have been writing.
+    swept: BTreeSet<AttemptId>,
 }
 
 struct UnderWay {
     id: AttemptId,
     /// As in the order.
     committed: bool,
+    /// Its generation goes on.
+    early: bool,
     node: Option<String>,
     at: Duration,
 }
@@ -147,16 +151,12 @@ impl Engine {
 
     /// Starts the next removal of every job that has none under way.
     pub(super) fn redrive_removals(&mut self) {
-        let idle: Vec<(JobName, Removal)> = self
-            .state
-            .jobs
-            .iter()
-            .filter(|(job, _)| !self.retention.under_way.contains_key(*job))
+        let idle = self.state.jobs.iter().filter(|(job, _)| !self.retention.under_way.contains_key(*job));
+        let next: Vec<(JobName, Removal)> = idle
             .filter_map(|(job, known)| {
-                // Objects of an abandoned attempt may still be written while its own generation lives.
-                let open = known.open.as_ref().map(|open| open.generation);
-                let ready = |removal: &&Removal| removal.committed || Some(removal.generation) != open;
-                let ready: Vec<&Removal> = known.removals.iter().filter(ready).collect();
+                let ready =
+                    known.removals.iter().filter(|removal| self.retention.is_ready(job, known, removal));
+                let ready: Vec<&Removal> = ready.collect();
                 let failed = self.retention.failed.get(job);
                 let failed = ready.iter().position(|removal| {
                     failed.is_some_and(|id| (removal.step, removal.generation) == (id.step, id.generation))
@@ -165,14 +165,20 @@ impl Engine {
                 Some((job.clone(), (*next).clone()))
             })
             .collect();
-        for (job, removal) in idle {
+        for (job, removal) in next {
             self.order_removal(job, &removal);
         }
     }
 
+    /// Objects of this very attempt are on their way out.
+    pub(super) fn is_being_swept(&self, id: &AttemptId) -> bool {
+        self.retention.under_way.get(&id.job).is_some_and(|under_way| under_way.id == *id)
+    }
+
     fn order_removal(&mut self, job: JobName, removal: &Removal) {
         let Ok(known) = self.state.job(&job) else { return };
-        let id = AttemptId { job: job.clone(), step: removal.step, generation: removal.generation };
+        let id = removal.id(&job);
+        let early = known.may_be_written(removal);
         let remaining = known.steps.keys().map(|step| step.0).collect();
         let (store, job_uuid) = (known.store.clone(), known.uuid.map(|uuid| uuid.to_string()));
         let Some(node) = self.remover(&job) else { return };
@@ -187,9 +193,8 @@ impl Engine {
             target: String::new(),
         };
         let at = self.now() + ANSWER;
-        self.retention
-            .under_way
-            .insert(job, UnderWay { id, committed: removal.committed, node: Some(node.clone()), at });
+        let under_way = UnderWay { id, committed: removal.committed, early, node: Some(node.clone()), at };
+        self.retention.under_way.insert(job, under_way);
         self.push_node(&node, Push::RemoveStep(order));
     }
 
@@ -203,13 +208,18 @@ impl Engine {
         {
             return;
         }
-        let (id, committed) = (under_way.id.clone(), under_way.committed);
+        let (id, committed, early) = (under_way.id.clone(), under_way.committed, under_way.early);
         if !done.kind.is_empty() {
             (under_way.node, under_way.at) = (None, again);
             self.retention.failed.insert(job.clone(), id.clone());
             return self.warn(&job, format!("removing {id}: {} ({})", done.reason, done.kind));
         }
         self.metrics.freed_bytes.inc_by(done.freed_bytes);
+        if early {
+            self.retention.under_way.remove(&job);
+            self.retention.swept.insert(id);
+            return self.redrive_removals();
+        }
         self.retention.freed.insert(id.clone(), done.freed_bytes);
         if let Err(error) = self.submit(Command::Removed { id, committed: Some(committed) }) {
             self.warn(&job, error.message);
@@ -219,6 +229,7 @@ impl Engine {
     pub(super) fn removal_finished(&mut self, id: &AttemptId) {
         self.metrics.steps_removed.inc();
         self.retention.under_way.remove(&id.job);
+        self.retention.swept.remove(id);
         let freed = self.retention.freed.remove(id).unwrap_or(0);
         for reply in self.retention.waiters.remove(id).unwrap_or_default() {
             self.answer(reply, Ok(freed));
@@ -244,5 +255,18 @@ impl Engine {
         self.submit(Command::PinStep { job: job.clone(), step, pinned: request.pinned, holder })?;
         self.drive_targets(&job);
         Ok(convert::step_info(step, &self.state.job(&job)?.steps[&step]))
+    }
+}
+
+impl Retention {
+    /// What was given up in a generation that goes on: when a later step of it was committed, for a node writes the steps
+    /// of a job one after the other.
+    fn is_ready(&self, job: &JobName, known: &Job, removal: &Removal) -> bool {
+        if !known.may_be_written(removal) {
+            return true;
+        }
+        let mut later = known.steps.range(removal.step..);
+        later.any(|(_, record)| record.generation == removal.generation)
+            && !self.swept.contains(&removal.id(job))
     }
 }

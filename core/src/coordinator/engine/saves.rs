@@ -122,6 +122,13 @@ impl Engine {
                     known.fence(&id.job, id.generation)?;
                 }
                 self.check_number_elsewhere(&id.job, id.step)?;
+                if self.is_being_swept(id) {
+                    return Err(Error::conflict(format!(
+                        "saving step {}: what an earlier save of it left is being removed",
+                        id.step
+                    ))
+                    .hint("save again when it is gone"));
+                }
                 self.submit(Command::Begin { id: id.clone(), kind, ranks, bases })
             }
             Standing::Pending(attempt) => {

@@ -192,7 +192,10 @@ impl Job {
                 self.abandoned.remove(0);
             }
         }
-        self.removals.push(Removal { step: id.step, generation: id.generation, committed: false });
+        let removal = Removal { step: id.step, generation: id.generation, committed: false };
+        if !self.removals.contains(&removal) {
+            self.removals.push(removal);
+        }
         Effect::StepOutcome { id: id.clone(), outcome: Outcome::Abandoned { kind, reason } }
     }
 

@@ -18,7 +18,18 @@ pub struct Removal {
     pub committed: bool,
 }
 
+impl Removal {
+    pub fn id(&self, job: &JobName) -> AttemptId {
+        AttemptId { job: job.clone(), step: self.step, generation: self.generation }
+    }
+}
+
 impl Job {
+    /// Objects of an abandoned attempt may still be written while its own generation lives.
+    pub fn may_be_written(&self, removal: &Removal) -> bool {
+        !removal.committed && self.open.as_ref().is_some_and(|open| open.generation == removal.generation)
+    }
+
     /// A person takes back whatever pins there are, also that of a repair that died; a holder its own alone.
     pub(super) fn pin_step(
         &mut self,
