@@ -10,7 +10,7 @@ use strata_core::client::{RestoreOptions, Uninterrupted};
 use strata_core::error::Kind;
 use strata_core::ids::Step;
 use strata_core::proto::v1;
-use strata_core::sidecar::DeathProof;
+use strata_core::sidecar::{DeathProof, SidecarSettings};
 
 #[test]
 fn plays_a_trainer() {
@@ -84,11 +84,14 @@ fn coordinator_that_is_restarted_finds_its_members_and_their_barriers_again() {
 
 #[test]
 fn p3_step_sealed_by_a_killed_trainer_is_committed_and_its_generation_ends_by_proof_of_death() {
-    for proof in [DeathProof::Auto, DeathProof::PidfdOpen] {
-        let tune = match proof {
-            DeathProof::Auto => Tune::default(),
-            _ => Tune { sidecar: |settings| settings.death_proof = DeathProof::PidfdOpen, ..Tune::default() },
-        };
+    let proofs: [fn(&mut SidecarSettings); 3] = [
+        |settings| settings.death_proof = DeathProof::Auto,
+        |settings| settings.death_proof = DeathProof::PidfdOpen,
+        // Its life line alone.
+        |settings| settings.death_proof = DeathProof::Nothing,
+    ];
+    for sidecar in proofs {
+        let tune = Tune { sidecar, ..Tune::default() };
         let cluster = Cluster::tuned(tune);
         let done = cluster.store().with_extension("done");
         let mut killed = process::start(&cluster.socket(), "j", 0, 2, 9, &done);

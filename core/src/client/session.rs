@@ -23,6 +23,7 @@ use super::runtime;
 use super::socket;
 use super::state::{Link, State};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::handoff::life::LifeLine;
 use crate::ids::{Generation, JobName, Rank, Step, WorldSize};
 use crate::proto::v1::{self, RankPhase};
 
@@ -47,6 +48,8 @@ pub(super) struct Inner {
     generation: AtomicU64,
     pub arenas: Arenas,
     pub mapped: MappedSlots,
+    /// Tells the sidecar when this process ends.
+    _life: Option<LifeLine>,
     /// Background calls that `close` waits for.
     pub tasks: TaskTracker,
     closing: CancellationToken,
@@ -70,6 +73,7 @@ impl Session {
             let shown = path.display().to_string();
             let (stream, welcome) = join(&channel, &options, &shown).await?;
             let arena = welcome.arena.clone();
+            let life = hold_life_line(&welcome.life);
             let generation = AtomicU64::new(welcome.generation);
             let state = watch::Sender::new(State::new(welcome));
             let (closing, dropped) = (CancellationToken::new(), CancellationToken::new());
@@ -94,6 +98,7 @@ impl Session {
                     generation,
                     arenas: Arenas::default(),
                     mapped: MappedSlots::default(),
+                    _life: life,
                     tasks,
                     closing,
                     dropped,
@@ -298,6 +303,14 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.dropped.cancel();
     }
+}
+
+/// Without one the sidecar notices this process's end by its pidfd: later.
+fn hold_life_line(path: &str) -> Option<LifeLine> {
+    if path.is_empty() {
+        return None;
+    }
+    LifeLine::hold(Path::new(path)).inspect_err(|error| tracing::warn!("{error}")).ok()
 }
 
 /// Says Hello until it is answered for good: the number of a rank that was lost without a proof of its death comes free

@@ -14,6 +14,7 @@ mod fork;
 mod forkable;
 mod header;
 mod huge;
+pub mod life;
 mod load;
 mod mapping;
 pub mod plan;

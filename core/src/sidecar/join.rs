@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::node::Node;
@@ -13,7 +14,8 @@ use super::state::{Session, State};
 use super::stores::Prior;
 use super::{leave, stores, targets};
 use crate::checkpoint::Claimant;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::handoff::life::{self, LifeWatch};
 use crate::ids::{ClusterId, Generation, JobName, Rank, SessionId, WorldSize};
 use crate::proto::v1::{self, Hello};
 use crate::storage::StoreUrl;
@@ -133,7 +135,7 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
         leases: Default::default(),
         closed: false,
     };
-    let id = record.id;
+    let (id, uid) = (record.id, record.uid);
     node.change(|state| {
         let known = state.job(&job);
         (known.uuid, known.store, known.uid) =
@@ -147,6 +149,7 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
         // Unrecorded it would be a session that nobody watches and nothing ends.
         state.record_session(id).inspect_err(|_| state.never_joined(id))
     })?;
+    draw_life_line(node, id, uid);
     let mut findings = stores::findings(&attached);
     let highest = inherited.map_or(0, |known| known.highest_generation.0);
     findings.highest_generation = findings.highest_generation.max(highest);
@@ -315,6 +318,43 @@ async fn take_membership(
         watch(node, id, pidfd);
     }
     Ok(id)
+}
+
+/// Without one a death is noticed by the pidfd, or the lease, as well: later.
+fn draw_life_line(node: &Arc<Node>, session: SessionId, uid: u32) {
+    let path = node.read(|state| state.life_line(session));
+    match path.map(|path| life::create(&path, uid)) {
+        Some(Ok(())) => watch_life(node, session),
+        Some(Err(error)) => tracing::warn!("{error}"),
+        None => {}
+    }
+}
+
+/// Reports as soon as the process that holds the session's life line is ending.
+pub(super) fn watch_life(node: &Arc<Node>, session: SessionId) {
+    let Some(path) = node.read(|state| state.life_line(session)) else { return };
+    let (tell, told) = oneshot::channel();
+    let ended = move || {
+        // Who listened has gone: the sidecar is being stopped.
+        let _ = tell.send(());
+    };
+    let watch = match LifeWatch::begin(&path, ended) {
+        Ok(watch) => watch,
+        // A sidecar of before has drawn none.
+        Err(error) if error.kind == Kind::NotFound => return,
+        Err(error) => return tracing::warn!("{error}"),
+    };
+    let watching = node.clone();
+    node.spawn(async move {
+        if told.await.is_ok() {
+            watching.change(|state| state.dying(session));
+        }
+    });
+    node.change(|state| {
+        if let Some(session) = state.sessions.get_mut(&session) {
+            session.life = Some(watch);
+        }
+    });
 }
 
 fn joined(

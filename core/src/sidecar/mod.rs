@@ -102,8 +102,11 @@ impl Sidecar {
         let node = Node::new(settings, metrics, directories, uplink, stop, state);
         // What adoption asked for starts with the first change.
         node.change(|_| ());
-        for (session, pidfd) in node.read(watched) {
-            join::watch(&node, session, pidfd);
+        for (session, pidfd) in node.read(adopted) {
+            join::watch_life(&node, session);
+            if let Some(pidfd) = pidfd {
+                join::watch(&node, session, pidfd);
+            }
         }
         node.spawn(line::run(node.clone()));
         node.spawn(sweep::run(node.clone()));
@@ -160,9 +163,8 @@ impl Sidecar {
     }
 }
 
-fn watched(state: &State) -> Vec<(crate::ids::SessionId, Arc<std::os::fd::OwnedFd>)> {
-    let sessions = state.sessions.values();
-    sessions.filter_map(|session| Some((session.record.id, session.pidfd.clone()?))).collect()
+fn adopted(state: &State) -> Vec<(crate::ids::SessionId, Option<Arc<std::os::fd::OwnedFd>>)> {
+    state.sessions.values().map(|session| (session.record.id, session.pidfd.clone())).collect()
 }
 
 async fn run(

@@ -16,6 +16,7 @@ use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, WorldSize};
 
 const FORMAT: u32 = 1;
 const SESSION: &str = "session";
+const LIFE: &str = "life";
 const JOB: &str = "job";
 
 /// A trainer's session. Never holds its token.
@@ -64,8 +65,10 @@ pub(super) fn save_session(folder: &Path, record: &SessionRecord) -> Result<()> 
     write(&session_path(folder, record.id), record)
 }
 
+/// With its life line.
 pub(super) fn remove_session(folder: &Path, id: SessionId) -> Result<()> {
-    remove(&session_path(folder, id))
+    remove(&session_path(folder, id))?;
+    remove(&life_path(folder, id))
 }
 
 pub(super) fn save_job(folder: &Path, record: &JobRecord) -> Result<()> {
@@ -80,21 +83,32 @@ fn session_path(folder: &Path, id: SessionId) -> PathBuf {
     folder.join(format!("{id}.{SESSION}"))
 }
 
+/// The session's life line: see [`crate::handoff::life`].
+pub(super) fn life_path(folder: &Path, id: SessionId) -> PathBuf {
+    folder.join(format!("{id}.{LIFE}"))
+}
+
 fn job_path(folder: &Path, job: &JobName) -> PathBuf {
     folder.join(format!("{job}.{JOB}"))
 }
 
-/// All records of a folder. One that can't be read is logged and removed: its trainer joins anew.
+/// All records of a folder. One that can't be read is logged and removed: its trainer joins anew. So is a life line whose
+/// session is gone.
 pub(super) fn read_all(folder: &Path) -> Result<(Vec<SessionRecord>, Vec<JobRecord>)> {
-    let (mut sessions, mut jobs) = (Vec::new(), Vec::new());
+    let (mut sessions, mut jobs, mut lives) = (Vec::<SessionRecord>::new(), Vec::new(), Vec::new());
     let doing = || format!("reading the records in {}", folder.display());
     for entry in std::fs::read_dir(folder).doing(doing)? {
         let path = entry.doing(doing)?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
             Some(SESSION) => sessions.extend(read(&path)),
             Some(JOB) => jobs.extend(read(&path)),
+            Some(LIFE) => lives.push(path),
             _ => {}
         }
+    }
+    let known: Vec<PathBuf> = sessions.iter().map(|record| life_path(folder, record.id)).collect();
+    for path in lives.into_iter().filter(|path| !known.contains(path)) {
+        remove(&path)?;
     }
     Ok((sessions, jobs))
 }
@@ -202,9 +216,13 @@ mod tests {
         };
         save_session(folder.path(), &session).unwrap();
         save_job(folder.path(), &job).unwrap();
+        for id in [session.id, SessionId(5)] {
+            std::fs::write(life_path(folder.path(), id), "").unwrap();
+        }
         std::fs::write(folder.path().join("5.session"), "{").unwrap();
         std::fs::write(folder.path().join("6.session"), &encode(&session)[1..]).unwrap();
         assert_eq!(read_all(folder.path()).unwrap(), (vec![session.clone()], vec![job.clone()]));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "the life line is its session's");
         remove_session(folder.path(), session.id).unwrap();
         remove_job(folder.path(), &job.job).unwrap();
         remove_job(folder.path(), &job.job).unwrap();

@@ -20,6 +20,7 @@ class Worker:
     def __init__(self) -> None:
         self.job: strata.Job | None = None
         self.handles: dict[int, strata.SaveHandle] = {}
+        self.ballast = b""
 
     def connect(self, **arguments: Any) -> dict[str, Any]:
         self.job = strata.connect(**arguments)
@@ -47,6 +48,17 @@ class Worker:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             pass
+        return {}
+
+    def grow(self, megabytes: int, children: int) -> dict[str, Any]:
+        """Takes memory, which its end has to free, and forks as DataLoader does: the children end with it."""
+        self.ballast = b"x" * (megabytes << 20)
+        own = os.getpid()
+        for _ in range(children):
+            if os.fork() == 0:
+                while os.getppid() == own:
+                    time.sleep(0.05)
+                os._exit(0)
         return {}
 
     def save_frozen(self, step: int, megabytes: float, **options: Any) -> dict[str, Any]:

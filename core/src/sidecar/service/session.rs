@@ -88,6 +88,7 @@ fn welcome(state: &State, id: SessionId, resumed: bool, node: &Node) -> Result<v
         .ok_or_else(|| Error::unavailable("opening a session: its process has ended"))?;
     let record = &session.record;
     let arena = state.own_arena(id).map(|(_, arena)| arena.path().display().to_string());
+    let life = state.life_line(id).filter(|_| session.life.is_some());
     let timeout = state.jobs.get(&record.job).map(|job| job.timeout()).unwrap_or_default();
     Ok(v1::Welcome {
         session: id.0,
@@ -100,6 +101,7 @@ fn welcome(state: &State, id: SessionId, resumed: bool, node: &Node) -> Result<v
         timeout_ms: timeout.as_millis() as u64,
         generation: record.generation.unwrap_or(record.joining).0,
         resumed,
+        life: life.map(|path| path.display().to_string()).unwrap_or_default(),
     })
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::records;
 use super::session::Events;
-use super::{Stage, State, Todo};
+use super::{Session, Stage, State, Todo};
 use crate::error::Error;
 use crate::ids::{Rank, SessionId};
 use crate::proto::v1::{self, node_report::Report};
@@ -20,24 +20,37 @@ pub(super) struct Death {
     at: Duration,
 }
 
+/// What the coordinator is told of a process that ends, whoever noticed it.
+const LIFE_LINE: &str = "its life line: the process is ending";
+
 impl State {
+    /// No line of its code will run again, but its memory is still there, and a system call may be writing to it. Its
+    /// generation need not wait for the rest; its slots do.
+    pub fn dying(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.is_member()) else { return };
+        session.dying = true;
+        let (report, rank) = (death_of(session, LIFE_LINE), session.record.rank);
+        for save in self.unfinished(id, rank) {
+            // Not sealed, or unreadable: that is told when it is dead, or its generation has ended.
+            let _ = self.note_sealed(&save, rank);
+        }
+        if !report.incarnation.is_empty() {
+            tracing::warn!(job = %session_job(&report), rank = rank.0, "trainer is ending");
+            self.line.report(Report::Died(report));
+        }
+    }
+
     /// Its process has exited.
     pub fn died(&mut self, id: SessionId, evidence: &str) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let (rank, incarnation) = (session.record.rank, session.record.incarnation.clone());
-        let was_member = !session.record.closed && session.fenced.is_none();
-        let report = v1::RankDied {
-            caller: Some(session.caller()),
-            session: id.0,
-            evidence: evidence.to_owned(),
-            incarnation: incarnation.clone(),
-        };
+        let (rank, was_member) = (session.record.rank, session.is_member());
+        let report = death_of(session, evidence);
         let (closed, uid) = (session.record.closed, session.record.uid);
         self.scan_dead(id, rank);
         for entry in self.arenas.by_id.values_mut().filter(|entry| closed && entry.writer == Some(id)) {
             entry.fate = super::Fate::Going;
         }
-        if was_member && !incarnation.is_empty() {
+        if was_member && !report.incarnation.is_empty() {
             tracing::warn!(job = %session_job(&report), rank = rank.0, "trainer died ({evidence})");
             self.line.report(Report::Died(report.clone()));
             let at = self.now();
@@ -50,17 +63,7 @@ impl State {
 
     /// What it sealed and could not tell is sealed; what it was filling is nobody's.
     fn scan_dead(&mut self, id: SessionId, rank: Rank) {
-        let unfinished: Vec<super::SaveId> = self
-            .saves
-            .iter()
-            .filter(|(_, save)| {
-                save.parts.get(&rank).is_some_and(|part| {
-                    part.session == id && matches!(part.stage, Stage::Filling | Stage::Waiting)
-                })
-            })
-            .map(|(save, _)| save.clone())
-            .collect();
-        for save in unfinished {
+        for save in self.unfinished(id, rank) {
             match self.note_sealed(&save, rank) {
                 Ok(true) => {}
                 Ok(false) => {
@@ -75,6 +78,16 @@ impl State {
                 Err(error) => self.fail_part(&save, rank, error, false),
             }
         }
+    }
+
+    /// Saves of which this session has not sealed its part, as far as is known.
+    fn unfinished(&self, id: SessionId, rank: Rank) -> Vec<super::SaveId> {
+        let is_open = |save: &super::Save| {
+            save.parts.get(&rank).is_some_and(|part| {
+                part.session == id && matches!(part.stage, Stage::Filling | Stage::Waiting)
+            })
+        };
+        self.saves.iter().filter(|(_, save)| is_open(save)).map(|(save, _)| save.clone()).collect()
     }
 
     /// Said goodbye: what it sealed is still committed. Its slots pass on when nothing of it can touch them.
@@ -177,7 +190,19 @@ impl State {
     pub(in super::super) fn recent_deaths(&mut self) -> Vec<v1::RankDied> {
         let now = self.now();
         self.forget_deaths(|death| now.saturating_sub(death.at) >= TOLD_FOR);
-        self.deaths.iter().map(|death| death.report.clone()).collect()
+        let dying = self.sessions.values().filter(|session| session.dying && session.is_member());
+        let dying =
+            dying.map(|session| death_of(session, LIFE_LINE)).filter(|death| !death.incarnation.is_empty());
+        self.deaths.iter().map(|death| death.report.clone()).chain(dying).collect()
+    }
+}
+
+fn death_of(session: &Session, evidence: &str) -> v1::RankDied {
+    v1::RankDied {
+        caller: Some(session.caller()),
+        session: session.record.id.0,
+        evidence: evidence.to_owned(),
+        incarnation: session.record.incarnation.clone(),
     }
 }
 

@@ -181,6 +181,12 @@ impl State {
         records::save_session(folder, &session.record)
     }
 
+    /// Where the session's life line is, or is to be.
+    pub fn life_line(&self, id: SessionId) -> Option<PathBuf> {
+        let session = self.sessions.get(&id)?;
+        Some(records::life_path(self.folders.get(&session.record.uid)?, id))
+    }
+
     /// The same where nothing depends on it at once: a failure is logged.
     pub fn note_session(&self, id: SessionId) {
         if let Err(error) = self.record_session(id) {

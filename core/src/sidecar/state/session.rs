@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::super::records::SessionRecord;
 use crate::error::Error;
+use crate::handoff::life::LifeWatch;
 use crate::ids::Generation;
 use crate::proto::v1::{self, session_event::Event};
 
@@ -19,6 +20,10 @@ pub(in super::super) struct Session {
     pub token: String,
     /// Proves the death of its process; None: nothing can.
     pub pidfd: Option<Arc<OwnedFd>>,
+    /// Tells that its process is ending, long before the pidfd does where there is much memory to free.
+    pub life: Option<LifeWatch>,
+    /// It has told so.
+    pub dying: bool,
     pub events: Option<Events>,
     /// Its generation has ended.
     pub fenced: Option<Error>,
@@ -33,13 +38,18 @@ pub(in super::super) struct Events {
 
 impl Session {
     pub fn new(record: SessionRecord, token: String, pidfd: Option<Arc<OwnedFd>>) -> Session {
-        Session { record, token, pidfd, events: None, fenced: None, ended: None }
+        Session { record, token, pidfd, life: None, dying: false, events: None, fenced: None, ended: None }
     }
 
     /// Whether we say at the coordinator that it lives: nothing but its process's death ends what we can watch; without
     /// that only its open stream speaks for it.
     pub fn is_vouched_for(&self) -> bool {
-        !self.record.closed && self.fenced.is_none() && (self.pidfd.is_some() || self.events.is_some())
+        self.is_member() && !self.dying && (self.pidfd.is_some() || self.events.is_some())
+    }
+
+    /// It belongs to a generation that has not ended, or to the next one.
+    pub fn is_member(&self) -> bool {
+        !self.record.closed && self.fenced.is_none()
     }
 
     /// As calls at the coordinator name it.

@@ -65,7 +65,7 @@ class SessionEvent(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., generation_opened: _Optional[_Union[_common_pb2.Generation, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ..., step: _Optional[_Union[StepEvent, _Mapping]] = ..., preempt_query: _Optional[_Union[PreemptQueryEvent, _Mapping]] = ..., preempt_at: _Optional[_Union[PreemptAtEvent, _Mapping]] = ..., warning: _Optional[_Union[Warning, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("session", "version", "job_uuid", "arena", "store", "save_wait_ms", "commit_timeout_ms", "timeout_ms", "generation", "resumed")
+    __slots__ = ("session", "version", "job_uuid", "arena", "store", "save_wait_ms", "commit_timeout_ms", "timeout_ms", "generation", "resumed", "life")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     JOB_UUID_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,7 @@ class Welcome(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     RESUMED_FIELD_NUMBER: _ClassVar[int]
+    LIFE_FIELD_NUMBER: _ClassVar[int]
     session: int
     version: _common_pb2.Version
     job_uuid: str
@@ -86,7 +87,8 @@ class Welcome(_message.Message):
     timeout_ms: int
     generation: int
     resumed: bool
-    def __init__(self, session: _Optional[int] = ..., version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., job_uuid: _Optional[str] = ..., arena: _Optional[str] = ..., store: _Optional[str] = ..., save_wait_ms: _Optional[int] = ..., commit_timeout_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., generation: _Optional[int] = ..., resumed: _Optional[bool] = ...) -> None: ...
+    life: str
+    def __init__(self, session: _Optional[int] = ..., version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., job_uuid: _Optional[str] = ..., arena: _Optional[str] = ..., store: _Optional[str] = ..., save_wait_ms: _Optional[int] = ..., commit_timeout_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., generation: _Optional[int] = ..., resumed: _Optional[bool] = ..., life: _Optional[str] = ...) -> None: ...
 
 class Fenced(_message.Message):
     __slots__ = ("generation", "lost", "reason")
