@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON ?= python3
 TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 
-.PHONY: help build demo check lint fix test torture bench bench-durable bench-objects bench-restore bench-peers bench-training stubs
+.PHONY: help build demo check lint fix test torture bench bench-durable bench-objects bench-restore bench-peers bench-training bench-deaths stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -66,6 +66,9 @@ bench-peers: build ## Strata and what a user would pick instead save and restore
 
 bench-training: build ## what saving costs a training loop, with Strata and with what a user would pick instead (BENCH='--turns 1')
 	@$(PYTHON) benches/peers/training.py --python $$($(PYTHON) scripts/environment.py scripts/torch.txt) $(BENCH)
+
+bench-deaths: build ## how soon survivors know of a killed rank, with Strata and under torchrun (BENCH='--rounds 100')
+	@$(PYTHON) benches/peers/deaths.py --python $$($(PYTHON) scripts/environment.py scripts/torch.txt) $(BENCH)
 
 stubs: ## the Python stubs of the gRPC services, after a change in proto/
 	@$(PYTHON) scripts/stubs.py

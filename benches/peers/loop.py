@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ways import EVERY, WAYS, Way
+from schedule import EVERY, FIRST_SAVE
+from ways import WAYS, Way
 
 LARGE, LARGE_ELEMENTS = 11, 32 * 2**20 // 4
 SMALL, SMALL_ELEMENTS = 100, 2048
-FIRST_SAVE = 5
 SIDE = 1024  # of the matrices
 
 

@@ -4,8 +4,10 @@ pick instead.
     make bench-training        or        python benches/peers/training.py --python PYTHON_WITH_TORCH
 
 A step computes for 250 ms on all cores and then updates its 1.11 GB of parameters and moments; a save every 20 steps.
-Every way runs in a fresh process, beside a loop without saves in the same turn. Needs 6 GB on the disk (TMPDIR or
---folder).
+Every way runs in a fresh process, beside a loop without saves in the same turn. What the machine gives drifts by more
+between two processes than a save costs, so the same is told against the loop's own quiet steps: the last five before
+each next save, when everything of the one before is done. What comes once (memory for the arena) is apart. Needs 6 GB
+on the disk (TMPDIR or --folder).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from run import HERE, Bench
+from schedule import EVERY, FIRST_SAVE
 
 ORDER = (
     "none",
@@ -34,11 +37,16 @@ ORDER = (
 APART = {"torch-checkpointing": "torch_checkpointing", "dlrover-memory": "dlrover"}
 """Ways whose packages are no part of torch's environment."""
 
+QUIET = 5
+"""Steps before a save in which nothing of the one before is left to do."""
+
 COLUMNS = (
     "block first",
     "block steady (spread)",
     "of it in the fence",
     "wall, against none (spread)",
+    "of it once",
+    "wall, against own quiet steps (spread)",
     "late saves",
     "page faults a save",
     "memory taken",
@@ -102,6 +110,8 @@ def render(results: list[dict[str, Any]], order: list[str]) -> str:
         blocks = [[save + fence for save, fence in zip(r["saves"], r["fences"], strict=True)] for r in found]
         fences = [fence for result in found for fence in result["fences"][1:]]
         walls = [100 * (result["took"] / base["took"] - 1) for result, base in zip(found, none, strict=True)]
+        once = statistics.median(first_steps(r) - first_steps(b) for r, b in zip(found, none, strict=True))
+        own = [100 * extra for result in found for extra in against_quiet_steps(result["steps"])]
         faults = statistics.median(
             (r["faults"] - b["faults"]) / len(r["saves"]) for r, b in zip(found, none, strict=True)
         )
@@ -110,12 +120,26 @@ def render(results: list[dict[str, Any]], order: list[str]) -> str:
             spread([value for block in blocks for value in block[1:]], 1e3, "ms", 1),
             f"{statistics.median(fences) * 1e3:.1f} ms",
             spread(walls, 1, "%", 1),
+            f"{once:.1f} s",
+            spread(own, 1, "%", 1),
             f"{sum(r['late'] for r in found)} of {sum(len(r['saves']) - 1 for r in found)}",
             f"{faults:,.0f}",
             f"{max(r['memory'] for r in found) / 1e9:.1f} GB",
         )
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def first_steps(result: dict[str, Any]) -> float:
+    """Up to the second save."""
+    return float(sum(result["steps"][: FIRST_SAVE + EVERY - 1]))
+
+
+def against_quiet_steps(steps: list[float]) -> list[float]:
+    """For each save but the first, by what part it and the steps behind it took longer than so many quiet ones."""
+    saves = range(FIRST_SAVE + EVERY - 1, len(steps) - EVERY + 1, EVERY)
+    intervals = [steps[save : save + EVERY] for save in saves]
+    return [sum(steps) / (EVERY * statistics.median(steps[-QUIET:])) - 1 for steps in intervals]
 
 
 def spread(values: list[float], scale: float, unit: str, digits: int) -> str:

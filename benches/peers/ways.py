@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from savers import DcpAsync, DcpAsyncProcess, Wait
+from schedule import EVERY
 
 
 class Way:
@@ -167,9 +168,6 @@ def newest_two(folder: Path, step: int) -> Path:
             shutil.rmtree(old)
     return folder / f"step-{step}"
 
-
-EVERY = 20
-"""Steps from save to save."""
 
 WAYS: dict[str, type[Way]] = {
     "none": Way,

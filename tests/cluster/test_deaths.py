@@ -44,7 +44,7 @@ def test_the_death_of_a_large_rank_is_known_before_its_memory_is_freed(
     all_do([killed, survivor], "call", name="barrier", arguments=["ready"])
     survivor.send("call", name="barrier", arguments=["never"])
     killed.popen.kill()
-    with pytest.raises(StrataFailure, match="rank 0 on .*its life line") as lost:
+    with pytest.raises(StrataFailure, match=r"rank 0 on .*its life line") as lost:
         survivor.answer()
     assert lost.value.kind == "Fenced"
     killed.kill()
