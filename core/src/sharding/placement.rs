@@ -37,38 +37,56 @@ pub struct Move {
 const NOBODY: u32 = u32::MAX;
 
 impl Placement {
-    /// The map for the ranks on `ring`. With `previous`, shards stay where they are as far as balance allows.
+    /// The map for the ranks on `ring`. With `previous`, shards stay where they are as far as balance allows, and only
+    /// those that move are looked up on the ring.
     pub fn new(previous: Option<&Placement>, ring: &Ring, dataset: DatasetKey, shards: u32) -> Placement {
         let ranks = ring.ranks().to_vec();
         let mut slots = match previous {
             Some(previous) => previous.kept(&ranks, shards),
             None => vec![NOBODY; shards as usize],
         };
-        let proposed: Vec<u32> = (0..shards).map(|shard| ring.slot(dataset, shard)).collect();
-        let mut load = count(&slots, ranks.len());
-        let quota = quotas(&load, &count(&proposed, ranks.len()), shards);
+        let (mut load, mut demand) = (vec![0; ranks.len()], vec![0; ranks.len()]);
+        let mut orphans = Vec::new();
+        for (shard, slot) in (0..).zip(&slots) {
+            match load.get_mut(*slot as usize) {
+                Some(load) => *load += 1,
+                None => {
+                    let proposal = ring.slot(dataset, shard);
+                    demand[proposal as usize] += 1;
+                    orphans.push(proposal);
+                }
+            }
+        }
+        let quota = quotas(&load, &demand, shards);
 
         // What somebody holds beyond the quota, or nobody holds, goes where the ring says if there is room.
-        for (slot, proposal) in slots.iter_mut().zip(&proposed) {
-            let (from, to) = (*slot as usize, *proposal as usize);
-            let must_move = from == NOBODY as usize || (load[from] > quota[from] && from != to);
-            if must_move && load[to] < quota[to] {
-                if *slot != NOBODY {
-                    load[from] -= 1;
-                }
-                load[to] += 1;
-                *slot = *proposal;
+        let (mut orphans, mut rest) = (orphans.into_iter(), Vec::new());
+        for (shard, slot) in (0..).zip(&mut slots) {
+            let from = *slot as usize;
+            let to = match load.get(from) {
+                Some(held) if *held <= quota[from] => continue,
+                Some(_) => ring.slot(dataset, shard) as usize,
+                None => orphans.next().expect("one for each shard that nobody holds") as usize,
+            };
+            if load[to] >= quota[to] {
+                rest.push(shard);
+                continue;
             }
+            if let Some(load) = load.get_mut(from) {
+                *load -= 1;
+            }
+            load[to] += 1;
+            *slot = to as u32;
         }
         // The rest fills the remaining room in the order of ranks.
         let mut to = 0;
-        for slot in &mut slots {
-            let from = *slot as usize;
-            if from != NOBODY as usize {
-                if load[from] <= quota[from] {
+        for shard in rest {
+            let slot: &mut u32 = &mut slots[shard as usize];
+            if let Some(held) = load.get_mut(*slot as usize) {
+                if *held <= quota[*slot as usize] {
                     continue;
                 }
-                load[from] -= 1;
+                *held -= 1;
             }
             while load[to] >= quota[to] {
                 to += 1;
@@ -76,7 +94,7 @@ impl Placement {
             load[to] += 1;
             *slot = to as u32;
         }
-        Placement::index(ranks, slots)
+        Placement::index(ranks, slots, &load)
     }
 
     /// The rank that holds this shard, or `None` beyond the last shard.
@@ -137,37 +155,29 @@ impl Placement {
         slots
     }
 
-    /// Sorts shards by rank (counting sort, so ascending within each).
-    fn index(ranks: Vec<u32>, slots: Vec<u32>) -> Placement {
-        let mut starts = vec![0u32; ranks.len() + 1];
-        for slot in &slots {
-            starts[*slot as usize + 1] += 1;
-        }
-        for slot in 0..ranks.len() {
-            starts[slot + 1] += starts[slot];
+    /// Sorts shards by rank (counting sort, so ascending within each); `load` is how many each has.
+    fn index(ranks: Vec<u32>, slots: Vec<u32>, load: &[u32]) -> Placement {
+        let mut starts = Vec::with_capacity(ranks.len() + 1);
+        let mut begin = 0;
+        starts.push(begin);
+        for load in load {
+            begin += load;
+            starts.push(begin);
         }
         let mut next = starts.clone();
         let mut held = vec![0; slots.len()];
-        for (shard, slot) in slots.iter().enumerate() {
-            held[next[*slot as usize] as usize] = shard as u32;
-            next[*slot as usize] += 1;
+        for (shard, slot) in (0..).zip(&slots) {
+            let place = &mut next[*slot as usize];
+            held[*place as usize] = shard;
+            *place += 1;
         }
         Placement { ranks, slots, starts, held }
     }
 }
 
-fn count(slots: &[u32], ranks: usize) -> Vec<u32> {
-    let mut counts = vec![0; ranks];
-    for slot in slots {
-        if let Some(count) = counts.get_mut(*slot as usize) {
-            *count += 1;
-        }
-    }
-    counts
-}
-
 /// Floor of the mean for everybody, and one more for as many ranks as the remainder says: first for those that hold
-/// more than the floor already (each saves a move), then for those the ring proposes most for.
+/// more than the floor already (each saves a move), then for those the ring proposes most of the shards for that nobody
+/// holds.
 fn quotas(load: &[u32], demand: &[u32], shards: u32) -> Vec<u32> {
     let ranks = load.len() as u32;
     let floor = shards / ranks;
@@ -198,11 +208,18 @@ impl TryFrom<Record> for Placement {
 
     fn try_from(record: Record) -> Result<Placement> {
         let ascending = record.ranks.is_sorted_by(|a, b| a < b);
-        let known = record.slots.iter().all(|slot| (*slot as usize) < record.ranks.len());
+        let mut load = vec![0; record.ranks.len()];
+        let known = record.slots.iter().all(|slot| match load.get_mut(*slot as usize) {
+            Some(load) => {
+                *load += 1;
+                true
+            }
+            None => false,
+        });
         if !ascending || !known {
             return Err(Error::corrupt("reading a placement: it names ranks outside its world"));
         }
-        Ok(Placement::index(record.ranks, record.slots))
+        Ok(Placement::index(record.ranks, record.slots, &load))
     }
 }
 

@@ -16,6 +16,9 @@ use crate::ids::{Rank, WorldSize};
 /// quotas remove the deviation afterwards, so more points would only buy fewer corrections (150: 8 % of the shards).
 pub const VIRTUAL_NODES: u32 = 150;
 
+/// Virtual nodes that a look-up counts at once. A run holds one to two of them on average.
+const WINDOW: usize = 4;
+
 /// Separates the points of ranks from those of shards, which are hashed with their dataset's key.
 const RANK_SEED: u64 = u64::from_le_bytes(*b"rank/v1\0");
 
@@ -39,13 +42,22 @@ impl DatasetKey {
 pub struct Ring {
     /// Ascending.
     ranks: Vec<u32>,
-    /// Points of the virtual nodes, ascending.
-    points: Vec<u64>,
-    /// Which of `ranks` each virtual node belongs to.
-    slots: Vec<u32>,
+    /// The virtual nodes by ascending point, and a window of the first one again, as if at the end of the ring: past the
+    /// last the ring closes. A look-up reads these alone, but for points that agree in their upper half.
+    nodes: Vec<VirtualNode>,
+    /// Lower halves of their points; none for the window.
+    lower: Vec<u32>,
     /// For each run of leading bits, the first virtual node that is not before it: a search becomes a step or two.
     index: Vec<u32>,
     shift: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct VirtualNode {
+    /// Of its point.
+    upper: u32,
+    /// Which of the ranks it belongs to.
+    slot: u32,
 }
 
 impl Ring {
@@ -70,10 +82,12 @@ impl Ring {
             .flat_map(|rank| (0..VIRTUAL_NODES).map(|number| virtual_node(*rank, number)))
             .collect();
         points.sort_unstable();
-        let slots = points
-            .iter()
-            .map(|point| ring.calc_candidates(point).next().expect("a ring over at least one rank").value)
-            .collect();
+        let owner = |point| ring.calc_candidates(&point).next().expect("a ring over at least one rank").value;
+        let mut nodes = Vec::with_capacity(points.len() + WINDOW);
+        nodes.extend(
+            points.iter().map(|point| VirtualNode { upper: (point >> 32) as u32, slot: owner(*point) }),
+        );
+        nodes.resize(points.len() + WINDOW, VirtualNode { upper: u32::MAX, slot: nodes[0].slot });
 
         // About two virtual nodes a run: half the memory of one, and still within a cache line.
         let bits = points.len().next_power_of_two().trailing_zeros().saturating_sub(1).max(1);
@@ -81,7 +95,8 @@ impl Ring {
         let index = (0..1u64 << bits)
             .map(|run| points.partition_point(|point| *point < run << shift) as u32)
             .collect();
-        Ok(Ring { ranks, points, slots, index, shift })
+        let lower = points.iter().map(|point| *point as u32).collect();
+        Ok(Ring { ranks, nodes, lower, index, shift })
     }
 
     /// A ring over ranks 0 to `world` - 1. Fails with Invalid when the world is empty.
@@ -97,12 +112,28 @@ impl Ring {
     /// As [`Ring::owner`], as an index into [`Ring::ranks`].
     pub(super) fn slot(&self, dataset: DatasetKey, shard: u32) -> u32 {
         let point = dataset.point(shard);
-        let mut node = self.index[(point >> self.shift) as usize] as usize;
-        while self.points.get(node).is_some_and(|at| *at < point) {
-            node += 1;
+        let upper = (point >> 32) as u32;
+        let first = self.index[(point >> self.shift) as usize] as usize;
+        // Counted instead of searched: how far to go is chance, and each wrong guess of a branch costs as much as the rest.
+        let window = &self.nodes[first..first + WINDOW];
+        let before = window.iter().filter(|node| node.upper < upper).count();
+        match window.get(before) {
+            Some(node) if node.upper > upper => node.slot,
+            _ => self.slot_from(first + before, point),
+        }
+    }
+
+    /// Of a point before which all nodes up to `first` lie, one by one.
+    #[cold]
+    fn slot_from(&self, first: usize, point: u64) -> u32 {
+        let (upper, lower) = ((point >> 32) as u32, point as u32);
+        for (node, at) in self.nodes.iter().zip(&self.lower).skip(first) {
+            if (node.upper, *at) >= (upper, lower) {
+                return node.slot;
+            }
         }
         // Past the last virtual node the ring closes.
-        self.slots[if node == self.slots.len() { 0 } else { node }]
+        self.nodes[0].slot
     }
 
     /// The ranks on the ring, ascending.
@@ -112,8 +143,8 @@ impl Ring {
 
     /// Bytes of heap that the ring occupies.
     pub fn heap_bytes(&self) -> usize {
-        4 * (self.ranks.capacity() + self.slots.capacity() + self.index.capacity())
-            + 8 * self.points.capacity()
+        4 * (self.ranks.capacity() + self.lower.capacity() + self.index.capacity())
+            + 8 * self.nodes.capacity()
     }
 }
 
