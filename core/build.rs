@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "strata/v1/common.proto",
     "strata/v1/coordinator.proto",
     "strata/v1/sidecar.proto",
     "strata/v1/checkpoint.proto",
     "strata/v1/dataset.proto",
     "strata/v1/admin.proto",
+    "strata/v1/rendezvous.proto",
     "strata/format/v1/format.proto",
 ];
 

@@ -180,4 +180,10 @@ def test_admin_health_and_reflection(channel: grpc.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
     assert health.Check(health_pb2.HealthCheckRequest(), timeout=WAIT).status == health_pb2.HealthCheckResponse.SERVING
     services = ProtoReflectionDescriptorDatabase(channel).get_services()
-    assert {"strata.v1.Coordinator", "strata.v1.Dataset", "strata.v1.Checkpoint", "strata.v1.Admin"} <= set(services)
+    assert {
+        "strata.v1.Coordinator",
+        "strata.v1.Dataset",
+        "strata.v1.Checkpoint",
+        "strata.v1.Admin",
+        "strata.v1.Rendezvous",
+    } <= set(services)

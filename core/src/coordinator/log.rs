@@ -16,11 +16,13 @@ const RECORDS: TableDefinition<u64, &[u8]> = TableDefinition::new("records");
 const SNAPSHOT: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshot");
 
 /// Versions of records that this build reads: [`Command::version`] says which one a record has.
-const RECORD_VERSION: u8 = 3;
+const RECORD_VERSION: u8 = 4;
 /// Length of the BLAKE3 sum in front of a snapshot.
 const SUM: usize = 32;
 /// Records after which the log is cut: replaying them takes well under a second.
 pub const CUT_AFTER: u64 = 8192;
+/// The same for bytes: a beat of one of torchrun's agents holds what all of them know of each other.
+const CUT_AFTER_BYTES: u64 = 64 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Record<C> {
@@ -32,8 +34,9 @@ pub struct Log {
     database: Database,
     /// Index of the next record.
     next: u64,
-    /// Records behind the newest snapshot.
+    /// Records behind the newest snapshot, and their bytes.
     tail: u64,
+    tail_bytes: u64,
 }
 
 impl Log {
@@ -47,7 +50,7 @@ impl Log {
 
     /// The same over a database that is open.
     pub fn over(database: Database, fresh: ClusterId) -> Result<(Log, State)> {
-        let mut log = Log { database, next: 0, tail: 0 };
+        let mut log = Log { database, next: 0, tail: 0, tail_bytes: 0 };
         let state = match log.replay()? {
             Some(state) => state,
             None => {
@@ -84,6 +87,7 @@ impl Log {
             })?;
             self.next = at.value() + 1;
             self.tail += 1;
+            self.tail_bytes += bytes.value().len() as u64;
         }
         Ok(Some(state))
     }
@@ -92,11 +96,13 @@ impl Log {
     pub fn append(&mut self, commands: &[Command]) -> Result<()> {
         let mut write = self.database.begin_write().map_err(redb::Error::from).map_err(failed)?;
         write.set_durability(Durability::Immediate).map_err(redb::Error::from).map_err(failed)?;
+        let mut written = 0;
         {
             let mut records = write.open_table(RECORDS).map_err(redb::Error::from).map_err(failed)?;
             for (at, command) in (self.next..).zip(commands) {
                 let record = Record { v: command.version(), c: command };
                 let bytes = serde_json::to_vec(&record).expect("commands are plain data");
+                written += bytes.len() as u64;
                 records.insert(at, bytes.as_slice()).map_err(redb::Error::from).map_err(failed)?;
             }
         }
@@ -107,11 +113,12 @@ impl Log {
             .doing(|| "writing the coordinator's log")?;
         self.next += commands.len() as u64;
         self.tail += commands.len() as u64;
+        self.tail_bytes += written;
         Ok(())
     }
 
     pub fn wants_cut(&self) -> bool {
-        self.tail >= CUT_AFTER
+        self.tail >= CUT_AFTER || self.tail_bytes >= CUT_AFTER_BYTES
     }
 
     /// Writes the state as of the last record and drops the records before it.
@@ -132,7 +139,7 @@ impl Log {
             Ok(())
         };
         cut().map_err(failed).doing(|| "writing the coordinator's snapshot")?;
-        self.tail = 0;
+        (self.tail, self.tail_bytes) = (0, 0);
         Ok(())
     }
 }
@@ -168,14 +175,12 @@ mod tests {
     use super::*;
 
     fn notify(step: u64) -> Command {
-        Command::Notify {
-            job: "j".parse().unwrap(),
-            step: step.into(),
-            kind: Default::default(),
-            rank: 0.into(),
-            path: format!("/p/{step}"),
-            bytes: step,
-        }
+        notify_of(step, format!("/p/{step}"))
+    }
+
+    fn notify_of(step: u64, path: String) -> Command {
+        let (kind, rank) = (Default::default(), 0.into());
+        Command::Notify { job: "j".parse().unwrap(), step: step.into(), kind, rank, path, bytes: step }
     }
 
     #[test]
@@ -220,6 +225,42 @@ mod tests {
         assert_eq!(replayed.encode(), state.encode());
     }
 
+    const SNAPSHOT_V4: &[u8] = include_bytes!("golden/snapshot-v4.json");
+    const RECORDS_V4: &str = include_str!("golden/records-v4.jsonl");
+
+    #[test]
+    fn records_of_a_rendezvous_load_and_are_written_as_they_were() {
+        let state = State::decode(SNAPSHOT_V4).unwrap();
+        assert_eq!(state.encode(), SNAPSHOT_V4.trim_ascii());
+        let mut replayed = State::new(state.cluster);
+        for (at, line) in (0u64..).zip(RECORDS_V4.lines()) {
+            let command = decode(at, line.as_bytes()).unwrap();
+            assert_eq!(command.version(), 4, "an older build refuses the log instead of losing a rendezvous");
+            assert_eq!(serde_json::to_string(&Record { v: 4, c: &command }).unwrap(), line);
+            replayed.apply(&command).unwrap();
+        }
+        assert_eq!(replayed.encode(), state.encode());
+    }
+
+    #[test]
+    fn log_of_few_large_records_is_cut_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut log, mut state) = Log::open(folder.path(), ClusterId::new()).unwrap();
+        let (beat, mut beats) = (notify_of(1, "x".repeat(1 << 20)), 0);
+        while !log.wants_cut() {
+            state.apply(&beat).unwrap();
+            log.append(std::slice::from_ref(&beat)).unwrap();
+            beats += 1;
+            if beats == 10 {
+                drop(log);
+                log = Log::open(folder.path(), ClusterId::new()).unwrap().0;
+            }
+        }
+        assert_eq!(beats, 64, "of 1 MiB each; a restart counts what it replays");
+        log.cut(&state).unwrap();
+        assert!(!log.wants_cut());
+    }
+
     #[test]
     fn what_a_person_removed_outlives_a_restart_with_and_without_a_cut() {
         let folder = tempfile::tempdir().unwrap();
@@ -257,8 +298,12 @@ mod tests {
         let error = Log::open(folder.path(), ClusterId::new()).err().unwrap();
         assert_eq!(error.kind, Kind::Invalid);
 
-        let log =
-            Log { database: Database::create(folder.path().join("log.redb")).unwrap(), next: 0, tail: 0 };
+        let log = Log {
+            database: Database::create(folder.path().join("log.redb")).unwrap(),
+            next: 0,
+            tail: 0,
+            tail_bytes: 0,
+        };
         let write = log.database.begin_write().unwrap();
         write.open_table(SNAPSHOT).unwrap().insert(5, [7u8; 40].as_slice()).unwrap();
         write.commit().unwrap();

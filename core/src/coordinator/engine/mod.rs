@@ -11,6 +11,7 @@ mod membership;
 mod nodes;
 mod preempt;
 mod pushes;
+mod rendezvous;
 mod reports;
 mod restores;
 mod retention;
@@ -119,6 +120,7 @@ pub(super) struct Engine {
     retention: retention::Retention,
     targets: targets::Targets,
     placements: shards::Placements,
+    awaited: rendezvous::Awaited,
     waiting: membership::Waiting,
     warnings: BTreeMap<JobName, String>,
     hooks: Option<mpsc::UnboundedSender<HookCall>>,
@@ -154,6 +156,7 @@ impl Engine {
             retention: Default::default(),
             targets: Default::default(),
             placements: Default::default(),
+            awaited: Default::default(),
             waiting: Default::default(),
             warnings: BTreeMap::new(),
             hooks,

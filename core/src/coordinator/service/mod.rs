@@ -5,6 +5,7 @@ mod attach;
 mod checkpoint;
 mod coordinator;
 mod dataset;
+mod rendezvous;
 mod server;
 
 use std::time::Duration;

@@ -55,6 +55,7 @@ pub async fn serve(
     health.set_serving::<v1::checkpoint_server::CheckpointServer<Services>>().await;
     health.set_serving::<v1::dataset_server::DatasetServer<Services>>().await;
     health.set_serving::<v1::admin_server::AdminServer<Services>>().await;
+    health.set_serving::<v1::rendezvous_server::RendezvousServer<Services>>().await;
     let reflect = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -81,6 +82,7 @@ pub async fn serve(
         .add_service(
             v1::dataset_server::DatasetServer::new(services.clone()).max_decoding_message_size(MESSAGE_LIMIT),
         )
+        .add_service(v1::rendezvous_server::RendezvousServer::new(services.clone()))
         .add_service(v1::admin_server::AdminServer::new(services))
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let patience = async {

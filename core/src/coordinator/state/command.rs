@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attempts::AttemptId;
 use super::datasets::DatasetRecord;
+use super::rendezvous::RecordWrite;
 use super::restores::Resolved;
 use super::saves::StepRecord;
 use crate::format::{CommitRecord, StepKind};
@@ -124,6 +125,7 @@ pub enum Command {
         generation: Generation,
         step: Step,
     },
+    WriteRecord(Box<RecordWrite>),
 }
 
 impl Command {
@@ -134,6 +136,7 @@ impl Command {
             Command::PinStep { holder: Some(_), .. } => 2,
             Command::TakeTarget { .. } | Command::Doom { .. } | Command::DoomEnded { .. } => 2,
             Command::Resolve { .. } | Command::SweepRetired { .. } => 3,
+            Command::WriteRecord(_) => 4,
             _ => 1,
         }
     }

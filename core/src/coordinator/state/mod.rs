@@ -1,5 +1,5 @@
 //! The replicated part of the coordinator: jobs, datasets, members, generations, commit intents and outcomes, pins,
-//! removals. `apply(command)` is the only way to change it.
+//! removals, records of rendezvous. `apply(command)` is the only way to change it.
 //!
 //! Pure: no clock, no IO, no randomness; times, uuids and who is attached come in the command. A command that is
 //! refused changes nothing, and only accepted commands are logged, so replay gives the same state byte for byte (P7).
@@ -10,6 +10,7 @@ mod datasets;
 mod effect;
 mod job;
 mod membership;
+mod rendezvous;
 mod restores;
 mod retention;
 mod saves;
@@ -24,6 +25,7 @@ pub use command::{Command, Findings, Registration};
 pub use datasets::{DatasetFile, DatasetRecord};
 pub use effect::{Effect, Outcome};
 pub use job::{Ended, Job, LostMember, Member, Notice, Open};
+pub use rendezvous::{Change, Record, RecordWrite, Rendezvous};
 pub use restores::{Asked, Resolved};
 pub use retention::Removal;
 pub use saves::StepRecord;
@@ -36,11 +38,14 @@ use crate::ids::{ClusterId, JobName};
 pub struct State {
     pub cluster: ClusterId,
     pub jobs: BTreeMap<JobName, Job>,
+    /// Of launchers' agents; no part of any job.
+    #[serde(default, skip_serializing_if = "Rendezvous::is_empty")]
+    pub rendezvous: Rendezvous,
 }
 
 impl State {
     pub fn new(cluster: ClusterId) -> State {
-        State { cluster, jobs: BTreeMap::new() }
+        State { cluster, jobs: BTreeMap::new(), rendezvous: Rendezvous::default() }
     }
 
     /// The state as snapshots hold it; equal states encode to equal bytes.
@@ -96,6 +101,7 @@ impl State {
             Command::DecidePreemption { job, generation, step } => {
                 self.job_mut(job)?.decide_preemption(job, *generation, *step)
             }
+            Command::WriteRecord(write) => self.rendezvous.write(write).map(|()| Vec::new()),
         }
     }
 
