@@ -11,6 +11,7 @@ mod errors;
 mod inspect;
 mod launcher;
 mod operator;
+mod records;
 mod restore;
 mod roles;
 mod save;
@@ -41,6 +42,8 @@ pub mod _core {
     use crate::launcher::{launch, running_sidecar};
     #[pymodule_export]
     use crate::operator::{Operator, has_coordinator};
+    #[pymodule_export]
+    use crate::records::Records;
     #[pymodule_export]
     use crate::restore::{Mapped, Restore};
     #[pymodule_export]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +107,22 @@ def test_a_node_saves_and_restores_through_tls_in_both_directions(
     trainer.do("wait_committed", step=1)
     assert trainer.do("restore")["digest"] == digest(make_state(7, 1, 0))
     assert node.status()["jobs"]
+
+
+def test_torchruns_agents_reach_the_coordinator_through_tls_and_say_why_not(
+    make_node: Callable[..., Node], ours: Certificates, others: Certificates, python: Path, site: Path
+) -> None:
+    node = make_node().coordinator(*ours.serving())
+    code = "from strata import _core; r = _core.Records('r', None); print(r.add('n', 1, 1.0), r.url)"
+
+    def ask_as(trusted: Certificates) -> subprocess.CompletedProcess[str]:
+        env = node.env | {"PYTHONPATH": str(site), "STRATA_COORDINATOR_CA": str(trusted.ca)}
+        return subprocess.run([python, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=False)
+
+    done = ask_as(ours)
+    assert done.stdout == f"1 {node.endpoint()['grpc']}\n", done.stderr
+    done = ask_as(others)
+    assert "UnavailableError" in done.stderr and "hint: tls_ca" in done.stderr, done.stderr
 
 
 def test_a_sidecar_that_does_not_trust_the_coordinator_says_so(
