@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -201,15 +202,35 @@ def test_status_shows_ranks_and_steps(node: Node, make_trainers: Trainers) -> No
         assert max(map(len, text.splitlines())) <= int(width)
     assert max(map(len, node.cli("status").stdout.splitlines())) < 200  # no line is filled where nothing has a width
 
-    def trains() -> bool:
-        [job] = node.status()["jobs"]
-        progress = job["ranks"][0]["progress"]
-        return bool(progress) and (progress["step"], progress["phase"]) == (7, "training")
-
-    wait_until(trains, "the rank's progress")
     assert "training" in node.cli("status").stdout
     through_the_sidecar = document(node.cli("status", "--socket", node.env["STRATA_SOCKET"], "--json").stdout)
     assert [job["job"] for job in through_the_sidecar["jobs"]] == ["seen"]
+
+
+def test_status_tells_a_rank_that_stands_still_by_the_age_of_its_step(node: Node, make_trainers: Trainers) -> None:
+    """From the first step on, saved or not; its process lives, so nothing else would say it."""
+    [trainer] = make_trainers(node, job="slow")
+    trainer.do("connect")
+    trainer.do("call", name="barrier", arguments=["all are there"])
+
+    def rank() -> dict[str, Any]:
+        [found] = [job for job in node.status()["jobs"] if job["job"] == "slow"]
+        one: dict[str, Any] = found["ranks"][0]
+        return one
+
+    def is_at(step: int) -> bool:
+        progress = rank()["progress"]
+        return bool(progress) and (progress["step"], progress["phase"]) == (step, "training")
+
+    for step in (1, 2):
+        assert trainer.do("call", name="reached_preemption", arguments=[step])["value"] is False
+        wait_until(lambda step=step: is_at(step), f"step {step}")
+    trainer.popen.send_signal(signal.SIGSTOP)
+    wait_until(lambda: rank()["progress"]["age_ms"] > 2000, "its step to grow old")
+    assert is_at(2) and rank()["state"] == "live"
+    trainer.popen.send_signal(signal.SIGCONT)
+    trainer.do("call", name="reached_preemption", arguments=[3])
+    wait_until(lambda: is_at(3) and rank()["progress"]["age_ms"] < 2000, "the next step")
 
 
 # -- checkpoints

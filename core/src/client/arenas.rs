@@ -7,8 +7,6 @@ use parking_lot::Mutex;
 
 use crate::error::{Doing, Result};
 use crate::handoff::ArenaView;
-use crate::ids::Step;
-use crate::proto::v1::RankPhase;
 
 /// The newest file is kept mapped; an older one lives as long as a writer or reader of it.
 #[derive(Default)]
@@ -34,11 +32,5 @@ impl Arenas {
         let view = ArenaView::open(path)?;
         *newest = Some(Mapped { view: view.clone(), inode });
         Ok(view)
-    }
-
-    pub fn set_progress(&self, step: Step, phase: RankPhase) {
-        if let Some(newest) = self.newest.lock().as_ref() {
-            newest.view.set_progress(step, phase);
-        }
     }
 }

@@ -7,7 +7,7 @@ use super::interrupt::Interrupt;
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::ids::Step;
-use crate::proto::v1::PreemptRequest;
+use crate::proto::v1::{PreemptRequest, RankPhase};
 
 impl Session {
     /// Whether to save and stop at this step: True on all ranks at the same one. Called once per step boundary;
@@ -19,6 +19,7 @@ impl Session {
         interrupt: &dyn Interrupt,
     ) -> Result<bool> {
         let inner = self.own()?;
+        inner.at(Some(step), RankPhase::Training);
         let mut known = None;
         inner.state.send_if_modified(|state| {
             let ended = state.ended();

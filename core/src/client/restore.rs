@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::handoff::{CopyOut, PrivateMapping, SlotReader, default_threads};
 use crate::ids::Step;
 use crate::proto::format::{SlotIndex, Tensor};
-use crate::proto::v1::{self, RestoreReply, RestoreSource, StepInfo};
+use crate::proto::v1::{self, RankPhase, RestoreReply, RestoreSource, StepInfo};
 
 /// Which step to restore, and what of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +78,7 @@ impl Session {
             only: options.only.clone(),
             timeout_ms: milliseconds(timeout),
         };
+        inner.at(None, RankPhase::Restoring);
         let outcome = self.block(
             "restoring",
             timeout,
@@ -87,6 +88,8 @@ impl Session {
                 async move { client.restore(request).await }
             }),
         );
+        let restored = outcome.as_ref().ok().and_then(|reply| reply.step).map(Step);
+        inner.at(restored, RankPhase::Training);
         // Only a call that may simply be made again repeats its round.
         let again = outcome.as_ref().is_err_and(|error| {
             matches!(error.kind, Kind::Timeout | Kind::Unavailable | Kind::Overloaded | Kind::Cancelled)

@@ -48,8 +48,8 @@ pub(super) struct Inner {
     generation: AtomicU64,
     pub arenas: Arenas,
     pub mapped: MappedSlots,
-    /// Tells the sidecar when this process ends.
-    _life: Option<LifeLine>,
+    /// Tells the sidecar where this rank is, and when its process ends.
+    life: Option<LifeLine>,
     /// Background calls that `close` waits for.
     pub tasks: TaskTracker,
     closing: CancellationToken,
@@ -98,7 +98,7 @@ impl Session {
                     generation,
                     arenas: Arenas::default(),
                     mapped: MappedSlots::default(),
-                    _life: life,
+                    life,
                     tasks,
                     closing,
                     dropped,
@@ -207,12 +207,6 @@ impl Session {
         Ok(())
     }
 
-    /// Says where this rank is, in its progress line: no call, no lock of others. Nothing before there is an arena.
-    pub fn set_progress(&self, step: Step, phase: RankPhase) -> Result<()> {
-        self.own()?.arenas.set_progress(step, phase);
-        Ok(())
-    }
-
     /// What went wrong in the background since it was last asked.
     pub fn take_warnings(&self) -> Vec<String> {
         let Ok(inner) = self.own() else { return Vec::new() };
@@ -295,6 +289,15 @@ impl Drop for Session {
         if self.inner.pid == std::process::id() {
             // SAFETY: dropped once, here, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.inner) };
+        }
+    }
+}
+
+impl Inner {
+    /// Says where this rank is, for whoever looks at it from outside; None: at the step that it named last.
+    pub fn at(&self, step: Option<Step>, phase: RankPhase) {
+        if let Some(life) = &self.life {
+            life.set_progress(step, phase);
         }
     }
 }

@@ -76,8 +76,9 @@ impl Staging {
         mut stats: SaveStats,
     ) -> Result<Staging> {
         let step = Step(index.step);
-        let view = session.own()?.arenas.use_file(Path::new(&granted.arena))?;
-        view.set_progress(step, RankPhase::Checkpointing);
+        let inner = session.own()?;
+        let view = inner.arenas.use_file(Path::new(&granted.arena))?;
+        inner.at(Some(step), RankPhase::Checkpointing);
         stats.cold = !view.is_populated(granted.slot);
         let writer = view.writer(granted.slot, granted.fill)?;
         let data_bytes = layout.layout.data_bytes;
@@ -204,7 +205,7 @@ impl Staging {
             .seal(&fill.index, fill.data_bytes)
             .doing(|| format!("arena {}", fill.view.path().display()))?;
         self.over.store(true, Ordering::Release);
-        fill.view.set_progress(self.step, RankPhase::Training);
+        inner.at(None, RankPhase::Training);
         if self.stage.borrow().stats.cold {
             // All that is not yet touched, so that the next save is not cold as well.
             fill.view.populate_in_background();

@@ -13,7 +13,6 @@ use super::budget::Promise;
 use super::header::{ArenaHeader, ArenaIdentity, IDENTITY_BYTES};
 use super::huge;
 use super::mapping::Mapping;
-use super::progress::Progress;
 use super::slot::Slot;
 use crate::error::{Doing, Error, Result};
 
@@ -76,11 +75,6 @@ impl Arena {
 
     pub fn all_slots(&self) -> impl Iterator<Item = Slot> + '_ {
         (0..self.slots()).map(|number| self.slot(number))
-    }
-
-    /// Where the trainer says it is; None before it has said anything.
-    pub fn progress(&self) -> Option<Progress> {
-        Progress::read(self.shared.mapping.progress())
     }
 
     /// Removes the file's name. Its memory goes when the last process unmaps it, so what is Sealed in it can still be

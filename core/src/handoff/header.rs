@@ -1,7 +1,7 @@
-//! What the first pages of an arena file hold. Page 0: the identity (written once, under a CRC), the progress
-//! line and how much of the file has memory; then one page per slot; then the slots' data, each a multiple of 4096 bytes.
+//! What the first pages of an arena file hold. Page 0: the identity (written once, under a CRC) and how much of the file
+//! has memory; then one page per slot; then the slots' data, each a multiple of 4096 bytes.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use crc_fast::{CrcAlgorithm, checksum};
 use uuid::Uuid;
@@ -17,8 +17,6 @@ const VERSION: u32 = 1;
 const JOB_BYTES: usize = 64;
 /// Encoded identity, its CRC included.
 pub(super) const IDENTITY_BYTES: usize = 144;
-/// Where the progress line lies in page 0: a cache line of its own.
-pub(super) const PROGRESS_OFFSET: usize = 2048;
 /// Where page 0 says how much of the file has memory.
 pub(super) const ALLOCATION_OFFSET: usize = 2112;
 
@@ -116,16 +114,6 @@ impl ArenaHeader {
             },
         })
     }
-}
-
-/// A rank's own account of where it is; written by the trainer, read by the sidecar.
-#[repr(C, align(64))]
-pub(super) struct ProgressLine {
-    pub pid: AtomicU32,
-    pub phase: AtomicU32,
-    pub step: AtomicU64,
-    /// CLOCK_MONOTONIC of the last write, in nanoseconds; 0 before the first.
-    pub written: AtomicU64,
 }
 
 /// One slot's page. The first group is written by whoever begins a filling (the sidecar), the second by whoever seals

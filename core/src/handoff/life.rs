@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -21,9 +21,14 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::thread::futex;
 
+use super::progress::{self, Progress};
 use crate::error::{Doing, Result};
+use crate::ids::Step;
+use crate::proto::v1::RankPhase;
 
 const BYTES: usize = 4096;
+/// Where the rank's progress line lies: a cache line apart from the word.
+const PROGRESS: u64 = 64;
 /// A watcher that was told to stop just before it fell asleep sees it by then.
 const LOOK: Duration = Duration::from_secs(1);
 /// The stack of a thread that does nothing but wait.
@@ -90,6 +95,8 @@ impl Drop for Line {
 
 /// The trainer's end: held until it is dropped, or the process ends. A forked child does not hold it.
 pub struct LifeLine {
+    line: Arc<Line>,
+    step: AtomicU64,
     _held: Sender<()>,
 }
 
@@ -98,16 +105,27 @@ impl LifeLine {
     pub fn hold(path: &Path) -> Result<LifeLine> {
         let doing = || format!("holding the life line {}", path.display());
         let file = File::options().read(true).write(true).open(path).doing(doing)?;
-        let line = Line::map(file, ProtFlags::READ | ProtFlags::WRITE).doing(doing)?;
+        let line = Arc::new(Line::map(file, ProtFlags::READ | ProtFlags::WRITE).doing(doing)?);
         let (held, until) = channel();
+        let holding = line.clone();
         let work = move || {
-            if let Err(error) = robust::hold(&line, &until) {
+            if let Err(error) = robust::hold(&holding, &until) {
                 tracing::warn!("holding a life line, so that this process's end is noticed later: {error}");
             }
         };
         let thread = std::thread::Builder::new().name("strata-alive".into()).stack_size(STACK);
         thread.spawn(work).doing(doing)?;
-        Ok(LifeLine { _held: held })
+        Ok(LifeLine { line, step: AtomicU64::new(0), _held: held })
+    }
+
+    /// Says where this rank is: one small write, about a microsecond. None: at the step that it named last.
+    pub fn set_progress(&self, step: Option<Step>, phase: RankPhase) {
+        if let Some(step) = step {
+            self.step.store(step.0, Ordering::Relaxed);
+        }
+        let step = Step(self.step.load(Ordering::Relaxed));
+        // To memory: it fails where somebody has cut the file short, and then there is nobody to tell.
+        let _ = self.line.file.write_all_at(&progress::encode(step, phase), PROGRESS);
     }
 }
 
@@ -182,6 +200,15 @@ impl LifeWatch {
         };
         std::thread::Builder::new().name("strata-life".into()).stack_size(STACK).spawn(work).doing(doing)?;
         Ok(LifeWatch(watched))
+    }
+}
+
+impl LifeWatch {
+    /// Where the rank says it is; None before it has said anything.
+    pub fn progress(&self) -> Option<Progress> {
+        let mut bytes = [0; progress::BYTES];
+        self.0.line.file.read_exact_at(&mut bytes, PROGRESS).ok()?;
+        progress::decode(&bytes)
     }
 }
 
@@ -264,6 +291,19 @@ mod tests {
         drop(watch);
         // By a sidecar that comes later, too.
         watched(&path).1.recv().unwrap();
+    }
+
+    #[test]
+    fn progress_is_read_by_the_sidecar_and_keeps_its_step_over_phases() {
+        let (_folder, path) = line();
+        let (watch, _told) = watched(&path);
+        assert_eq!(watch.progress(), None);
+        let held = LifeLine::hold(&path).unwrap();
+        for (step, phase) in [(Some(Step(7)), RankPhase::Training), (None, RankPhase::Restoring)] {
+            held.set_progress(step, phase);
+            let progress = watch.progress().unwrap();
+            assert_eq!((progress.step, progress.phase), (Step(7), phase));
+        }
     }
 
     #[test]

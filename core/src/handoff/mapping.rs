@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, munmap};
 
 use super::allocation::AllocationWord;
-use super::header::{ALLOCATION_OFFSET, ArenaHeader, PROGRESS_OFFSET, ProgressLine, SlotHeader};
+use super::header::{ALLOCATION_OFFSET, ArenaHeader, SlotHeader};
 use super::huge::{self, HUGE};
 use super::tables;
 use crate::error::{Doing, Result};
@@ -68,12 +68,6 @@ impl Mapping {
         let at = self.at(self.header.slot_header_offset(slot), size_of::<SlotHeader>() as u64);
         // SAFETY: page-aligned, inside the mapping, all fields atomics: any bytes are valid, sharing is allowed.
         unsafe { &*at.cast::<SlotHeader>() }
-    }
-
-    pub fn progress(&self) -> &ProgressLine {
-        let at = self.at(PROGRESS_OFFSET as u64, size_of::<ProgressLine>() as u64);
-        // SAFETY: 64-aligned, inside the mapping, all fields atomics.
-        unsafe { &*at.cast::<ProgressLine>() }
     }
 
     pub fn allocation(&self) -> &AllocationWord {

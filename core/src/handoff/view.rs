@@ -7,14 +7,11 @@ use std::sync::Arc;
 use super::arena::{Opened, open_mapping};
 use super::header::ArenaIdentity;
 use super::mapping::{Mapping, populate};
-use super::progress::Progress;
 use super::reader::SlotReader;
 use super::slot::read_snapshot;
 use super::state::SlotState;
 use super::writer::SlotWriter;
 use crate::error::{Doing, Error, Result};
-use crate::ids::Step;
-use crate::proto::v1::RankPhase;
 
 /// The trainer's own mapping. Cheap to clone; lives as long as any writer or reader made from it.
 #[derive(Clone)]
@@ -109,11 +106,6 @@ impl ArenaView {
             return Err(Error::conflict(format!("{}: it is {}", doing(), snapshot.state)));
         }
         Ok(SlotReader::new(Arc::clone(&self.file), Arc::clone(&self.mapping), snapshot))
-    }
-
-    /// Writes this rank's progress line: no system call, no lock.
-    pub fn set_progress(&self, step: Step, phase: RankPhase) {
-        Progress::write(self.mapping.progress(), step, phase);
     }
 
     fn has(&self, slot: u32) -> Result<()> {

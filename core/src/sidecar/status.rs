@@ -7,6 +7,7 @@ use rustix::fs::{Access, access};
 
 use super::node::Node;
 use super::state::{Session, Stage, State};
+use crate::handoff::life::LifeWatch;
 use crate::ids::JobName;
 use crate::proto::v1;
 
@@ -84,7 +85,7 @@ fn job_status(state: &State, name: &JobName) -> v1::JobStatus {
 
 fn rank_status(state: &State, session: &Session) -> v1::RankStatus {
     let record = &session.record;
-    let line = state.own_arena(record.id).and_then(|(_, arena)| arena.progress());
+    let line = session.life.as_ref().and_then(LifeWatch::progress);
     let standing = match () {
         () if session.record.closed => "left",
         () if session.fenced.is_some() => "lost",

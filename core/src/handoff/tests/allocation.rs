@@ -124,7 +124,7 @@ fn file_made_before_the_word_was_there_has_all_of_its_memory() {
     let arena = arena(&directory);
     let mapping = &arena.shared.mapping;
     mapping.wait_slot(1).unwrap();
-    // What such a file has there: nothing was ever written behind the progress line.
+    // What such a file has there: nothing was ever written behind the identity.
     assert_eq!(mapping.allocation().reached(&mapping.header), Some(arena.file_bytes()));
     let at = mapping.at(super::super::header::ALLOCATION_OFFSET as u64, 8);
     // SAFETY: inside the mapping, and nobody writes there any more.

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use super::super::settings::{SidecarSettings, TargetSettings};
 use super::saves::{durable_report, failed_report, sealed_report, step_event};
 use super::{Stage, State};
+use crate::handoff::life::LifeWatch;
 use crate::ids::SessionId;
 use crate::proto::v1::{self, node_report::Report, session_event::Event};
 
@@ -69,7 +70,7 @@ impl State {
         let mut frame = v1::Frame { sequence, jobs: Vec::new() };
         for session in self.sessions.values().filter(|session| session.is_vouched_for()) {
             let record = &session.record;
-            let line = self.own_arena(record.id).and_then(|(_, arena)| arena.progress());
+            let line = session.life.as_ref().and_then(LifeWatch::progress);
             let progress = v1::Progress {
                 rank: record.rank.0,
                 step: line.map_or(0, |line| line.step.0),
