@@ -35,6 +35,8 @@ struct UnderWay {
     committed: bool,
     /// Its generation goes on.
     early: bool,
+    /// Something was written since: it is made once more.
+    again: bool,
     node: Option<String>,
     at: Duration,
 }
@@ -175,6 +177,17 @@ impl Engine {
         self.retention.under_way.get(&id.job).is_some_and(|under_way| under_way.id == *id)
     }
 
+    /// Whether a removal that has yet to be made, or is made once more, takes what was written just now.
+    pub(super) fn is_still_swept(&mut self, id: &AttemptId) -> bool {
+        if let Some(under_way) =
+            self.retention.under_way.get_mut(&id.job).filter(|under_way| under_way.id == *id)
+        {
+            under_way.again = true;
+        }
+        let Ok(known) = self.state.job(&id.job) else { return false };
+        known.removals.iter().any(|removal| (removal.step, removal.generation) == (id.step, id.generation))
+    }
+
     fn order_removal(&mut self, job: JobName, removal: &Removal) {
         let Ok(known) = self.state.job(&job) else { return };
         let id = removal.id(&job);
@@ -193,7 +206,8 @@ impl Engine {
             target: String::new(),
         };
         let at = self.now() + ANSWER;
-        let under_way = UnderWay { id, committed: removal.committed, early, node: Some(node.clone()), at };
+        let under_way =
+            UnderWay { id, committed: removal.committed, early, again: false, node: Some(node.clone()), at };
         self.retention.under_way.insert(job, under_way);
         self.push_node(&node, Push::RemoveStep(order));
     }
@@ -208,16 +222,19 @@ impl Engine {
         {
             return;
         }
-        let (id, committed, early) = (under_way.id.clone(), under_way.committed, under_way.early);
+        let UnderWay { id, committed, early, again: once_more, .. } = under_way;
+        let (id, committed, early, once_more) = (id.clone(), *committed, *early, *once_more);
         if !done.kind.is_empty() {
             (under_way.node, under_way.at) = (None, again);
             self.retention.failed.insert(job.clone(), id.clone());
             return self.warn(&job, format!("removing {id}: {} ({})", done.reason, done.kind));
         }
         self.metrics.freed_bytes.inc_by(done.freed_bytes);
-        if early {
+        if early || once_more {
             self.retention.under_way.remove(&job);
-            self.retention.swept.insert(id);
+            if !once_more {
+                self.retention.swept.insert(id);
+            }
             return self.redrive_removals();
         }
         self.retention.freed.insert(id.clone(), done.freed_bytes);

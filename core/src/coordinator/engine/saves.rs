@@ -51,11 +51,16 @@ impl Engine {
         Some(id)
     }
 
-    /// A sidecar that was restarted has written a step anew that was committed and removed meanwhile.
-    fn sweep_retired(&mut self, durable: &v1::SaveBegun) {
+    /// A step was written whose fate was decided meanwhile: given up, or committed and removed (a sidecar that was restarted
+    /// has written it anew). Whoever removed its objects may have come too early.
+    fn sweep_late(&mut self, durable: &v1::SaveBegun) {
         let Some(id) = attempt_of(durable) else { return };
-        let is_retired = self.state.job(&id.job).is_ok_and(|known| known.standing(&id) == Standing::Retired);
-        if is_retired && let Err(error) = self.submit(Command::SweepRetired { id: id.clone() }) {
+        let Ok(known) = self.state.job(&id.job) else { return };
+        let is_late = matches!(known.standing(&id), Standing::Retired | Standing::Abandoned { .. });
+        if !is_late || self.is_still_swept(&id) {
+            return;
+        }
+        if let Err(error) = self.submit(Command::SweepRetired { id: id.clone() }) {
             self.warn(&id.job, error.message);
         }
     }
@@ -194,7 +199,7 @@ impl Engine {
 
     pub(super) fn save_durable(&mut self, node: &str, mut durable: v1::DurableReport) {
         let begun = filled(durable.begun.take(), durable.caller.clone(), durable.step);
-        let Some(id) = self.reported(node, &begun, false) else { return self.sweep_retired(&begun) };
+        let Some(id) = self.reported(node, &begun, false) else { return self.sweep_late(&begun) };
         let rank = Rank(begun.caller.as_ref().map_or(0, |caller| caller.rank));
         let progress = self.progress(&id);
         progress.begun.insert(rank, begun);

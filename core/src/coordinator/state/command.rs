@@ -73,7 +73,7 @@ pub enum Command {
     RemoveLate {
         id: AttemptId,
     },
-    /// A step that was committed and removed is reported durable: somebody has written objects of it again.
+    /// A step that was committed and removed, or given up, is reported durable: somebody has written objects of it since.
     SweepRetired {
         id: AttemptId,
     },

@@ -80,7 +80,7 @@ impl State {
             }
             Command::Removed { id, committed } => self.job_mut(&id.job)?.removed(id, *committed),
             Command::RemoveLate { id } => Ok(self.job_mut(&id.job)?.remove_late(id)),
-            Command::SweepRetired { id } => Ok(self.job_mut(&id.job)?.sweep_retired(id)),
+            Command::SweepRetired { id } => Ok(self.job_mut(&id.job)?.sweep_late(id)),
             Command::Doom { job, step, targets } => Ok(self.job_mut(job)?.doom(*step, targets)),
             Command::DoomEnded { job, step, target } => Ok(self.job_mut(job)?.end_doom(*step, target)),
             Command::TakeTarget { job, target, url } => Ok(self.job_mut(job)?.take_target(target, url)),

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attempts::{ANSWERS_KEPT, AttemptId, Retired};
+use super::attempts::{ANSWERS_KEPT, AttemptId, Retired, Standing};
 use super::effect::Effect;
 use super::job::Job;
 use crate::error::{Error, Result};
@@ -104,10 +104,14 @@ impl Job {
         Ok(vec![Effect::Remove { id: AttemptId { job: job.clone(), step, generation } }])
     }
 
-    /// At once, as its writer is done; where the number is in use again, as what was given up: when its generation has
-    /// ended.
-    pub(super) fn sweep_retired(&mut self, id: &AttemptId) -> Vec<Effect> {
-        let committed = !self.is_in_use(id.step);
+    /// What was written too late: of a step that was committed and removed at once, as its writer is done; of one that was
+    /// given up, or whose number is in use again, without a claim to the number.
+    pub(super) fn sweep_late(&mut self, id: &AttemptId) -> Vec<Effect> {
+        let committed = match self.standing(id) {
+            Standing::Retired => !self.is_in_use(id.step),
+            Standing::Abandoned { .. } => false,
+            Standing::Pending(_) | Standing::Committed(_) | Standing::Unknown => return Vec::new(),
+        };
         let sweep = Removal { step: id.step, generation: id.generation, committed };
         if self.removals.contains(&sweep) {
             return Vec::new();
@@ -149,7 +153,7 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinator::state::{Standing, StepRecord};
+    use crate::coordinator::state::StepRecord;
     use crate::ids::{Rank, WorldSize};
 
     #[test]
@@ -178,13 +182,31 @@ mod tests {
         assert_eq!(job.standing(&id), Standing::Retired);
         assert!(job.abandon(&id, "Timeout", "late").is_err(), "it was committed");
         job.removed(&id, Some(true)).unwrap();
-        job.sweep_retired(&id);
+        job.sweep_late(&id);
         assert_eq!(job.removals.len(), 1, "what was written again goes too");
         job.removed(&id, Some(true)).unwrap();
         assert_eq!(job.standing(&id), Standing::Retired, "also when its objects are gone");
         // Saved anew, it is a save like any other.
         job.begin(&id, Default::default(), &[Rank(0)].into(), &Default::default()).unwrap();
         assert!(matches!(job.standing(&id), Standing::Pending(_)) && job.removals.is_empty());
+    }
+
+    #[test]
+    fn what_is_written_of_a_step_that_was_given_up_is_removed_without_a_claim_to_its_number() {
+        let id = AttemptId { job: "j".parse().unwrap(), step: Step(10), generation: Generation(1) };
+        let mut job = Job { latest: Generation(2), world: WorldSize(1), ..Job::default() };
+        assert!(matches!(job.standing(&id), Standing::Abandoned { .. }));
+        for _ in 0..2 {
+            job.sweep_late(&id);
+            assert_eq!(
+                job.removals,
+                [Removal { step: id.step, generation: id.generation, committed: false }]
+            );
+        }
+        let again = AttemptId { generation: job.latest, ..id.clone() };
+        job.begin(&again, Default::default(), &[Rank(0)].into(), &Default::default()).unwrap();
+        job.sweep_late(&again);
+        assert_eq!(job.removals.len(), 1, "what is being written now stays");
     }
 
     #[test]

@@ -99,7 +99,9 @@ impl World {
             }
         }
         self.kill_sidecar(node, 1000..4000);
-        self.nodes[node].slots.clear();
+        for (step, generation, _) in std::mem::take(&mut self.nodes[node].slots).into_keys() {
+            self.store.will_not_be_told(step, generation);
+        }
         self.nodes[node].barriers.clear();
     }
 

@@ -11,6 +11,8 @@ use crate::proto::v1;
 pub struct Store {
     commits: BTreeMap<Step, CommitRecord>,
     manifests: BTreeSet<(Step, Generation, Rank)>,
+    /// Attempts that somebody wrote, and was lost with his machine before he could say so: nobody knows of their objects.
+    untold: BTreeSet<(Step, Generation)>,
     /// COMMITs on their way.
     writes: BTreeMap<u64, Step>,
     begun: u64,
@@ -19,6 +21,16 @@ pub struct Store {
 impl Store {
     pub fn put_manifest(&mut self, step: Step, generation: Generation, rank: Rank) {
         self.manifests.insert((step, generation, rank));
+    }
+
+    pub fn will_not_be_told(&mut self, step: Step, generation: Generation) {
+        self.untold.insert((step, generation));
+    }
+
+    /// Attempts of which there are objects that somebody knows, or should know.
+    pub fn attempts(&self) -> BTreeSet<(Step, Generation)> {
+        let all = self.manifests.iter().map(|(step, generation, _)| (*step, *generation));
+        all.filter(|attempt| !self.untold.contains(attempt)).collect()
     }
 
     /// The temporary of a COMMIT is there, and not yet its name.

@@ -105,6 +105,15 @@ impl Truth {
     /// When faults are over and everybody had time.
     pub fn check_settled(&self, state: &State, store: &Store) {
         let job = state.jobs.values().next().expect("the job is known");
+        for (step, generation) in store.attempts() {
+            let counts = store.commit(step).is_some_and(|record| record.generation == generation);
+            let comes = job.attempts.iter().any(|one| (one.step, one.generation) == (step, generation));
+            let goes = job.removals.iter().any(|one| (one.step, one.generation) == (step, generation));
+            assert!(
+                counts || comes || goes,
+                "nobody will remove what step {step} of generation {generation} left"
+            );
+        }
         for record in store.commits() {
             let counts =
                 job.steps.get(&record.step).is_some_and(|known| known.generation == record.generation);
