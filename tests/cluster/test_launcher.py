@@ -105,9 +105,34 @@ def test_lost_rank_restarts_the_job_from_its_newest_step(node: Node, python: Pat
     command = ["run", "--nproc-per-node", "2", "--log-dir", tmp_path / "logs", "--", python, tmp_path / "train.py"]
     node.cli(*command, STRATA_JOB="t", PYTHONPATH=str(site))
     for rank in range(2):
-        assert (tmp_path / "logs" / f"rank-{rank}.0.log").read_text() == "first 1\n"
+        # The other rank may be told of the loss before the launcher ends it.
+        assert (tmp_path / "logs" / f"rank-{rank}.0.log").read_text().startswith("first 1\n")
         assert (tmp_path / "logs" / f"rank-{rank}.1.log").read_text() == "first 4\n"
     assert node.status()["jobs"][0]["latest_step"] == 6
+
+
+LOST = """
+import os, signal, strata
+job = strata.connect()
+ballast = b"x" * (1 << 30) if job.rank == 1 else b""
+job.barrier("all are there")
+if job.rank == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+try:
+    job.barrier("never")
+except strata.FencedError:
+    os._exit(3)
+"""
+
+
+def test_killed_rank_is_named_also_where_the_others_end_before_its_memory_is_freed(
+    node: Node, python: Path, site: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "train.py").write_text(LOST)
+    command = ["run", "--nproc-per-node", "2", "--max-restarts", "0", "--", python, tmp_path / "train.py"]
+    ended = node.cli(*command, check=False, STRATA_JOB="t", PYTHONPATH=str(site))
+    assert ended.returncode == 128 + signal.SIGKILL, ended.stderr
+    assert "rank 1 ended with code 137" in ended.stderr
 
 
 def test_sidecar_is_started_where_none_answers_and_ends_with_the_run(

@@ -14,6 +14,9 @@ use crate::error::{Doing, Result};
 /// the lost rank never returns: waiting longer gains nothing.
 const GRACE_AFTER_LOSS: Duration = Duration::from_secs(3);
 
+/// Codes above it are signals.
+const KILLED: u8 = 128;
+
 pub enum Ended {
     /// Every rank ended with code 0.
     Well,
@@ -51,6 +54,7 @@ impl Attempt {
         let mut running: FuturesUnordered<_> =
             self.ranks.iter_mut().map(|rank| async { (rank.rank, rank.ended().await) }).collect();
         let mut first_failure: Option<(u32, u8)> = None;
+        let mut ending: Vec<u32> = Vec::new();
         let mut asked = false;
         let mut deadline: Option<tokio::time::Instant> = None;
         loop {
@@ -68,9 +72,14 @@ impl Attempt {
                         if code != 0 && first_failure.is_none() {
                             first_failure = Some((rank, code));
                             if !asked {
+                                ending = groups.iter().filter(|group| group.is_ending()).map(|group| group.rank).collect();
                                 signal_all(Signal::TERM);
                                 deadline = Some(tokio::time::Instant::now() + grace.min(GRACE_AFTER_LOSS));
                             }
+                        } else if code > KILLED && ending.contains(&rank) {
+                            // Killed before, and the others knew it before its memory was freed.
+                            first_failure = Some((rank, code));
+                            ending.clear();
                         }
                     }
                 },

@@ -214,7 +214,7 @@ impl Engine {
 
     pub(super) fn removal_reported(&mut self, node: &str, done: v1::RemovalDone) {
         let Ok(job) = done.job.parse::<JobName>() else { return };
-        let again = self.now() + AGAIN;
+        let later = self.now() + AGAIN;
         let Some(under_way) = self.retention.under_way.get_mut(&job) else { return };
         // An order that went out twice is answered twice, and late: that must end no other removal of the number.
         let ordered = (under_way.id.step.0, under_way.id.generation.0, under_way.committed);
@@ -222,25 +222,26 @@ impl Engine {
         {
             return;
         }
-        let UnderWay { id, committed, early, again: once_more, .. } = under_way;
-        let (id, committed, early, once_more) = (id.clone(), *committed, *early, *once_more);
+        let UnderWay { ref id, committed, early, again, .. } = *under_way;
+        let id = id.clone();
         if !done.kind.is_empty() {
-            (under_way.node, under_way.at) = (None, again);
+            (under_way.node, under_way.at) = (None, later);
             self.retention.failed.insert(job.clone(), id.clone());
             return self.warn(&job, format!("removing {id}: {} ({})", done.reason, done.kind));
         }
         self.metrics.freed_bytes.inc_by(done.freed_bytes);
-        if early || once_more {
-            self.retention.under_way.remove(&job);
-            if !once_more {
-                self.retention.swept.insert(id);
+        *self.retention.freed.entry(id.clone()).or_default() += done.freed_bytes;
+        if !early && !again {
+            if let Err(error) = self.submit(Command::Removed { id, committed: Some(committed) }) {
+                self.warn(&job, error.message);
             }
-            return self.redrive_removals();
+            return;
         }
-        self.retention.freed.insert(id.clone(), done.freed_bytes);
-        if let Err(error) = self.submit(Command::Removed { id, committed: Some(committed) }) {
-            self.warn(&job, error.message);
+        if !again {
+            self.retention.swept.insert(id);
         }
+        self.retention.under_way.remove(&job);
+        self.redrive_removals();
     }
 
     pub(super) fn removal_finished(&mut self, id: &AttemptId) {
