@@ -189,7 +189,9 @@ impl LifeWatch {
     /// Calls `ended` on a thread of its own when the process that holds the life line, now or later, has ended.
     pub fn begin(path: &Path, ended: impl FnOnce() + Send + 'static) -> Result<LifeWatch> {
         let doing = || format!("watching the life line {}", path.display());
-        let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path).doing(doing)?;
+        // In a folder of the trainer's user, who may put anything in its place: a pipe would be waited for.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = File::options().read(true).custom_flags(flags).open(path).doing(doing)?;
         let line = Line::map(file, ProtFlags::READ).doing(doing)?;
         let watched = Arc::new(Watched { line, stopped: AtomicBool::new(false) });
         let watching = watched.clone();

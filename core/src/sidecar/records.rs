@@ -2,7 +2,7 @@
 //! a job's checkpoints go. Small files beside the arenas: they live exactly as long.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -108,7 +108,9 @@ pub(super) fn read_all(folder: &Path) -> Result<(Vec<SessionRecord>, Vec<JobReco
     }
     let known: Vec<PathBuf> = sessions.iter().map(|record| life_path(folder, record.id)).collect();
     for path in lives.into_iter().filter(|path| !known.contains(path)) {
-        remove(&path)?;
+        if let Err(error) = remove(&path) {
+            tracing::error!("{error}");
+        }
     }
     Ok((sessions, jobs))
 }
@@ -132,7 +134,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let parsed = std::fs::read(path).doing(|| "reading it").and_then(|bytes| decode(&bytes));
+    let parsed = read_file(path).doing(|| "reading it").and_then(|bytes| decode(&bytes));
     match parsed {
         Ok(record) => Some(record),
         Err(error) => {
@@ -143,6 +145,18 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
             None
         }
     }
+}
+
+/// A user may have put anything there: no link is followed, and no pipe waited for.
+fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut file = std::fs::File::options().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn write(path: &Path, record: &impl Serialize) -> Result<()> {
@@ -221,7 +235,13 @@ mod tests {
         }
         std::fs::write(folder.path().join("5.session"), "{").unwrap();
         std::fs::write(folder.path().join("6.session"), &encode(&session)[1..]).unwrap();
+        // What else a user may put there.
+        std::fs::create_dir(folder.path().join("7.life")).unwrap();
+        let pipe =
+            std::process::Command::new("mkfifo").arg(folder.path().join("8.session")).status().unwrap();
+        assert!(pipe.success());
         assert_eq!(read_all(folder.path()).unwrap(), (vec![session.clone()], vec![job.clone()]));
+        std::fs::remove_dir(folder.path().join("7.life")).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "the life line is its session's");
         remove_session(folder.path(), session.id).unwrap();
         remove_job(folder.path(), &job.job).unwrap();

@@ -172,11 +172,6 @@ impl Engine {
         }
     }
 
-    /// Objects of this very attempt are on their way out.
-    pub(super) fn is_being_swept(&self, id: &AttemptId) -> bool {
-        self.retention.under_way.get(&id.job).is_some_and(|under_way| under_way.id == *id)
-    }
-
     /// Whether a removal that has yet to be made, or is made once more, takes what was written just now.
     pub(super) fn is_still_swept(&mut self, id: &AttemptId) -> bool {
         if let Some(under_way) =
@@ -184,6 +179,11 @@ impl Engine {
         {
             under_way.again = true;
         }
+        self.is_being_swept(id)
+    }
+
+    /// Objects of this very attempt are on their way out, or will be.
+    pub(super) fn is_being_swept(&self, id: &AttemptId) -> bool {
         let Ok(known) = self.state.job(&id.job) else { return false };
         known.removals.iter().any(|removal| (removal.step, removal.generation) == (id.step, id.generation))
     }
