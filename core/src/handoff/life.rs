@@ -5,8 +5,9 @@
 //! that it holds it, and sleeps. The sidecar waits for the word to change. Both know the word by its address, and read and
 //! write it in the file: a mapping of one that was cut short must not be touched.
 //!
-//! A mark says that no line of the trainer's code will run again. It is no proof that nothing writes to its arena any
-//! more: a system call of another thread may still be at it. That is the pidfd's to say.
+//! A mark says that no line of the trainer's program will run again: it has ended, or become another one by exec. It is no
+//! proof that nothing writes to its arena any more: a system call of another thread may still be at it. That is the
+//! pidfd's to say.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
