@@ -15,15 +15,18 @@ use crate::errors::Result;
 use crate::roles::duration;
 
 /// Runs the ranks to their end; the exit code. `sidecar` is the command that starts one (None: one answers already),
-/// `grace` a duration as text. Python's own signal handlers must be off.
+/// `grace` and
+/// `grow_after` durations as text, `min_ranks` all of them where it is None. Python's own signal handlers must be off.
 #[pyfunction]
-#[pyo3(signature = (*, command, ranks, max_restarts, log_dir, grace, job, config, socket, sidecar))]
+#[pyo3(signature = (*, command, ranks, min_ranks, max_restarts, grow_after, log_dir, grace, job, config, socket, sidecar))]
 #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python call")]
 pub fn launch(
     py: Python<'_>,
     command: Vec<OsString>,
     ranks: u32,
+    min_ranks: Option<u32>,
     max_restarts: u32,
+    grow_after: &str,
     log_dir: Option<PathBuf>,
     grace: &str,
     job: Option<&str>,
@@ -39,7 +42,9 @@ pub fn launch(
     let options = LaunchOptions {
         command,
         ranks,
+        min_ranks: min_ranks.unwrap_or(ranks),
         max_restarts,
+        grow_after: duration("--grow-after", grow_after)?,
         log_dir,
         grace: duration("--grace", grace)?,
         job: locate::job(&env, job)?,

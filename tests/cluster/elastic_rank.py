@@ -1,4 +1,5 @@
-"""A rank under torchrun: one epoch, a save at every step, in whatever world it is started. Run by `test_torchrun.py`.
+"""A rank under torchrun or `strata run`: one epoch, a save at every step, in whatever world it is started. Run by
+`harness/epoch.py`.
 
     python elastic_rank.py FOLDER STEPS
 
@@ -22,7 +23,7 @@ import torch
 import torch.distributed as dist
 
 BATCH = 4
-WORK_LEFT = 75  # to an agent that is not told to stop itself: start this rank again, in the world that is left
+WORK_LEFT = 75  # to a launcher that is not told to stop itself: start this rank again, in the world that is left
 told_to_stop = False
 
 
@@ -50,7 +51,7 @@ def main() -> None:
         if restored is not None:
             used = restored.state["used"]
         first = 1 if restored is None else restored.step + 1
-        tell(first=first, pid=os.getpid(), run=os.environ["TORCHELASTIC_RUN_ID"])
+        tell(first=first, pid=os.getpid(), place=os.environ.get("STRATA_PLACE"))
         for step, batch in enumerate(job.dataset("data", batch_size=BATCH), start=first):
             wait_for_leave(folder, step)
             mine = torch.zeros_like(used)

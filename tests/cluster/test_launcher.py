@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness.epoch import STEPS, Epoch
 from harness.node import Node
-from harness.process import Process, wait_until
+from harness.process import PATIENCE, Process, wait_until
 
 Nodes = Callable[..., Node]
 
@@ -111,6 +112,66 @@ def test_lost_rank_restarts_the_job_from_its_newest_step(node: Node, python: Pat
     assert node.status()["jobs"][0]["latest_step"] == 6
 
 
+def test_p8_epoch_goes_on_without_a_place_that_fails_and_with_it_again(
+    node: Node, python: Path, site: Path, tmp_path: Path
+) -> None:
+    """3 ranks, then 2 while the place of one is broken, then 3 again: no sample is lost or used twice."""
+    epoch = Epoch(node, python, site, tmp_path / "epoch")
+    broken = epoch.folder / "broken"
+    script = f'[ $STRATA_PLACE = 1 ] && test -e {broken} && exit 3; exec "$@"'
+    options = ["--nproc-per-node", "3", "--min-nproc", "2", "--max-restarts", "1", "--grow-after", "5s"]
+    command = [node.exe, "run", *options, "--", "sh", "-c", script, "rank", python, *epoch.command()]
+    run = node.parts["run"] = Process(command, node.env | epoch.env, tmp_path / "run.log")
+    epoch.reach(8, world=3, limit=20)
+    broken.touch()
+    [lost] = [row["pid"] for row in epoch.rows() if row.get("place") == "1"]
+    os.kill(lost, signal.SIGKILL)
+    epoch.reach(20, world=2)
+    broken.unlink()
+    wait_until(lambda: epoch.starts(world=3) == 6, "all three to train again", 2 * PATIENCE)
+    epoch.reach(40, world=3)
+    epoch.allow(STEPS)
+    assert ended(run) == 0
+    epoch.check()
+    epoch.check_samples()
+    steps = [(row["committed"], row["rank"]) for row in epoch.rows() if row.get("committed", 0) > 20]
+    assert len(steps) == len(set(steps)), "growing replays nothing"
+    assert "going on with 2 ranks without place 1, which is tried again in 5s" in run.text()
+
+
+WORKERS = """
+import os, time, numpy as np, strata, torch
+from torch.utils.data import DataLoader
+
+class Samples(torch.utils.data.Dataset):
+    __len__ = lambda self: 10**9
+    __getitem__ = lambda self, index: torch.zeros(4) + index
+
+with strata.connect() as job:
+    for step, batch in enumerate(DataLoader(Samples(), batch_size=8, num_workers=2), start=1):
+        if job.reached_preemption(step):
+            job.save(step, {"step": step}).wait_committed()
+            break
+        open(os.environ["T"] + f"/started.{job.rank}", "w").close()
+        time.sleep(0.01)
+print("left in good order", flush=True)
+"""
+
+
+def test_stop_lets_ranks_with_dataloader_workers_save_and_leave(
+    node: Node, python: Path, site: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "train.py").write_text(WORKERS)
+    command = [node.exe, "run", "--nproc-per-node", "2", "--", python, tmp_path / "train.py"]
+    env = node.env | {"STRATA_JOB": "t", "PYTHONPATH": str(site), "T": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    run = node.parts["run"] = Process(command, env, tmp_path / "run.log")
+    started = [tmp_path / f"started.{rank}" for rank in range(2)]
+    run.wait_until(lambda: all(path.exists() for path in started), "both ranks to train")
+    assert run.stop() == 0, run.text()
+    assert run.text().count("left in good order") == 2
+    assert node.status()["jobs"][0]["latest_step"] >= 1
+
+
 LOST = """
 import os, signal, strata
 job = strata.connect()
@@ -184,6 +245,7 @@ def test_wrong_requests_are_told_with_a_hint(node: Node) -> None:
         (["run"], 2),
         (["run", "--", "/no/such/program"], 3),
         (["run", "--grace", "x", "--", "true"], 2),
+        (["run", "--nproc-per-node", "2", "--min-nproc", "3", "--", "true"], 2),
     ):
         done = node.cli(*arguments, check=False)
         assert done.returncode == code and "error: " in done.stderr and "hint: " in done.stderr, done.stderr

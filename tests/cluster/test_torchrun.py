@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -14,76 +13,39 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from harness.epoch import STEPS, Epoch
 from harness.node import Node
 from harness.process import PATIENCE, Process, wait_until
 
 pytest.importorskip("torch")
 
-SCRIPT = Path(__file__).with_name("elastic_rank.py")
-STEPS, BATCH = 60, 4
 SETTINGS = "keep_alive_interval=1,keep_alive_max_attempt=3,last_call_timeout=2,join_timeout=60"
 BEATS_LAST = 3.0  # seconds, as the settings say
-Row = dict[str, Any]
 
 
-class Run:
+class Run(Epoch):
     """One job: two nodes under one coordinator, and the agents that are started on them."""
 
     def __init__(self, nodes: list[Node], python: Path, site: Path, folder: Path) -> None:
-        self.nodes, self.python, self.site, self.folder = nodes, python, site, folder
+        super().__init__(nodes[0], python, site, folder)
+        self.nodes = nodes
         self.agents: list[Process] = []
-        folder.mkdir()
-        (folder / "data").write_bytes(bytes(range(STEPS * BATCH)))
-        self.allow(0)
-
-    def allow(self, step: int) -> None:
-        """Ranks make this step, and wait before the next."""
-        part = self.folder / "limit.part"
-        part.write_text(str(step))
-        part.rename(self.folder / "limit")
 
     def agent(self, node: int, nodes: str = "1:2", address: str = "127.0.0.1", **settings: str) -> Process:
         options = {"rdzv-backend": "strata", "rdzv-id": "run", "rdzv-conf": SETTINGS, "local-addr": address}
         options |= {"nnodes": nodes, "nproc-per-node": "1", "max-restarts": "5", "monitor-interval": "0.1"} | settings
         flags = [f"--{name}={value}" for name, value in options.items()]
-        command = [self.python, "-m", "torch.distributed.run", *flags, SCRIPT, self.folder, str(STEPS)]
-        env = self.nodes[node].env | {"PYTHONPATH": str(self.site), "STRATA_JOB": "t", "OMP_NUM_THREADS": "1"}
-        agent = Process(command, env, self.folder / f"agent-{len(self.agents)}.log")
+        command = [self.python, "-m", "torch.distributed.run", *flags, *self.command()]
+        agent = Process(command, self.nodes[node].env | self.env, self.folder / f"agent-{len(self.agents)}.log")
         self.agents.append(agent)
         return agent
-
-    def rows(self) -> list[Row]:
-        """What all ranks have told, in time."""
-        lines = [line for log in self.folder.glob("rank-*.jsonl") for line in log.read_text().splitlines(keepends=True)]
-        return sorted((json.loads(line) for line in lines if line.endswith("\n")), key=lambda row: row["at"])
-
-    def starts(self, world: int) -> int:
-        """Ranks that have begun in a world of this size."""
-        return sum("first" in row and row["world"] == world for row in self.rows())
-
-    def committed(self, world: int | None = None) -> int:
-        return max((row.get("committed", 0) for row in self.rows() if world in (None, row["world"])), default=0)
-
-    def reach(self, step: int, world: int, limit: int | None = None) -> None:
-        self.allow(step if limit is None else limit)
-        wait_until(lambda: self.committed(world) >= step, f"step {step} in a world of {world}", 2 * PATIENCE)
 
     def finish(self, *agents: Process) -> None:
         self.allow(STEPS)
         for agent in agents:
             assert agent.popen.wait(2 * PATIENCE) == 0, agent.text()
-
-    def check(self) -> None:
-        """Nothing acknowledged was lost: who begins goes on from what was committed by then, or later."""
-        newest = 0
-        for row in self.rows():
-            if "first" in row:
-                assert row["first"] > newest, f"{row} begins before committed step {newest}"
-            newest = max(newest, row.get("committed", 0))
-        assert newest == STEPS
 
     def close(self) -> None:
         for agent in self.agents:
@@ -117,22 +79,7 @@ def run(make_node: Callable[..., Node], python: Path, site: Path, tmp_path: Path
     run.close()
 
 
-@pytest.fixture
-def used(run: Run) -> Callable[[], list[float]]:
-    """How often the newest committed state says that each sample was used."""
-
-    def read() -> list[float]:
-        code = "import strata; j = strata.connect(); print(j.restore(only='*').state['used'].tolist()); j.close()"
-        env = run.nodes[0].env | {"PYTHONPATH": str(run.site), "STRATA_JOB": "t"}
-        done = subprocess.run([run.python, "-c", code], env=env, capture_output=True, text=True, timeout=PATIENCE)
-        assert done.returncode == 0, done.stderr
-        found: list[float] = json.loads(done.stdout)
-        return found
-
-    return read
-
-
-def test_p8_epoch_goes_on_through_a_killed_agent_and_one_that_joins(run: Run, used: Callable[[], list[float]]) -> None:
+def test_p8_epoch_goes_on_through_a_killed_agent_and_one_that_joins(run: Run) -> None:
     """2 nodes, then 1, then 2 again; the one that joins sorts first among torch's nodes, and so takes rank 0."""
     stays = run.agent(0, address="127.0.0.2")
     lost = run.agent(1, address="127.0.0.3")
@@ -144,10 +91,10 @@ def test_p8_epoch_goes_on_through_a_killed_agent_and_one_that_joins(run: Run, us
     run.reach(40, world=2)
     run.finish(stays, joins)
     run.check()
-    assert used() == [1.0] * STEPS * BATCH
+    run.check_samples()
 
 
-def test_p8_epoch_goes_on_when_a_whole_node_is_lost(run: Run, used: Callable[[], list[float]]) -> None:
+def test_p8_epoch_goes_on_when_a_whole_node_is_lost(run: Run) -> None:
     """Nobody is left there to prove its rank dead: its lease runs out, or who waits for it fails and is gone."""
     stays, lost = run.agent(0), run.agent(1)
     run.reach(8, world=2, limit=20)
@@ -156,12 +103,10 @@ def test_p8_epoch_goes_on_when_a_whole_node_is_lost(run: Run, used: Callable[[],
     run.reach(20, world=1)
     run.finish(stays)
     run.check()
-    assert used() == [1.0] * STEPS * BATCH
+    run.check_samples()
 
 
-def test_p8_ranks_of_an_agent_that_alone_was_killed_train_on_until_another_takes_its_place(
-    run: Run, used: Callable[[], list[float]]
-) -> None:
+def test_p8_ranks_of_an_agent_that_alone_was_killed_train_on_until_another_takes_its_place(run: Run) -> None:
     """torch ties no rank to its agent's life. Nobody trains beside them: they leave with the others' step."""
     stays, lost = run.agent(0), run.agent(1)
     run.reach(8, world=2, limit=20)
@@ -178,12 +123,10 @@ def test_p8_ranks_of_an_agent_that_alone_was_killed_train_on_until_another_takes
             with contextlib.suppress(ProcessLookupError):
                 os.kill(orphan, signal.SIGKILL)
     run.check()
-    assert used() == [1.0] * STEPS * BATCH
+    run.check_samples()
 
 
-def test_p8_agent_that_is_told_to_stop_leaves_at_a_step_and_the_others_replay_nothing(
-    run: Run, used: Callable[[], list[float]]
-) -> None:
+def test_p8_agent_that_is_told_to_stop_leaves_at_a_step_and_the_others_replay_nothing(run: Run) -> None:
     patient = {"rdzv-conf": SETTINGS.replace("max_attempt=3", "max_attempt=600")}  # nobody waits for beats to run out
     stays, leaves = run.agent(0, **patient), run.agent(1, **patient)
     run.reach(8, world=2, limit=20)
@@ -193,12 +136,10 @@ def test_p8_agent_that_is_told_to_stop_leaves_at_a_step_and_the_others_replay_no
     run.check()
     steps = [(row["committed"], row["rank"]) for row in run.rows() if "committed" in row]
     assert len(steps) == len(set(steps)), "a step that was made twice"
-    assert used() == [1.0] * STEPS * BATCH
+    run.check_samples()
 
 
-def test_coordinator_that_is_away_for_longer_than_heartbeats_last_ends_nothing_and_forgets_nobody(
-    run: Run, used: Callable[[], list[float]]
-) -> None:
+def test_coordinator_that_is_away_for_longer_than_heartbeats_last_ends_nothing_and_forgets_nobody(run: Run) -> None:
     agents = [run.agent(0, nodes="1:3"), run.agent(1, nodes="1:3")]
     run.reach(8, world=2, limit=40)
     run.nodes[0].kill("coordinator")
@@ -210,7 +151,7 @@ def test_coordinator_that_is_away_for_longer_than_heartbeats_last_ends_nothing_a
     wait_until(lambda: run.starts(world=3) == 3, "the third node to train with those two", 2 * PATIENCE)
     run.finish(*agents)
     run.check()
-    assert used() == [1.0] * STEPS * BATCH
+    run.check_samples()
 
 
 def test_agent_that_comes_before_its_coordinator_waits_for_it(run: Run) -> None:

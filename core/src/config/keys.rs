@@ -194,8 +194,6 @@ settings! {
     [job] JobConfig {
         /// The budget of a blocking call (restore, barrier, wait_committed) that names no time-out of its own.
         timeout: Duration = "10m", "STRATA_TIMEOUT";
-        /// How long a generation waits for more ranks once it could open.
-        join_window: Duration = "500ms", "STRATA_JOIN_WINDOW";
         /// Told to workers that speak gRPC themselves: how often to send a heartbeat.
         heartbeat_interval: Duration = "2s", "STRATA_HEARTBEAT_INTERVAL";
     }

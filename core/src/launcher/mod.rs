@@ -4,17 +4,20 @@
 mod attempt;
 mod output;
 mod rank;
+mod roster;
 mod sidecar;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use humantime::format_duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{Doing, Error, Result};
 use crate::ids::JobName;
 use attempt::{Attempt, Ended};
+use roster::{Next, Roster};
 use sidecar::OwnSidecar;
 
 /// What `strata run` was asked for.
@@ -24,8 +27,12 @@ pub struct LaunchOptions {
     pub command: Vec<OsString>,
     /// Ranks on this node; also the world size.
     pub ranks: u32,
+    /// With as few as these the run goes on when ranks are lost again and again.
+    pub min_ranks: u32,
     /// How often all ranks are started again after one was lost.
     pub max_restarts: u32,
+    /// How long a place waits that was left out, until it is tried again; twice as long each time that this fails.
+    pub grow_after: Duration,
     /// Where `rank-<rank>.<attempt>.log` is kept; none: the output is only shown.
     pub log_dir: Option<PathBuf>,
     /// How long ranks may take to end after a forwarded SIGTERM or SIGINT.
@@ -48,11 +55,14 @@ impl LaunchOptions {
         if self.ranks == 0 {
             return Err(Error::invalid("starting ranks: --nproc-per-node is 0").hint("use 1 or more"));
         }
+        if self.min_ranks == 0 || self.min_ranks > self.ranks {
+            return Err(Error::invalid(format!(
+                "starting ranks: --min-nproc is {}, --nproc-per-node {}",
+                self.min_ranks, self.ranks
+            ))
+            .hint("use 1 or more, and no more than --nproc-per-node"));
+        }
         Ok(())
-    }
-
-    fn all_ranks(&self) -> String {
-        if self.ranks == 1 { "it".to_owned() } else { format!("all {} ranks", self.ranks) }
     }
 
     fn spent(&self) -> String {
@@ -74,7 +84,7 @@ pub fn run(options: &LaunchOptions) -> Result<u8> {
     runtime.doing(|| "starting the runtime")?.block_on(launch(options))
 }
 
-/// Runs all ranks until they end well, restarting all of them when one is lost; returns the exit code: 0, or that of
+/// Runs all ranks until they end well, restarting all of them when one is lost (fewer, where `min_ranks` allows it); returns the exit code: 0, or that of
 /// the first failed rank (128 + n for signal n). SIGTERM and SIGINT are forwarded, after which nothing is restarted; a
 /// second one ends the ranks at once.
 ///
@@ -104,26 +114,55 @@ pub async fn launch(options: &LaunchOptions) -> Result<u8> {
 
 /// The attempts, one after the other.
 async fn restarting(options: &LaunchOptions, stops: &mut Stops) -> Result<u8> {
+    let begin = Instant::now();
+    let mut roster = Roster::new(options.ranks, options.min_ranks, options.max_restarts, options.grow_after);
     for number in 0.. {
-        let attempt = Attempt::start(options, number)?;
-        match attempt.run(options.grace, stops).await? {
+        let places = roster.line_up(begin.elapsed());
+        let grow_at = roster.next_trial().map(|at| begin + at);
+        let started = Instant::now();
+        let attempt = Attempt::start(options, number, &places)?;
+        match attempt.run(options.grace, grow_at, stops).await? {
             Ended::Well => return Ok(0),
             Ended::Stopped(code) => return Ok(code),
-            Ended::Lost { rank, code } if number >= options.max_restarts => {
-                tracing::error!("rank {rank} ended with code {code}; {}", options.spent());
-                return Ok(code);
-            }
+            Ended::ToGrow => {}
             Ended::Lost { rank, code } => {
-                tracing::warn!(
-                    "rank {rank} ended with code {code}: starting {} again (restart {} of {})",
-                    options.all_ranks(),
-                    number + 1,
-                    options.max_restarts
-                );
+                let next = roster.lost(places[rank as usize], started.elapsed(), begin.elapsed());
+                let lost = format!("rank {rank} ended with code {code}");
+                match next {
+                    Next::End => {
+                        tracing::error!("{lost}; {}", options.spent());
+                        return Ok(code);
+                    }
+                    next => tracing::warn!("{lost}: {}", options.going_on(&next, &places, rank)),
+                }
             }
         }
     }
     unreachable!("the attempts are counted without end")
+}
+
+impl LaunchOptions {
+    /// What is done after a loss that ends nothing.
+    fn going_on(&self, next: &Next, places: &[u32], rank: u32) -> String {
+        match next {
+            Next::Without { rest } => format!(
+                "going on with {} without place {}, which is tried again in {}",
+                ranks(places.len() - 1),
+                places[rank as usize],
+                format_duration(*rest)
+            ),
+            Next::Again { restart } => {
+                let all =
+                    if places.len() == 1 { "it".to_owned() } else { format!("all {}", ranks(places.len())) };
+                format!("starting {all} again (restart {restart} of {})", self.max_restarts)
+            }
+            Next::End => self.spent(),
+        }
+    }
+}
+
+fn ranks(count: usize) -> String {
+    if count == 1 { "1 rank".to_owned() } else { format!("{count} ranks") }
 }
 
 /// The signals that ask us to stop.

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, getppid, kill_process, kill_process_group, set_parent_process_death_signal,
+};
 use tokio::io::{Stderr, Stdout};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
@@ -43,12 +45,31 @@ impl RankGroup {
         is_dead || flags.is_some_and(|flags| flags & PF_EXITING != 0)
     }
 
-    /// A group that is gone already is no error.
-    pub fn send(&self, signal: Signal) {
-        if let Err(errno) = kill_process_group(self.group, signal)
-            && errno != rustix::io::Errno::SRCH
-        {
-            tracing::warn!("sending {signal:?} to rank {}: {errno}", self.rank);
+    /// Whether SIGTERM means something to its process: it has a handler, and will not just die of it.
+    pub fn heeds_term(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.group.as_raw_pid()));
+        let caught = status.as_ref().ok().and_then(|status| {
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+            u64::from_str_radix(mask.trim(), 16).ok()
+        });
+        caught.is_some_and(|caught| caught >> (Signal::TERM.as_raw() - 1) & 1 == 1)
+    }
+
+    /// Tells the rank alone: what it has started is its own to end. (A torch DataLoader fails when its workers are
+    /// told too, before the rank has saved.) A rank that is gone already is no error.
+    pub fn tell(&self, signal: Signal) {
+        self.sent(signal, kill_process(self.group, signal));
+    }
+
+    /// Ends the rank and all that it has started.
+    pub fn kill(&self) {
+        self.sent(Signal::KILL, kill_process_group(self.group, Signal::KILL));
+    }
+
+    fn sent(&self, signal: Signal, sent: rustix::io::Result<()>) {
+        match sent {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(errno) => tracing::warn!("sending {signal:?} to rank {}: {errno}", self.rank),
         }
     }
 }
@@ -56,6 +77,8 @@ impl RankGroup {
 /// Where the ranks of one attempt meet.
 pub struct Meeting {
     pub attempt: u32,
+    /// By rank: where on the node each has its place.
+    pub places: Vec<u32>,
     pub master_port: u16,
     pub out: Screen<Stdout>,
     pub err: Screen<Stderr>,
@@ -102,7 +125,7 @@ impl RankProcess {
 
     /// Ends what the rank left behind in its group and waits until its output is written out.
     pub async fn finish(self) {
-        self.group().send(Signal::KILL);
+        self.group().kill();
         for stream in self.streams {
             if let Err(error) = stream.await {
                 tracing::warn!("forwarding the output of rank {}: {error}", self.rank);
@@ -117,15 +140,16 @@ pub(super) fn exit_code(status: ExitStatus) -> u8 {
 }
 
 fn environment(options: &LaunchOptions, rank: u32, meeting: &Meeting) -> Vec<(OsString, OsString)> {
-    let world = options.ranks.to_string();
+    let world = meeting.places.len();
     let mut pairs: Vec<(OsString, OsString)> = [
         ("RANK", rank.to_string()),
         ("LOCAL_RANK", rank.to_string()),
-        ("WORLD_SIZE", world.clone()),
-        ("LOCAL_WORLD_SIZE", world),
+        ("WORLD_SIZE", world.to_string()),
+        ("LOCAL_WORLD_SIZE", world.to_string()),
         ("MASTER_ADDR", "127.0.0.1".to_owned()),
         ("MASTER_PORT", meeting.master_port.to_string()),
         ("STRATA_JOB", options.job.to_string()),
+        ("STRATA_PLACE", meeting.places[rank as usize].to_string()),
     ]
     .into_iter()
     .map(|(key, value)| (key.into(), value.into()))
@@ -133,15 +157,41 @@ fn environment(options: &LaunchOptions, rank: u32, meeting: &Meeting) -> Vec<(Os
     if std::env::var_os("OMP_NUM_THREADS").is_none() {
         // Every rank taking all cores for itself slows all of them down.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = (cores / options.ranks as usize).max(1);
+        let share = (cores / world).max(1);
         pairs.push(("OMP_NUM_THREADS".into(), share.to_string().into()));
     }
     if std::env::var_os("PYTHONUNBUFFERED").is_none() {
         // Into a pipe Python writes 8 KiB at a time: a killed rank's last lines would be lost with it.
         pairs.push(("PYTHONUNBUFFERED".into(), "1".into()));
     }
+    if world < options.ranks as usize {
+        pairs.extend(visible_devices(options.ranks, &meeting.places, |name| std::env::var(name).ok()));
+    }
     pairs.extend(options.environment.iter().cloned());
     pairs
+}
+
+/// Which accelerators a process sees, in the order of LOCAL_RANK.
+const VISIBLE: [&str; 3] = ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"];
+
+/// Scripts take the device of their LOCAL_RANK, which counts without gaps: the devices of places that are left out are
+/// hidden. A list that is not one device a rank stays as it is; without any the devices are counted from 0.
+fn visible_devices(
+    ranks: u32,
+    places: &[u32],
+    set: impl Fn(&str) -> Option<String>,
+) -> Vec<(OsString, OsString)> {
+    let listed: Vec<_> = VISIBLE.iter().filter_map(|name| set(name).map(|list| (*name, list))).collect();
+    let all = match listed.is_empty() {
+        true => vec![(VISIBLE[0], (0..ranks).map(|n| n.to_string()).collect::<Vec<_>>().join(","))],
+        false => listed,
+    };
+    let of_places = |list: &str| {
+        let devices: Vec<&str> = list.split(',').map(str::trim).collect();
+        let one_each = devices.len() == ranks as usize;
+        one_each.then(|| places.iter().map(|place| devices[*place as usize]).collect::<Vec<_>>().join(","))
+    };
+    all.iter().filter_map(|(name, list)| Some(((*name).into(), of_places(list)?.into()))).collect()
 }
 
 /// The child gets `signal` when we die, whatever kills us.
@@ -157,5 +207,28 @@ pub(super) fn end_with_us(command: &mut Command, signal: Signal) {
                 _ => Err(rustix::io::Errno::SRCH.into()),
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_of_places_that_are_left_out_are_hidden() {
+        let seen = |set: &[(&str, &str)]| {
+            let of =
+                |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, list)| (*list).to_owned());
+            visible_devices(4, &[0, 2, 3], of)
+        };
+        let pair = |name: &str, list: &str| (OsString::from(name), OsString::from(list));
+        assert_eq!(seen(&[]), [pair("CUDA_VISIBLE_DEVICES", "0,2,3")]);
+        assert_eq!(
+            seen(&[("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b, GPU-c, GPU-d")]),
+            [pair("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-c,GPU-d")]
+        );
+        assert_eq!(seen(&[("HIP_VISIBLE_DEVICES", "7,6,5,4")]), [pair("HIP_VISIBLE_DEVICES", "7,5,4")]);
+        assert_eq!(seen(&[("CUDA_VISIBLE_DEVICES", "0,1")]), []);
+        assert_eq!(seen(&[("CUDA_VISIBLE_DEVICES", "")]), []);
     }
 }

@@ -13,7 +13,8 @@ from strata.cli.roles import leave_signals_to_the_core
 
 EPILOG = """\b
 Each rank gets RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR,
-MASTER_PORT, STRATA_JOB and STRATA_SOCKET.
+MASTER_PORT, STRATA_JOB, STRATA_SOCKET and STRATA_PLACE (which of the node's
+N places it runs on, also where some are left out).
 
 \b
 Exit code: that of the first rank that failed, 128 + n for signal n;
@@ -32,6 +33,20 @@ SHORT = "Run the ranks of a job, and restart them when one is lost."
     default=3,
     show_default=True,
     help="How often all ranks are started again after one was lost.",
+)
+@click.option(
+    "--min-nproc",
+    "min_ranks",
+    metavar="N",
+    type=flags.WholeNumber(1),
+    help="Go on with as few as N ranks when one is lost again and again.  [default: all]",
+)
+@click.option(
+    "--grow-after",
+    metavar="TIME",
+    default="10m",
+    show_default=True,
+    help="With --min-nproc: after which time a rank that was left out is tried again; doubled each time that it fails.",
 )
 @click.option(
     "--log-dir",
@@ -54,6 +69,8 @@ SHORT = "Run the ranks of a job, and restart them when one is lost."
 def run(
     ranks: int,
     max_restarts: int,
+    min_ranks: int | None,
+    grow_after: str,
     log_dir: Path | None,
     grace: str,
     job: str | None,
@@ -66,6 +83,10 @@ def run(
 
     Uses this node's sidecar, and starts one for the time of the run where none answers: with the coordinator that is
     named or already runs here, else with one of its own.
+
+    With --min-nproc a place whose rank is lost twice in a row, or for which no restart is left, is left out: the others
+    go on from the last checkpoint, without its accelerator (CUDA_VISIBLE_DEVICES). When it is tried again they are
+    asked to save and stop first, as by SIGTERM.
     """
     if not command:
         example = "strata run --nproc-per-node 2 -- python train.py"
@@ -75,7 +96,9 @@ def run(
     return _core.launch(
         command=list(command),
         ranks=ranks,
+        min_ranks=min_ranks,
         max_restarts=max_restarts,
+        grow_after=grow_after,
         log_dir=log_dir,
         grace=grace,
         job=job,
