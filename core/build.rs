@@ -13,9 +13,20 @@ const SERVICES: [&str; 8] = [
     "strata/format/v1/format.proto",
 ];
 
-/// What `strata status --json` and `/api/v1/status` show.
-const SHOWN: [&str; 8] =
-    ["Status", "NodeStatus", "JobStatus", "RankStatus", "PendingStep", "TargetStatus", "Version", "Progress"];
+/// What `strata status --json`, `/api/v1/status` and `strata goodput --json` show.
+const SHOWN: [&str; 11] = [
+    "Status",
+    "NodeStatus",
+    "JobStatus",
+    "RankStatus",
+    "PendingStep",
+    "TargetStatus",
+    "Version",
+    "Progress",
+    "Goodput",
+    "JobGoodput",
+    "TimeSpent",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");

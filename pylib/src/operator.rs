@@ -61,6 +61,12 @@ impl Operator {
         Ok(serde_json::json!(status).to_string())
     }
 
+    fn goodput(&self, py: Python<'_>, job: Option<&str>) -> Result<String> {
+        let job = job.map(str::parse::<JobName>).transpose()?;
+        let told = blocking(py, |interrupt| self.0.goodput(job.as_ref(), interrupt))?;
+        Ok(serde_json::json!(told).to_string())
+    }
+
     fn steps(&self, py: Python<'_>, job: &str) -> Result<String> {
         let job: JobName = job.parse()?;
         let steps = blocking(py, |interrupt| self.0.steps(&job, interrupt))?;

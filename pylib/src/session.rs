@@ -1,6 +1,7 @@
 //! A rank's membership: every call of `strata.Job` that goes to the sidecar.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use strata_core::client::{self, SaveRequest, slot_bytes};
@@ -133,6 +134,24 @@ impl Session {
     fn reached_preemption(&self, py: Python<'_>, step: u64, timeout: Option<f64>) -> Result<bool> {
         let timeout = seconds(timeout)?;
         blocking(py, |interrupt| self.session.reached_preemption(Step(step), timeout, interrupt))
+    }
+
+    /// For so many seconds `save` has held training.
+    fn saving_held(&self, seconds: f64) {
+        self.session.saving_held(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    }
+
+    /// The same of `restore`.
+    fn restoring_held(&self, seconds: f64) {
+        self.session.restoring_held(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    }
+
+    /// Where the job's time has gone, as fields.
+    #[pyo3(signature = (timeout=None))]
+    fn goodput<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> Result<Bound<'py, PyAny>> {
+        let timeout = seconds(timeout)?;
+        let told = blocking(py, |interrupt| self.session.goodput(timeout, interrupt))?;
+        Ok(py.import("json")?.getattr("loads")?.call1((serde_json::json!(told).to_string(),))?)
     }
 
     /// Tells all ranks that this one is to stop; returns at once.

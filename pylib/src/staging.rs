@@ -1,5 +1,7 @@
 //! A save between its begin and its seal. Which tensors are copied when, and on which thread, `strata._staging` decides.
 
+use std::time::Duration;
+
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use strata_core::client;
@@ -38,6 +40,11 @@ impl Staging {
     #[getter]
     fn handle(&self) -> SaveHandle {
         SaveHandle::new(self.staging.handle())
+    }
+
+    /// For so many seconds a fence has held training.
+    fn held(&self, seconds: f64) {
+        self.staging.held(Duration::try_from_secs_f64(seconds).unwrap_or_default());
     }
 
     /// Nothing is left to do: sealed, given up, or none of this rank's bytes are wanted.

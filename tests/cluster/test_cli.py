@@ -21,7 +21,8 @@ from harness.trainer import Trainer
 Nodes = Callable[..., Node]
 Trainers = Callable[..., list[Trainer]]
 
-COMMANDS = {"up", "coordinator", "sidecar", "run", "status", "checkpoints", "config", "wheel", "python", "version"}
+COMMANDS = {"up", "coordinator", "sidecar", "run", "status", "goodput", "checkpoints", "config"}
+COMMANDS |= {"wheel", "python", "version"}
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -112,7 +112,15 @@ impl SaveHandle {
             let ended = stage.wait_for(|stage| stage.end.is_some()).await;
             ended.expect("the handle holds the sender").end.clone().unwrap_or(Ok(()))
         };
-        self.session.block(&doing, timeout, interrupt, ended)
+        self.holding(|| self.session.block(&doing, timeout, interrupt, ended))
+    }
+
+    /// Time that `call` takes is time that the save holds training.
+    fn holding<T>(&self, call: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let answer = call();
+        self.session.saving_held(begun.elapsed());
+        answer
     }
 
     /// Returns when the step is durable over all ranks. The error of a failed, skipped or abandoned one; Timeout, with
@@ -134,13 +142,14 @@ impl SaveHandle {
             settled_now(state.steps.get(&step.0))
         };
         let doing = format!("waiting for the commit of step {step}");
-        let outcome = self.session.block(&doing, timeout, interrupt, async {
+        let either = async {
             tokio::select! {
                 biased;
                 heard = hear => heard,
                 told = ask => told.doing(|| format!("saving step {step}")),
             }
-        });
+        };
+        let outcome = self.holding(|| self.session.block(&doing, timeout, interrupt, either));
         match &outcome {
             Ok(info) => {
                 let committed = Outcome::Committed(Box::new(info.clone()));

@@ -84,6 +84,13 @@ impl Operator {
         self.ask("asking for the status", interrupt, client.get_status(v1::GetStatusRequest { job }))
     }
 
+    /// Where the time of one job has gone, or of all. NotFound for a job that is not known.
+    pub fn goodput(&self, job: Option<&JobName>, interrupt: &dyn Interrupt) -> Result<v1::Goodput> {
+        let job = job.map(JobName::to_string).unwrap_or_default();
+        let mut client = AdminClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY);
+        self.ask("asking where time went", interrupt, client.get_goodput(v1::GetGoodputRequest { job }))
+    }
+
     /// Every committed step, ascending.
     pub fn steps(&self, job: &JobName, interrupt: &dyn Interrupt) -> Result<Vec<StepInfo>> {
         let request = v1::ListStepsRequest { job: job.to_string() };

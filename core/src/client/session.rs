@@ -23,8 +23,9 @@ use super::runtime;
 use super::socket;
 use super::state::{Link, State};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::handoff::life::LifeLine;
+use crate::handoff::life::{LifeLine, Spent};
 use crate::ids::{Generation, JobName, Rank, Step, WorldSize};
+use crate::proto::v1::admin_client::AdminClient;
 use crate::proto::v1::{self, RankPhase};
 
 /// Between tries to join.
@@ -299,6 +300,37 @@ impl Inner {
         if let Some(life) = &self.life {
             life.set_progress(step, phase);
         }
+    }
+}
+
+impl Session {
+    /// Says that a save has held training for so long, for the job's ledger.
+    pub fn saving_held(&self, time: Duration) {
+        self.spend(Spent { saving: time, ..Spent::default() });
+    }
+
+    /// The same of a restore.
+    pub fn restoring_held(&self, time: Duration) {
+        self.spend(Spent { restoring: time, ..Spent::default() });
+    }
+
+    fn spend(&self, more: Spent) {
+        if let Ok(inner) = self.own()
+            && let Some(life) = &inner.life
+        {
+            life.spend(more);
+        }
+    }
+
+    /// Where the job's time has gone, as the coordinator knows it.
+    pub fn goodput(&self, timeout: Option<Duration>, interrupt: &dyn Interrupt) -> Result<v1::JobGoodput> {
+        let timeout = timeout.unwrap_or_else(|| self.default_timeout());
+        let request = v1::GetGoodputRequest { job: self.job().to_string() };
+        let mut client = AdminClient::new(self.channel()?);
+        let told = self.block("asking where time went", timeout, interrupt, async {
+            Ok(client.get_goodput(request).await?.into_inner())
+        })?;
+        told.jobs.into_iter().next().ok_or_else(|| Error::internal("asking where time went: no answer"))
     }
 }
 

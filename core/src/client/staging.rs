@@ -89,6 +89,11 @@ impl Staging {
         Ok(Staging { session, step, fill: Some(fill), stage, over: AtomicBool::new(false) })
     }
 
+    /// Says that a fence has held training until this was copied.
+    pub fn held(&self, time: Duration) {
+        self.session.saving_held(time);
+    }
+
     pub fn handle(&self) -> SaveHandle {
         SaveHandle::new(self.session.clone(), self.step, self.stage.clone())
     }

@@ -16,7 +16,7 @@ const RECORDS: TableDefinition<u64, &[u8]> = TableDefinition::new("records");
 const SNAPSHOT: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshot");
 
 /// Versions of records that this build reads: [`Command::version`] says which one a record has.
-const RECORD_VERSION: u8 = 4;
+const RECORD_VERSION: u8 = 5;
 /// Length of the BLAKE3 sum in front of a snapshot.
 const SUM: usize = 32;
 /// Records after which the log is cut: replaying them takes well under a second.
@@ -240,6 +240,27 @@ mod tests {
             replayed.apply(&command).unwrap();
         }
         assert_eq!(replayed.encode(), state.encode());
+    }
+
+    const RECORDS_V5: &str = include_str!("golden/records-v5.jsonl");
+
+    #[test]
+    fn records_of_a_ledger_load_and_are_written_as_they_were() {
+        let mut state = State::new(ClusterId::new());
+        for (at, line) in (0u64..).zip(RECORDS_V5.lines()) {
+            let command = decode(at, line.as_bytes()).unwrap();
+            assert_eq!(
+                serde_json::to_string(&Record { v: command.version(), c: &command }).unwrap(),
+                line,
+                "record {at}"
+            );
+            state.apply(&command).unwrap();
+        }
+        let ledger = &state.job(&"j".parse().unwrap()).unwrap().ledger;
+        assert_eq!((ledger.since_unix_ms, ledger.until_unix_ms), (1_795_910_400_000, 1_795_910_700_000));
+        assert_eq!((ledger.losses, ledger.saves, ledger.reached), (1, 12, Some(40.into())));
+        let spent: Vec<u64> = ledger.spent.values().copied().collect();
+        assert_eq!((spent.len(), spent.iter().sum::<u64>()), (10, 5510));
     }
 
     #[test]

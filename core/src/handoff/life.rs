@@ -18,10 +18,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::thread::futex;
 
+pub use super::progress::Spent;
 use super::progress::{self, Progress};
 use crate::error::{Doing, Result};
 use crate::ids::Step;
@@ -30,6 +32,8 @@ use crate::proto::v1::RankPhase;
 const BYTES: usize = 4096;
 /// Where the rank's progress line lies: a cache line apart from the word.
 const PROGRESS: u64 = 64;
+/// Where the times lie that it has spent: another line, which other threads of the rank write.
+const SPENT: u64 = 128;
 /// A watcher that was told to stop just before it fell asleep sees it by then.
 const LOOK: Duration = Duration::from_secs(1);
 /// The stack of a thread that does nothing but wait.
@@ -98,6 +102,7 @@ impl Drop for Line {
 pub struct LifeLine {
     line: Arc<Line>,
     step: AtomicU64,
+    spent: Mutex<Spent>,
     _held: Sender<()>,
 }
 
@@ -116,7 +121,15 @@ impl LifeLine {
         };
         let thread = std::thread::Builder::new().name("strata-alive".into()).stack_size(STACK);
         thread.spawn(work).doing(doing)?;
-        Ok(LifeLine { line, step: AtomicU64::new(0), _held: held })
+        Ok(LifeLine { line, step: AtomicU64::new(0), spent: Mutex::default(), _held: held })
+    }
+
+    /// Adds to what this rank has spent.
+    pub fn spend(&self, more: Spent) {
+        let mut spent = self.spent.lock();
+        *spent = *spent + more;
+        // To memory, like its progress.
+        let _ = self.line.file.write_all_at(&progress::encode_spent(*spent), SPENT);
     }
 
     /// Says where this rank is: one small write, about a microsecond. None: at the step that it named last.
@@ -213,6 +226,14 @@ impl LifeWatch {
         self.0.line.file.read_exact_at(&mut bytes, PROGRESS).ok()?;
         progress::decode(&bytes)
     }
+
+    /// What the rank has spent; nothing before it has said anything.
+    pub fn spent(&self) -> Spent {
+        let mut bytes = [0; progress::SPENT_BYTES];
+        // Cut short it says nothing.
+        let _ = self.0.line.file.read_exact_at(&mut bytes, SPENT);
+        progress::decode_spent(&bytes)
+    }
 }
 
 impl Watched {
@@ -307,6 +328,12 @@ mod tests {
             let progress = watch.progress().unwrap();
             assert_eq!((progress.step, progress.phase), (Step(7), phase));
         }
+        assert_eq!(watch.spent(), Spent::default());
+        for _ in 0..2 {
+            held.spend(Spent { saving: Duration::from_millis(3), restoring: Duration::from_secs(1) });
+        }
+        let spent = Spent { saving: Duration::from_millis(6), restoring: Duration::from_secs(2) };
+        assert_eq!(watch.spent(), spent);
     }
 
     #[test]

@@ -16,6 +16,22 @@ pub struct Progress {
     pub age: Duration,
 }
 
+/// For how long its training was held, since it joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// By `save`, by a fence, or by waiting for a step to be staged or committed.
+    pub saving: Duration,
+    pub restoring: Duration,
+}
+
+impl std::ops::Add for Spent {
+    type Output = Spent;
+
+    fn add(self, more: Spent) -> Spent {
+        Spent { saving: self.saving + more.saving, restoring: self.restoring + more.restoring }
+    }
+}
+
 /// Encoded: when it was written (CLOCK_MONOTONIC in nanoseconds; 0 before the first time), the step, the phase.
 pub(super) const BYTES: usize = 24;
 
@@ -39,4 +55,19 @@ pub(super) fn decode(bytes: &[u8; BYTES]) -> Option<Progress> {
         phase: i32::try_from(word(2)).ok().and_then(|phase| phase.try_into().ok()).unwrap_or_default(),
         age: monotonic().saturating_sub(Duration::from_nanos(word(0))),
     })
+}
+
+/// Encoded: both in nanoseconds.
+pub(super) const SPENT_BYTES: usize = 16;
+
+pub(super) fn encode_spent(spent: Spent) -> [u8; SPENT_BYTES] {
+    let words = [spent.saving, spent.restoring].map(|time| (time.as_nanos() as u64).to_ne_bytes());
+    words.concat().try_into().expect("two words")
+}
+
+pub(super) fn decode_spent(bytes: &[u8; SPENT_BYTES]) -> Spent {
+    let (saving, restoring) = bytes.split_at(8);
+    let time =
+        |word: &[u8]| Duration::from_nanos(u64::from_ne_bytes(word.try_into().expect("half of 16 bytes")));
+    Spent { saving: time(saving), restoring: time(restoring) }
 }

@@ -7,7 +7,6 @@ use rustix::fs::{Access, access};
 
 use super::node::Node;
 use super::state::{Session, Stage, State};
-use crate::handoff::life::LifeWatch;
 use crate::ids::JobName;
 use crate::proto::v1;
 
@@ -85,7 +84,6 @@ fn job_status(state: &State, name: &JobName) -> v1::JobStatus {
 
 fn rank_status(state: &State, session: &Session) -> v1::RankStatus {
     let record = &session.record;
-    let line = session.life.as_ref().and_then(LifeWatch::progress);
     let standing = match () {
         () if session.record.closed => "left",
         () if session.fenced.is_some() => "lost",
@@ -98,12 +96,7 @@ fn rank_status(state: &State, session: &Session) -> v1::RankStatus {
         host: String::new(),
         node: state.node.clone(),
         state: standing.to_owned(),
-        progress: line.map(|line| v1::Progress {
-            rank: record.rank.0,
-            step: line.step.0,
-            phase: line.phase.into(),
-            age_ms: line.age.as_millis() as u64,
-        }),
+        progress: session.progress(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -52,6 +53,13 @@ pub struct TargetLabels {
     pub target: String,
 }
 
+/// A job, and what its time was spent on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct JobUseLabels {
+    pub job: String,
+    pub spent_on: &'static str,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
@@ -59,6 +67,8 @@ struct BuildLabels {
 
 /// A counter with one label set.
 pub type CounterBy<L> = Family<L, Counter>;
+/// A counter of fractions with one label set.
+pub type FractionsBy<L> = Family<L, Counter<f64, AtomicU64>>;
 /// A gauge with one label set.
 pub type GaugeBy<L> = Family<L, Gauge>;
 /// A histogram of seconds with one label set.
@@ -166,6 +176,8 @@ metrics! {
     heartbeats: Counter = counter(), "heartbeats", "Heartbeats and sidecar frames received";
     generations_opened: Counter = counter(), "generations_opened", "Generations opened";
     generations_ended: Counter = counter(), "generations_ended", "Generations ended by a lost rank or a clean close of all";
+    job_time: FractionsBy<JobUseLabels> = Family::default(), "job" [Seconds],
+        "Where a job's time has gone: productive, start, detection, fencing, restart, reassignment, restore, replay, save, stall";
     ranks_lost: Counter = counter(), "ranks_lost", "Ranks lost: dead by proof, or their lease ran out";
     calls_fenced: Counter = counter(), "calls_fenced", "Calls of an ended generation that were refused";
     barriers_released: Counter = counter(), "barriers_released", "Barriers released to all their ranks";

@@ -8,4 +8,6 @@ mod metrics;
 
 pub use buckets::{Direction, Requests, requests};
 pub use log::{LogFormat, LogSettings};
-pub use metrics::{Metrics, RestoreFrom, RestoreLabels, SlotLabels, StoreErrorLabels, TargetLabels};
+pub use metrics::{
+    JobUseLabels, Metrics, RestoreFrom, RestoreLabels, SlotLabels, StoreErrorLabels, TargetLabels,
+};

@@ -43,6 +43,7 @@ from .kinds import FULL, INCREMENTAL, MODEL_ONLY, OPTIMIZER_ONLY
 if TYPE_CHECKING:
     from . import aio, data, torch
     from .connecting import connect
+    from .goodput import Goodput
     from .handle import SaveHandle
     from .info import CommitInfo, StepInfo, TensorInfo
     from .inspection import Inspection, inspect
@@ -59,6 +60,7 @@ __all__ = [
     "CorruptCheckpointError",
     "DeniedError",
     "FencedError",
+    "Goodput",
     "Inspection",
     "InternalError",
     "InvalidError",
@@ -84,6 +86,7 @@ __version__ = _version()
 
 _WHERE = {
     "CommitInfo": "info",
+    "Goodput": "goodput",
     "Inspection": "inspection",
     "Job": "job",
     "Restored": "restored",

@@ -15,6 +15,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from . import _core, connecting, data, handle, inspection, job
 from .data import Batch, Tail
+from .goodput import Goodput
 from .handle import SaveState, SaveStats
 from .info import CommitInfo, StepInfo
 from .inspection import Inspection
@@ -201,6 +202,9 @@ class Job:
 
     async def reached_preemption(self, step: int, timeout: float | None = None) -> bool:
         return await self._do(self._job.reached_preemption, step, timeout)
+
+    async def goodput(self, timeout: float | None = None) -> Goodput:
+        return await self._do(self._job.goodput, timeout)
 
     async def close(self, timeout: float | None = None) -> None:
         await call(self._job.close, timeout)

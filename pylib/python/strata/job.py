@@ -17,6 +17,7 @@ from ._state import Planner, decode, restore_into
 from ._state.buffers import Buffer
 from .data import Dataset, Positions, Tail, check_batch_size
 from .errors import InvalidError, StrataError
+from .goodput import Goodput
 from .handle import SaveHandle
 from .info import StepInfo
 from .kinds import FULL, PARTS, Kind
@@ -167,7 +168,9 @@ class Job:
             example = plan.buffers[0].name
             doubts.append(f"replicated={replicated!r} matches no tensor; names look like {example!r}")
         _background.warn([f"{saving}: {doubt}" for doubt in doubts])
-        return self._track(SaveHandle(staging.handle, taking, time.perf_counter() - started, self._settled))
+        total = time.perf_counter() - started
+        self._session.saving_held(total)
+        return self._track(SaveHandle(staging.handle, taking, total, self._settled))
 
     def wait_until_finished(self, timeout: float | None = None) -> None:
         """Returns when every save of this job object is committed. Raises the first error among them, each once; the
@@ -229,6 +232,7 @@ class Job:
                 layout was saved by another world size.
             StrataTimeoutError: ranks are missing, with their numbers.
         """
+        started = time.perf_counter()
         self._tell()
         fences.wait()  # a forked child may still be reading pages of a slot that a restore would fill
         number = None if step is None else step_number(step)
@@ -246,6 +250,7 @@ class Job:
             return Restored(found.step, state, found.source, found.committed, found.mapped, info)
         finally:
             found.release()
+            self._session.restoring_held(time.perf_counter() - started)
 
     # -- steps
 
@@ -362,6 +367,12 @@ class Job:
         if self._watch is not None:
             self._watch.asks = True
         return self._session.reached_preemption(step_number(step), timeout)
+
+    def goodput(self, timeout: float | None = None) -> Goodput:
+        """Where every second of the job has gone since its first rank joined, over all its restarts, as the coordinator
+        has it: settled up to the last step that all ranks made. `timeout`: seconds; None: the job's budget."""
+        self._tell()
+        return Goodput.from_fields(self._session.goodput(timeout))
 
     # -- leaving
 

@@ -166,6 +166,7 @@ impl Engine {
         let Some(record) = known.steps.get(&id.step) else { return };
         let info = convert::step_info(id.step, record);
         self.hook(HookCall::Commit { job: id.job.to_string(), step: Box::new(info) });
+        self.ledger_saved(&id.job);
         self.forget_doom(&id.job, id.step);
         self.drive_targets(&id.job);
         self.plan_retention(&id.job);

@@ -125,6 +125,7 @@ impl Engine {
             let ranks: Vec<Rank> = lost.keys().copied().collect();
             let reason =
                 format!("rank {} was silent for its lease of {lease:?}", super::convert::list(&ranks));
+            self.ledger_silence(&lost);
             self.lose(&job, lost, reason);
         }
     }

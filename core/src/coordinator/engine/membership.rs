@@ -59,6 +59,7 @@ impl Engine {
                 node.sessions.insert((job.clone(), rank));
             }
             self.metrics.registrations.inc();
+            self.ledger_registered(&job);
             self.lease(job.clone(), rank, incarnation.clone());
             return self.registered(&job, rank, &incarnation);
         }
@@ -236,6 +237,9 @@ impl Engine {
             return Err(known.fenced(&job, Generation(caller.generation)));
         };
         self.metrics.heartbeats.inc();
+        if let Some(progress) = &request.progress {
+            self.ledger_seen(&job, generation, &v1::Progress { rank: rank.0, ..*progress });
+        }
         self.beat(&who, request.progress);
         let commands = self.waiting.told.remove(&who).unwrap_or_default();
         Ok(self.beat_reply(generation, commands))

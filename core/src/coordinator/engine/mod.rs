@@ -7,6 +7,7 @@ mod commits;
 mod convert;
 mod hooks;
 mod leases;
+mod ledger;
 mod membership;
 mod nodes;
 mod preempt;
@@ -122,6 +123,7 @@ pub(super) struct Engine {
     placements: shards::Placements,
     awaited: rendezvous::Awaited,
     waiting: membership::Waiting,
+    ledgers: ledger::Ledgers,
     warnings: BTreeMap<JobName, String>,
     hooks: Option<mpsc::UnboundedSender<HookCall>>,
 }
@@ -158,10 +160,12 @@ impl Engine {
             placements: Default::default(),
             awaited: Default::default(),
             waiting: Default::default(),
+            ledgers: Default::default(),
             warnings: BTreeMap::new(),
             hooks,
         };
         engine.lease_everyone();
+        engine.resume_ledgers();
         engine
     }
 

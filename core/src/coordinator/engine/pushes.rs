@@ -33,6 +33,7 @@ impl Engine {
         {
             self.push_job(job, Push::GenerationOpened(convert::generation(job, known, open)));
         }
+        self.ledger_opened(job);
         self.generation_opened(job);
         self.forget_left(job);
         self.drive_targets(job);
@@ -48,6 +49,7 @@ impl Engine {
             }
         }
         self.metrics.generations_ended.inc();
+        self.ledger_ended(job, !ended.lost.is_empty());
         let message = convert::ended(job, &ended);
         self.push_job(job, Push::GenerationEnded(message.clone()));
         self.barriers_ended(job, ended.generation);

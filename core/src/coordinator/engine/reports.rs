@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{AttachId, Engine};
-use crate::ids::{JobName, Rank};
+use crate::ids::{Generation, JobName, Rank};
 use crate::proto::v1::{self, node_report::Report};
 
 impl Engine {
@@ -54,8 +54,12 @@ impl Engine {
         let mut named = BTreeSet::new();
         for part in frame.jobs {
             let Ok(job) = part.job.parse::<JobName>() else { continue };
+            if !part.ending_ranks.is_empty() {
+                self.ledger_lingers(&job);
+            }
             for progress in part.ranks {
                 let rank = Rank(progress.rank);
+                self.ledger_seen(&job, Generation(part.generation), &progress);
                 for incarnation in self.incarnations_at(&job, rank, node) {
                     self.beat(&incarnation, Some(progress));
                 }

@@ -61,6 +61,7 @@ impl Engine {
         self.check_retention();
         self.check_targets();
         self.restores_tick();
+        self.check_ledgers();
     }
 
     /// After a restart: open intents are driven again, as soon as a node of their job attaches.

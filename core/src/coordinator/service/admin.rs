@@ -20,6 +20,14 @@ impl v1::admin_server::Admin for Services {
         Ok(Response::new(self.engine.call(move |engine| engine.status(&job)).await?))
     }
 
+    async fn get_goodput(
+        &self,
+        request: Request<v1::GetGoodputRequest>,
+    ) -> Result<Response<v1::Goodput>, Status> {
+        let job = request.into_inner().job;
+        Ok(Response::new(self.engine.call(move |engine| engine.goodput(&job)).await?))
+    }
+
     async fn drain_job(
         &self,
         request: Request<v1::DrainJobRequest>,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attempts::AttemptId;
 use super::datasets::DatasetRecord;
+use super::ledger::Ledger;
 use super::rendezvous::RecordWrite;
 use super::restores::Resolved;
 use super::saves::StepRecord;
@@ -126,6 +127,11 @@ pub enum Command {
         step: Step,
     },
     WriteRecord(Box<RecordWrite>),
+    /// What was settled of where the job's time has gone.
+    Account {
+        job: JobName,
+        more: Box<Ledger>,
+    },
 }
 
 impl Command {
@@ -137,6 +143,7 @@ impl Command {
             Command::TakeTarget { .. } | Command::Doom { .. } | Command::DoomEnded { .. } => 2,
             Command::Resolve { .. } | Command::SweepRetired { .. } => 3,
             Command::WriteRecord(_) => 4,
+            Command::Account { .. } => 5,
             _ => 1,
         }
     }

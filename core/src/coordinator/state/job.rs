@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attempts::{Abandoned, Attempt, Retired};
 use super::datasets::DatasetRecord;
+use super::ledger::Ledger;
 use super::restores::Resolved;
 use super::retention::Removal;
 use super::saves::StepRecord;
@@ -43,6 +44,9 @@ pub struct Job {
     pub dooms: BTreeMap<String, BTreeSet<Step>>,
     pub datasets: BTreeMap<String, DatasetRecord>,
     pub notices: BTreeMap<Step, Notice>,
+    /// Where its time has gone.
+    #[serde(default, skip_serializing_if = "Ledger::is_empty")]
+    pub ledger: Ledger,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ mod command;
 mod datasets;
 mod effect;
 mod job;
+mod ledger;
 mod membership;
 mod rendezvous;
 mod restores;
@@ -25,6 +26,7 @@ pub use command::{Command, Findings, Registration};
 pub use datasets::{DatasetFile, DatasetRecord};
 pub use effect::{Effect, Outcome};
 pub use job::{Ended, Job, LostMember, Member, Notice, Open};
+pub use ledger::{Ledger, Use};
 pub use rendezvous::{Change, Record, RecordWrite, Rendezvous};
 pub use restores::{Asked, Resolved};
 pub use retention::Removal;
@@ -100,6 +102,10 @@ impl State {
             }
             Command::DecidePreemption { job, generation, step } => {
                 self.job_mut(job)?.decide_preemption(job, *generation, *step)
+            }
+            Command::Account { job, more } => {
+                self.job_mut(job)?.account(more);
+                Ok(Vec::new())
             }
             Command::WriteRecord(write) => self.rendezvous.write(write).map(|()| Vec::new()),
         }

@@ -144,6 +144,11 @@ impl v1::admin_server::Admin for Services {
         forward!(self, request, admin.get_status, "asking for the status", |_: &_| patience(0))
     }
 
+    async fn get_goodput(&self, request: Request<v1::GetGoodputRequest>) -> Answer<v1::Goodput> {
+        self.allow(&request, &request.get_ref().job)?;
+        forward!(self, request, admin.get_goodput, "asking where time went", |_: &_| patience(0))
+    }
+
     async fn drain_job(&self, request: Request<v1::DrainJobRequest>) -> Answer<v1::DrainJobReply> {
         self.allow(&request, &request.get_ref().job)?;
         forward!(self, request, admin.drain_job, "draining a job", |_: &_| patience(0))

@@ -5,8 +5,7 @@ use tokio::sync::mpsc;
 
 use super::super::settings::{SidecarSettings, TargetSettings};
 use super::saves::{durable_report, failed_report, sealed_report, step_event};
-use super::{Stage, State};
-use crate::handoff::life::LifeWatch;
+use super::{Session, Stage, State};
 use crate::ids::SessionId;
 use crate::proto::v1::{self, node_report::Report, session_event::Event};
 
@@ -69,19 +68,13 @@ impl State {
     pub fn frame(&self, sequence: u64) -> v1::Frame {
         let mut frame = v1::Frame { sequence, jobs: Vec::new() };
         for session in self.sessions.values().filter(|session| session.is_vouched_for()) {
-            let record = &session.record;
-            let line = session.life.as_ref().and_then(LifeWatch::progress);
-            let progress = v1::Progress {
-                rank: record.rank.0,
-                step: line.map_or(0, |line| line.step.0),
-                phase: line.map_or(v1::RankPhase::Unspecified, |line| line.phase).into(),
-                age_ms: line.map_or(0, |line| line.age.as_millis() as u64),
-            };
-            let (job, generation) = (record.job.to_string(), session.generation().0);
-            match frame.jobs.iter_mut().find(|part| part.job == job && part.generation == generation) {
-                Some(part) => part.ranks.push(progress),
-                None => frame.jobs.push(v1::JobFrame { job, generation, ranks: vec![progress] }),
-            }
+            let silent = || v1::Progress { rank: session.record.rank.0, ..Default::default() };
+            let progress = session.progress().unwrap_or_else(silent);
+            part_of(&mut frame, session).ranks.push(progress);
+        }
+        // Of generations that have ended, and their processes have not.
+        for session in self.sessions.values().filter(|session| session.is_ending()) {
+            part_of(&mut frame, session).ending_ranks.push(session.record.rank.0);
         }
         frame
     }
@@ -102,4 +95,15 @@ impl State {
         }
         self.preemption_again(id);
     }
+}
+
+/// Of its job and generation.
+fn part_of<'a>(frame: &'a mut v1::Frame, session: &Session) -> &'a mut v1::JobFrame {
+    let (job, generation) = (session.record.job.as_str(), session.generation().0);
+    let known = frame.jobs.iter().position(|part| part.job == job && part.generation == generation);
+    let at = known.unwrap_or_else(|| {
+        frame.jobs.push(v1::JobFrame { job: job.to_owned(), generation, ..Default::default() });
+        frame.jobs.len() - 1
+    });
+    &mut frame.jobs[at]
 }

@@ -52,6 +52,25 @@ impl Session {
         !self.record.closed && self.fenced.is_none()
     }
 
+    /// What its rank says of itself; None before it has said anything.
+    pub fn progress(&self) -> Option<v1::Progress> {
+        let life = self.life.as_ref()?;
+        let (line, spent) = (life.progress()?, life.spent());
+        Some(v1::Progress {
+            rank: self.record.rank.0,
+            step: line.step.0,
+            phase: line.phase.into(),
+            age_ms: line.age.as_millis() as u64,
+            saving_ms: spent.saving.as_millis() as u64,
+            restoring_ms: spent.restoring.as_millis() as u64,
+        })
+    }
+
+    /// It belongs to a generation that has ended, and its process is still there.
+    pub fn is_ending(&self) -> bool {
+        self.fenced.is_some() && !self.record.closed && !self.dying && self.pidfd.is_some()
+    }
+
     /// As calls at the coordinator name it.
     pub fn caller(&self) -> v1::Caller {
         v1::Caller {

@@ -47,7 +47,9 @@ class Taking:
         try:
             yield
         finally:
-            self.fenced += time.perf_counter() - started
+            held = time.perf_counter() - started
+            self.fenced += held
+            self.staging.held(held)
 
     def in_background(self, work: Callable[[], None]) -> None:
         """Runs `work` on a thread that the interpreter waits for before it exits."""

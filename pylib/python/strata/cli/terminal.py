@@ -121,6 +121,6 @@ def confirm(doing: str, question: str, *, yes: bool) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def counted(count: int, noun: str) -> str:
-    """Such as "1 chunk" and "2 chunks"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Such as "1 chunk" and "2 chunks"; `plural` where that is not the noun and an s."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"

@@ -264,7 +264,7 @@ impl World {
             step: trainer.step,
             ..Default::default()
         });
-        let job = v1::JobFrame { job: JOB.into(), generation: 0, ranks: progress.collect() };
+        let job = v1::JobFrame { job: JOB.into(), ranks: progress.collect(), ..Default::default() };
         v1::Frame { sequence: 0, jobs: vec![job] }
     }
 

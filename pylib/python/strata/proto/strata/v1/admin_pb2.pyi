@@ -27,6 +27,12 @@ class DrainJobReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class GetGoodputRequest(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    def __init__(self, job: _Optional[str] = ...) -> None: ...
+
 class Status(_message.Message):
     __slots__ = ("version", "role", "cluster", "uptime_ms", "nodes", "jobs")
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -132,3 +138,31 @@ class PendingStep(_message.Message):
     durable: _containers.RepeatedScalarFieldContainer[int]
     missing: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, step: _Optional[int] = ..., generation: _Optional[int] = ..., sealed: _Optional[_Iterable[int]] = ..., durable: _Optional[_Iterable[int]] = ..., missing: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Goodput(_message.Message):
+    __slots__ = ("jobs",)
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[JobGoodput]
+    def __init__(self, jobs: _Optional[_Iterable[_Union[JobGoodput, _Mapping]]] = ...) -> None: ...
+
+class JobGoodput(_message.Message):
+    __slots__ = ("job", "since_unix_ms", "spent", "losses", "saves")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    SINCE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    SPENT_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
+    SAVES_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    since_unix_ms: int
+    spent: _containers.RepeatedCompositeFieldContainer[TimeSpent]
+    losses: int
+    saves: int
+    def __init__(self, job: _Optional[str] = ..., since_unix_ms: _Optional[int] = ..., spent: _Optional[_Iterable[_Union[TimeSpent, _Mapping]]] = ..., losses: _Optional[int] = ..., saves: _Optional[int] = ...) -> None: ...
+
+class TimeSpent(_message.Message):
+    __slots__ = ("use", "ms")
+    USE_FIELD_NUMBER: _ClassVar[int]
+    MS_FIELD_NUMBER: _ClassVar[int]
+    use: str
+    ms: int
+    def __init__(self, use: _Optional[str] = ..., ms: _Optional[int] = ...) -> None: ...

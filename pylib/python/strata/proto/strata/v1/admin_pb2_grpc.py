@@ -45,6 +45,11 @@ class AdminStub:
                 request_serializer=strata_dot_v1_dot_admin__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=strata_dot_v1_dot_admin__pb2.Status.FromString,
                 _registered_method=True)
+        self.GetGoodput = channel.unary_unary(
+                '/strata.v1.Admin/GetGoodput',
+                request_serializer=strata_dot_v1_dot_admin__pb2.GetGoodputRequest.SerializeToString,
+                response_deserializer=strata_dot_v1_dot_admin__pb2.Goodput.FromString,
+                _registered_method=True)
         self.DrainJob = channel.unary_unary(
                 '/strata.v1.Admin/DrainJob',
                 request_serializer=strata_dot_v1_dot_admin__pb2.DrainJobRequest.SerializeToString,
@@ -63,6 +68,13 @@ class AdminServicer:
 
     def GetStatus(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetGoodput(self, request, context):
+        """Where the time of jobs has gone.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -86,6 +98,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=strata_dot_v1_dot_admin__pb2.GetStatusRequest.FromString,
                     response_serializer=strata_dot_v1_dot_admin__pb2.Status.SerializeToString,
+            ),
+            'GetGoodput': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetGoodput,
+                    request_deserializer=strata_dot_v1_dot_admin__pb2.GetGoodputRequest.FromString,
+                    response_serializer=strata_dot_v1_dot_admin__pb2.Goodput.SerializeToString,
             ),
             'DrainJob': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainJob,
@@ -147,6 +164,33 @@ class Admin:
             '/strata.v1.Admin/GetStatus',
             strata_dot_v1_dot_admin__pb2.GetStatusRequest.SerializeToString,
             strata_dot_v1_dot_admin__pb2.Status.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetGoodput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.v1.Admin/GetGoodput',
+            strata_dot_v1_dot_admin__pb2.GetGoodputRequest.SerializeToString,
+            strata_dot_v1_dot_admin__pb2.Goodput.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,16 +58,20 @@ class Version(_message.Message):
     def __init__(self, version: _Optional[str] = ..., protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("rank", "step", "phase", "age_ms")
+    __slots__ = ("rank", "step", "phase", "age_ms", "saving_ms", "restoring_ms")
     RANK_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    SAVING_MS_FIELD_NUMBER: _ClassVar[int]
+    RESTORING_MS_FIELD_NUMBER: _ClassVar[int]
     rank: int
     step: int
     phase: RankPhase
     age_ms: int
-    def __init__(self, rank: _Optional[int] = ..., step: _Optional[int] = ..., phase: _Optional[_Union[RankPhase, str]] = ..., age_ms: _Optional[int] = ...) -> None: ...
+    saving_ms: int
+    restoring_ms: int
+    def __init__(self, rank: _Optional[int] = ..., step: _Optional[int] = ..., phase: _Optional[_Union[RankPhase, str]] = ..., age_ms: _Optional[int] = ..., saving_ms: _Optional[int] = ..., restoring_ms: _Optional[int] = ...) -> None: ...
 
 class Member(_message.Message):
     __slots__ = ("rank", "node", "host")

@@ -286,14 +286,16 @@ class Frame(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., jobs: _Optional[_Iterable[_Union[JobFrame, _Mapping]]] = ...) -> None: ...
 
 class JobFrame(_message.Message):
-    __slots__ = ("job", "generation", "ranks")
+    __slots__ = ("job", "generation", "ranks", "ending_ranks")
     JOB_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     RANKS_FIELD_NUMBER: _ClassVar[int]
+    ENDING_RANKS_FIELD_NUMBER: _ClassVar[int]
     job: str
     generation: int
     ranks: _containers.RepeatedCompositeFieldContainer[_common_pb2.Progress]
-    def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., ranks: _Optional[_Iterable[_Union[_common_pb2.Progress, _Mapping]]] = ...) -> None: ...
+    ending_ranks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., ranks: _Optional[_Iterable[_Union[_common_pb2.Progress, _Mapping]]] = ..., ending_ranks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SlotsAnnounced(_message.Message):
     __slots__ = ("sealed", "durable")
