@@ -119,8 +119,12 @@ async fn empty(worker: &Worker) {
 }
 
 async fn heartbeat(worker: &Worker) {
-    let progress =
-        v1::Progress { rank: worker.rank, step: 1000, phase: v1::RankPhase::Training.into(), age_ms: 0 };
+    let progress = v1::Progress {
+        rank: worker.rank,
+        step: 1000,
+        phase: v1::RankPhase::Training.into(),
+        ..Default::default()
+    };
     let beat = v1::HeartbeatRequest {
         caller: worker.caller(),
         incarnation: worker.incarnation.clone(),
