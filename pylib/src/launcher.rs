@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use strata_core::client;
@@ -14,11 +15,14 @@ use crate::blocking::blocking;
 use crate::errors::Result;
 use crate::roles::duration;
 
+/// The start of an attempt wants the cores for itself.
+const STANDBY_AFTER: Duration = Duration::from_secs(10);
+
 /// Runs the ranks to their end; the exit code. `sidecar` is the command that starts one (None: one answers already),
 /// `grace` and
 /// `grow_after` durations as text, `min_ranks` all of them where it is None. Python's own signal handlers must be off.
 #[pyfunction]
-#[pyo3(signature = (*, command, ranks, min_ranks, max_restarts, grow_after, log_dir, grace, job, config, socket, sidecar))]
+#[pyo3(signature = (*, command, ranks, min_ranks, max_restarts, grow_after, standby, log_dir, grace, job, config, socket, sidecar))]
 #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python call")]
 pub fn launch(
     py: Python<'_>,
@@ -27,6 +31,7 @@ pub fn launch(
     min_ranks: Option<u32>,
     max_restarts: u32,
     grow_after: &str,
+    standby: bool,
     log_dir: Option<PathBuf>,
     grace: &str,
     job: Option<&str>,
@@ -45,6 +50,7 @@ pub fn launch(
         min_ranks: min_ranks.unwrap_or(ranks),
         max_restarts,
         grow_after: duration("--grow-after", grow_after)?,
+        standby: standby.then_some(STANDBY_AFTER),
         log_dir,
         grace: duration("--grace", grace)?,
         job: locate::job(&env, job)?,

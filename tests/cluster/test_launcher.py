@@ -249,3 +249,42 @@ def test_wrong_requests_are_told_with_a_hint(node: Node) -> None:
     ):
         done = node.cli(*arguments, check=False)
         assert done.returncode == code and "error: " in done.stderr and "hint: " in done.stderr, done.stderr
+
+
+STANDBY = """
+import os, signal, sys, time
+print("imported", flush=True)
+import strata
+with strata.connect() as job:
+    restored = job.restore()
+    first = restored.step + 1 if restored else 1
+    print("first", first, flush=True)
+    for step in range(first, 400):
+        job.save(step, {"step": step}).wait_committed()
+        if first > 1:
+            break
+        time.sleep(0.1)
+        if job.rank == 1 and os.path.exists(os.environ["T"] + "/kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_ranks_that_were_started_ahead_go_on_from_the_newest_step(
+    node: Node, python: Path, site: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "train.py").write_text(STANDBY)
+    logs = tmp_path / "logs"
+    options = ["--nproc-per-node", "2", "--standby", "--log-dir", logs]
+    env = node.env | {"STRATA_JOB": "t", "PYTHONPATH": str(site), "T": str(tmp_path)}
+    run = Process([node.exe, "run", *options, "--", python, tmp_path / "train.py"], env, tmp_path / "run.log")
+    node.parts["run"] = run
+    ahead = [logs / f"rank-{rank}.1.log" for rank in range(2)]
+    run.wait_until(lambda: all(log.exists() and log.read_text() for log in ahead), "the next ranks to import")
+    assert node.status()["jobs"][0]["generation"] == 1, "they wait"
+    (tmp_path / "kill").touch()
+    assert ended(run) == 0, run.text()
+    for log in ahead:
+        imported, first = log.read_text().splitlines()
+        assert imported == "imported" and int(first.removeprefix("first ")) > 1
+    assert not (logs / "rank-0.3.log").exists()
+    assert run.text().count("starting all 2 ranks again") == 1

@@ -36,11 +36,36 @@ pub struct Attempt {
 impl Attempt {
     /// Starts a rank in every one of `places`, or none: those that started are ended when a later one can't be.
     pub fn start(options: &LaunchOptions, number: u32, places: &[u32]) -> Result<Attempt> {
+        Attempt::with(options, number, places, false)
+    }
+
+    /// The same of ranks that wait in `strata.connect` until they are called.
+    pub fn ahead(options: &LaunchOptions, number: u32, places: &[u32]) -> Result<Attempt> {
+        Attempt::with(options, number, places, true)
+    }
+
+    fn with(options: &LaunchOptions, number: u32, places: &[u32], waits: bool) -> Result<Attempt> {
         let (out, err) = (Screen::new(tokio::io::stdout()), Screen::new(tokio::io::stderr()));
-        let meeting =
-            Meeting { attempt: number, places: places.to_vec(), master_port: free_port()?, out, err };
+        let master_port = free_port()?;
+        let meeting = Meeting { attempt: number, places: places.to_vec(), master_port, waits, out, err };
         let start = |rank| RankProcess::start(options, rank, &meeting);
         Ok(Attempt { ranks: (0..places.len() as u32).map(start).collect::<Result<_>>()? })
+    }
+
+    /// Whether every rank that was started ahead is still there.
+    pub fn is_waiting(&mut self) -> bool {
+        self.ranks.iter().all(|rank| !rank.group().is_ending())
+    }
+
+    pub fn call(&mut self) -> Result<()> {
+        self.ranks.iter_mut().try_for_each(RankProcess::call)
+    }
+
+    /// Ends the ranks, whatever they are at.
+    pub async fn discard(self) {
+        for rank in self.ranks {
+            rank.finish().await;
+        }
     }
 
     /// Waits for the end of all ranks; at `grow_at` asks them to save and stop, if they know how to.

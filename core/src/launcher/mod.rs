@@ -6,6 +6,7 @@ mod output;
 mod rank;
 mod roster;
 mod sidecar;
+mod standby;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::ids::JobName;
 use attempt::{Attempt, Ended};
 use roster::{Next, Roster};
 use sidecar::OwnSidecar;
+use standby::{Standby, beside};
 
 /// What `strata run` was asked for.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct LaunchOptions {
     pub max_restarts: u32,
     /// How long a place waits that was left out, until it is tried again; twice as long each time that this fails.
     pub grow_after: Duration,
+    /// So long after an attempt's start the next one's ranks are started: they wait in `strata.connect`. None: never.
+    pub standby: Option<Duration>,
     /// Where `rank-<rank>.<attempt>.log` is kept; none: the output is only shown.
     pub log_dir: Option<PathBuf>,
     /// How long ranks may take to end after a forwarded SIGTERM or SIGINT.
@@ -112,33 +116,75 @@ pub async fn launch(options: &LaunchOptions) -> Result<u8> {
     })
 }
 
-/// The attempts, one after the other.
 async fn restarting(options: &LaunchOptions, stops: &mut Stops) -> Result<u8> {
-    let begin = Instant::now();
-    let mut roster = Roster::new(options.ranks, options.min_ranks, options.max_restarts, options.grow_after);
-    for number in 0.. {
-        let places = roster.line_up(begin.elapsed());
-        let grow_at = roster.next_trial().map(|at| begin + at);
-        let started = Instant::now();
-        let attempt = Attempt::start(options, number, &places)?;
-        match attempt.run(options.grace, grow_at, stops).await? {
-            Ended::Well => return Ok(0),
-            Ended::Stopped(code) => return Ok(code),
-            Ended::ToGrow => {}
-            Ended::Lost { rank, code } => {
-                let next = roster.lost(places[rank as usize], started.elapsed(), begin.elapsed());
-                let lost = format!("rank {rank} ended with code {code}");
-                match next {
-                    Next::End => {
-                        tracing::error!("{lost}; {}", options.spent());
+    let roster = Roster::new(options.ranks, options.min_ranks, options.max_restarts, options.grow_after);
+    let mut attempts = Attempts { options, roster, begin: Instant::now(), waiting: None };
+    let code = attempts.run(stops).await;
+    if let Some(standby) = attempts.waiting {
+        standby.discard().await;
+    }
+    code
+}
+
+/// One after the other.
+struct Attempts<'a> {
+    options: &'a LaunchOptions,
+    roster: Roster,
+    begin: Instant,
+    /// The next one's ranks, started ahead of time.
+    waiting: Option<Standby>,
+}
+
+impl Attempts<'_> {
+    async fn run(&mut self, stops: &mut Stops) -> Result<u8> {
+        for number in 0.. {
+            let places = self.roster.line_up(self.begin.elapsed());
+            let started = Instant::now();
+            let attempt = self.attempt(number, &places).await?;
+            match self.run_one(attempt, number, &places, stops).await? {
+                Ended::Well => return Ok(0),
+                Ended::Stopped(code) => return Ok(code),
+                Ended::ToGrow => {}
+                Ended::Lost { rank, code } => {
+                    let next =
+                        self.roster.lost(places[rank as usize], started.elapsed(), self.begin.elapsed());
+                    let lost = format!("rank {rank} ended with code {code}");
+                    if next == Next::End {
+                        tracing::error!("{lost}; {}", self.options.spent());
                         return Ok(code);
                     }
-                    next => tracing::warn!("{lost}: {}", options.going_on(&next, &places, rank)),
+                    tracing::warn!("{lost}: {}", self.options.going_on(&next, &places, rank));
                 }
             }
         }
+        unreachable!("the attempts are counted without end")
     }
-    unreachable!("the attempts are counted without end")
+
+    /// Its ranks run: those that wait, if they are the right ones.
+    async fn attempt(&mut self, number: u32, places: &[u32]) -> Result<Attempt> {
+        if let Some(standby) = self.waiting.take()
+            && let Some(called) = standby.called(places).await
+        {
+            return Ok(called);
+        }
+        Attempt::start(self.options, number, places)
+    }
+
+    async fn run_one(
+        &mut self,
+        attempt: Attempt,
+        number: u32,
+        places: &[u32],
+        stops: &mut Stops,
+    ) -> Result<Ended> {
+        let grow_at = self.roster.next_trial().map(|at| self.begin + at);
+        let run = attempt.run(self.options.grace, grow_at, stops);
+        let Some(after) = self.options.standby else { return run.await };
+        let ahead = || Standby::start(self.options, number + 1, places);
+        let (ended, standby) = beside(run, after, ahead).await;
+        self.waiting = standby;
+        ended
+    }
 }
 
 impl LaunchOptions {

@@ -1,6 +1,7 @@
 //! One rank as a child process: its environment, its process group, its end.
 
 use std::ffi::OsString;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 
@@ -13,13 +14,15 @@ use tokio::task::JoinHandle;
 
 use super::LaunchOptions;
 use super::output::{self, Screen};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 pub struct RankProcess {
     pub rank: u32,
     group: Pid,
     child: Child,
     streams: [JoinHandle<()>; 2],
+    /// Where one that was started ahead of time is called.
+    call: Option<OwnedFd>,
 }
 
 /// A rank and all that it has started.
@@ -80,6 +83,8 @@ pub struct Meeting {
     /// By rank: where on the node each has its place.
     pub places: Vec<u32>,
     pub master_port: u16,
+    /// Its ranks are started ahead of time.
+    pub waits: bool,
     pub out: Screen<Stdout>,
     pub err: Screen<Stderr>,
 }
@@ -93,6 +98,8 @@ impl RankProcess {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
         end_with_us(&mut command, Signal::KILL);
+        let (called, call) =
+            if meeting.waits { Some(called_through(&mut command)?).unzip() } else { (None, None) };
         let mut child = command.spawn().map_err(|error| {
             let error = Error::io(format!("starting rank {rank}: running {program:?}"), &error);
             match error.kind {
@@ -109,7 +116,14 @@ impl RankProcess {
             tokio::spawn(output::forward(out, meeting.out.clone(), rank, log.clone())),
             tokio::spawn(output::forward(err, meeting.err.clone(), rank, log)),
         ];
-        Ok(RankProcess { rank, group, child, streams })
+        drop(called);
+        Ok(RankProcess { rank, group, child, streams, call })
+    }
+
+    /// Lets one that was started ahead of time begin.
+    pub fn call(&mut self) -> Result<()> {
+        let Some(call) = self.call.take() else { return Ok(()) };
+        rustix::io::write(&call, b"!").doing(|| format!("calling rank {}", self.rank)).map(drop)
     }
 
     /// Waits for the end; returns the exit code, 128 + n for signal n.
@@ -192,6 +206,23 @@ fn visible_devices(
         one_each.then(|| places.iter().map(|place| devices[*place as usize]).collect::<Vec<_>>().join(","))
     };
     all.iter().filter_map(|(name, list)| Some(((*name).into(), of_places(list)?.into()))).collect()
+}
+
+/// The child waits (in `strata.connect`) until something is written to the second of these ends of a pipe, and ends when
+/// that is closed. The first is the child's, which has it open under the same number.
+fn called_through(command: &mut Command) -> Result<(OwnedFd, OwnedFd)> {
+    let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let (called, call) = pipe.doing(|| "making a pipe to call a rank through")?;
+    let number = called.as_raw_fd();
+    command.env("STRATA_STANDBY", number.to_string());
+    // SAFETY: one system call between fork and exec, on a descriptor that stays open until the child was started.
+    unsafe {
+        command.pre_exec(move || {
+            let kept = BorrowedFd::borrow_raw(number);
+            Ok(rustix::io::fcntl_setfd(kept, rustix::io::FdFlags::empty())?)
+        });
+    }
+    Ok((called, call))
 }
 
 /// The child gets `signal` when we die, whatever kills us.

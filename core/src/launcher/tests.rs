@@ -11,6 +11,7 @@ fn options(folder: &Path, ranks: u32, script: &str) -> LaunchOptions {
         min_ranks: ranks,
         max_restarts: 0,
         grow_after: Duration::from_secs(600),
+        standby: None,
         log_dir: Some(folder.join("logs")),
         grace: Duration::from_secs(30),
         job: "t".parse().unwrap(),
@@ -95,6 +96,28 @@ async fn ranks_that_do_not_save_when_told_to_stop_go_on_without_the_place() {
     assert_eq!(launch(&options).await.unwrap(), 0);
     assert_eq!(log(folder.path(), "rank-0.1.log"), "end\n");
     assert!(!folder.path().join("logs/rank-0.2.log").exists());
+}
+
+/// The script stands for one that waits in `strata.connect`, as `strata._standby` does.
+const WAITS: &str = "if [ -n \"$STRATA_STANDBY\" ]; then touch $FOLDER/waits.$RANK; \
+                     called=$(head -c 1 /proc/self/fd/$STRATA_STANDBY); [ -n \"$called\" ] || exit 0; fi; ";
+
+#[tokio::test]
+async fn ranks_that_were_started_ahead_take_over_and_end_with_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!(
+        "{WAITS} echo runs; if [ -z \"$called\" ]; then \
+         until test -e $FOLDER/waits.0 && test -e $FOLDER/waits.1; do sleep 0.02; done; \
+         [ $RANK = 1 ] && kill -9 $$; sleep 600; fi; rm -f $FOLDER/waits.$RANK; \
+         until test -e $FOLDER/waits.$RANK; do sleep 0.02; done"
+    );
+    let mut options = options(folder.path(), 2, &script);
+    (options.standby, options.max_restarts) = (Some(Duration::from_millis(50)), 1);
+    assert_eq!(launch(&options).await.unwrap(), 0);
+    for rank in 0..2 {
+        assert_eq!(log(folder.path(), &format!("rank-{rank}.1.log")), "runs\n");
+        assert_eq!(log(folder.path(), &format!("rank-{rank}.2.log")), "", "never called");
+    }
 }
 
 /// A torch DataLoader takes the death of a worker for an error, which would end its rank before it has saved.

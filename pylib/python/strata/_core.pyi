@@ -66,6 +66,7 @@ def launch(
     min_ranks: int | None,
     max_restarts: int,
     grow_after: str,
+    standby: bool,
     log_dir: _Path | None,
     grace: str,
     job: str | None,

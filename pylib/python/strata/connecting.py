@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from . import _core
+from . import _core, _standby
 from ._private import private_socket
 from ._world import find_world
 from .errors import InvalidError, UnavailableError
@@ -34,7 +34,8 @@ def connect(
 ) -> Job:
     """Joins a job as one rank, through this node's sidecar. Use the result in a `with` statement.
 
-    Returns once this rank is registered; calls that need the whole world (save, restore, barrier) wait for it.
+    Returns once this rank is registered (a process that `strata run --standby` has started ahead of time: once it is
+    needed); calls that need the whole world (save, restore, barrier) wait for it.
 
     Args:
         job: its name; else STRATA_JOB, else "default".
@@ -54,6 +55,7 @@ def connect(
         DeniedError: the sidecar belongs to another user.
         InvalidError: another version on the other side, or arguments that contradict each other.
     """
+    _standby.wait()
     deadline = time.monotonic() + timeout
     name = _core.job_name(job)
     chosen_rank, world = find_world(rank, world_size, os.environ)

@@ -49,6 +49,11 @@ SHORT = "Run the ranks of a job, and restart them when one is lost."
     help="With --min-nproc: after which time a rank that was left out is tried again; doubled each time that it fails.",
 )
 @click.option(
+    "--standby",
+    is_flag=True,
+    help="Start the ranks of a restart ahead of time: they wait in strata.connect, with all that is before it done.",
+)
+@click.option(
     "--log-dir",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
@@ -71,6 +76,7 @@ def run(
     max_restarts: int,
     min_ranks: int | None,
     grow_after: str,
+    standby: bool,
     log_dir: Path | None,
     grace: str,
     job: str | None,
@@ -87,6 +93,9 @@ def run(
     With --min-nproc a place whose rank is lost twice in a row, or for which no restart is left, is left out: the others
     go on from the last checkpoint, without its accelerator (CUDA_VISIBLE_DEVICES). When it is tried again they are
     asked to save and stop first, as by SIGTERM.
+
+    With --standby a restart waits for no interpreter and no import. The waiting ranks take the memory of whatever the
+    script does before strata.connect, which should be its first call that others see.
     """
     if not command:
         example = "strata run --nproc-per-node 2 -- python train.py"
@@ -99,6 +108,7 @@ def run(
         min_ranks=min_ranks,
         max_restarts=max_restarts,
         grow_after=grow_after,
+        standby=standby,
         log_dir=log_dir,
         grace=grace,
         job=job,
