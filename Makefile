@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON ?= python3
 TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 
-.PHONY: help build demo check lint fix test torture bench bench-durable bench-objects bench-restore bench-peers bench-training bench-deaths stubs
+.PHONY: help build demo check lint fix test torture bench bench-durable bench-objects bench-restore bench-peers bench-training bench-deaths bench-lives stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -69,6 +69,9 @@ bench-training: build ## what saving costs a training loop, with Strata and with
 
 bench-deaths: build ## how soon survivors know of a killed rank, with Strata and under torchrun (BENCH='--rounds 100')
 	@$(PYTHON) benches/peers/deaths.py --python $$($(PYTHON) scripts/environment.py scripts/torch.txt) $(BENCH)
+
+bench-lives: build ## what a job loses of which a rank is killed every minute, with Strata and under torchrun with torch DCP (BENCH='--kills 20')
+	@$(PYTHON) benches/peers/lives.py --python $$($(PYTHON) scripts/environment.py scripts/torch.txt) $(BENCH)
 
 stubs: ## the Python stubs of the gRPC services, after a change in proto/
 	@$(PYTHON) scripts/stubs.py
