@@ -109,7 +109,7 @@ class Lives:
 
     def measure(self, way: str, kills: int) -> dict[str, Any]:
         """Three runs: the bare steps, what a save costs, and the one with kills."""
-        bare = self.live("none", NEVER, QUIET, 0, "bare")[0].pace()
+        bare = statistics.median(self.live("none", NEVER, QUIET, 0, "the bare steps")[0].paces())
         tried, _ = self.live(way, TRIED_EVERY, QUIET, 0, "a save's cost")
         # What a cycle took beyond its steps is what its save cost, whenever that was paid.
         paces = tried.paces()
