@@ -19,6 +19,9 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
 
+use crate::floor::Sockets;
+use crate::sidecars::Folded;
+
 pub const BARRIER_RANKS: u32 = 100;
 pub const JOB: &str = "bench";
 pub const DATASET: &str = "imagenet";
@@ -29,6 +32,10 @@ const LEASE: Duration = Duration::from_secs(3600);
 pub struct Cluster {
     pub clients: Runtime,
     pub workers: Arc<Vec<Worker>>,
+    /// 100 and 1,000 ranks behind sidecars of eight each.
+    pub folded: [Arc<Folded>; 2],
+    /// As many bare sockets as those have sidecars.
+    pub floors: [Arc<Sockets>; 2],
     /// Rounds and epochs: each used once.
     pub counter: Arc<AtomicU64>,
     stop: CancellationToken,
@@ -86,9 +93,14 @@ impl Cluster {
         });
         let address = format!("http://{}", coordinator.grpc_addr());
         let workers = clients.block_on(join(&address, &empty));
+        let folded = [("folded-100", 100), ("folded-1000", 1000)]
+            .map(|(job, ranks)| Arc::new(clients.block_on(Folded::join(&address, job, ranks))));
+        let floors = [13, 125].map(|count| Arc::new(clients.block_on(Sockets::start(&server, count))));
         Cluster {
             clients,
             workers: Arc::new(workers),
+            folded,
+            floors,
             counter: Arc::default(),
             stop,
             coordinator,
@@ -135,7 +147,7 @@ async fn join(coordinator: &str, empty: &str) -> Vec<Worker> {
     workers
 }
 
-async fn connect(address: &str) -> Channel {
+pub async fn connect(address: &str) -> Channel {
     let endpoint = Channel::from_shared(address.to_owned()).expect("an address is a URI");
     endpoint.tcp_nodelay(true).connect().await.expect("the server listens")
 }

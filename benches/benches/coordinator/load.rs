@@ -7,13 +7,16 @@ use crate::operations::Target;
 /// One turn of one operation.
 pub struct Load {
     pub latencies: Vec<Duration>,
+    /// Of barriers: from the first release to the last.
+    pub skews: Vec<Duration>,
+    operations: u64,
     elapsed: Duration,
 }
 
 impl Load {
-    /// Calls a second over all callers.
+    /// Operations a second over all callers.
     pub fn rate(&self) -> f64 {
-        self.latencies.len() as f64 / self.elapsed.as_secs_f64()
+        self.operations as f64 / self.elapsed.as_secs_f64()
     }
 }
 
@@ -24,21 +27,23 @@ pub async fn run(callers: usize, time: Duration, target: Target) -> Load {
         .map(|caller| {
             let target = target.clone();
             tokio::spawn(async move {
-                let mut latencies = Vec::new();
+                let (mut latencies, mut operations) = (Vec::new(), 0);
                 while began.elapsed() < time {
                     let started = Instant::now();
-                    target.call(caller).await;
+                    operations += target.call(caller).await;
                     latencies.push(started.elapsed());
                 }
-                latencies
+                (latencies, operations)
             })
         })
         .collect();
-    let mut latencies = Vec::new();
+    let (mut latencies, mut operations) = (Vec::new(), 0);
     for caller in running {
-        latencies.extend(caller.await.expect("a call that fails ends the bench"));
+        let (seen, made) = caller.await.expect("a call that fails ends the bench");
+        latencies.extend(seen);
+        operations += made;
     }
-    Load { latencies, elapsed: began.elapsed() }
+    Load { latencies, skews: target.skews(), operations, elapsed: began.elapsed() }
 }
 
 pub fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {

@@ -5,8 +5,10 @@
 //! block). Then criterion's figures for one caller at a time.
 
 mod cluster;
+mod floor;
 mod load;
 mod operations;
+mod sidecars;
 
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 
 use cluster::{BARRIER_RANKS, Cluster};
 use load::Load;
-use operations::{Operation, Target};
+use operations::{Operation, Ranks, Target};
 
 const TURNS: usize = 5;
 const TURN: Duration = Duration::from_secs(1);
@@ -36,9 +38,14 @@ fn under_load(_: &mut Criterion) {
         (Operation::GetShards, 32),
         (Operation::Sync, 1),
         (Operation::Register, 1),
-        (Operation::Register, 32),
+        (Operation::Register, 200),
         (Operation::EmptyByAll, 1),
         (Operation::Barrier, 1),
+        (Operation::Sockets(Ranks::Hundred), 1),
+        (Operation::Folded(Ranks::Hundred), 1),
+        (Operation::Sockets(Ranks::Thousand), 1),
+        (Operation::Folded(Ranks::Thousand), 1),
+        (Operation::Frames, 1),
     ];
     let mut rows: Vec<Row> =
         wanted.map(|(operation, callers)| Row { operation, callers, turns: Vec::new() }).into();
@@ -49,19 +56,29 @@ fn under_load(_: &mut Criterion) {
         }
     }
     println!("coordinator, {BARRIER_RANKS} workers, {TURNS} turns of {TURN:?} each");
-    println!("{:<32}{:>8}{:>12}{:>20}{:>10}{:>10}", "", "callers", "calls/s", "of turns", "p50 ms", "p99 ms");
+    println!(
+        "{:<32}{:>8}{:>12}{:>20}{:>10}{:>10}{:>14}",
+        "", "callers", "a second", "of turns", "p50 ms", "p99 ms", "p99 skew ms"
+    );
     for row in &rows {
         let rates = load::sorted(row.turns.iter().map(Load::rate));
         let all =
             load::sorted(row.turns.iter().flat_map(|turn| turn.latencies.iter().map(Duration::as_secs_f64)));
+        let skews =
+            load::sorted(row.turns.iter().flat_map(|turn| turn.skews.iter().map(Duration::as_secs_f64)));
         println!(
-            "{:<32}{:>8}{:>12.0}{:>20}{:>10.3}{:>10.3}",
+            "{:<32}{:>8}{:>12.0}{:>20}{:>10.3}{:>10.3}{:>14}",
             row.operation.name(),
             row.callers,
             load::quantile(&rates, 0.5),
             format!("{:.0}–{:.0}", rates[0], rates[rates.len() - 1]),
             load::quantile(&all, 0.5) * 1e3,
             load::quantile(&all, 0.99) * 1e3,
+            if skews.is_empty() {
+                String::new()
+            } else {
+                format!("{:.3}", load::quantile(&skews, 0.99) * 1e3)
+            },
         );
     }
 }
@@ -69,7 +86,7 @@ fn under_load(_: &mut Criterion) {
 fn one_at_a_time(criterion: &mut Criterion) {
     let cluster = Cluster::start();
     let mut group = criterion.benchmark_group("coordinator");
-    for operation in Operation::ALL {
+    for operation in Operation::ONE_AT_A_TIME {
         let target = Target::new(&cluster, operation);
         group.bench_function(operation.name(), |bencher| {
             bencher.iter(|| cluster.clients.block_on(target.call(0)));

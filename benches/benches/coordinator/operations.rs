@@ -4,11 +4,14 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::future::join_all;
 use strata_core::proto::v1;
 
 use crate::cluster::{BARRIER_RANKS, Cluster, DATASET, JOB, Worker, register};
+use crate::floor::Sockets;
+use crate::sidecars::Folded;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -24,10 +27,22 @@ pub enum Operation {
     EmptyByAll,
     /// 100 workers meet, until the last is released.
     Barrier,
+    /// The same behind so many sidecars, which tell of eight ranks at once, and with bare sockets in their places.
+    Folded(Ranks),
+    Sockets(Ranks),
+    /// Beats of 100 ranks in their sidecars' frames, until all are applied.
+    Frames,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ranks {
+    Hundred,
+    Thousand,
 }
 
 impl Operation {
-    pub const ALL: [Operation; 7] = [
+    /// Those that criterion measures.
+    pub const ONE_AT_A_TIME: [Operation; 7] = [
         Operation::Empty,
         Operation::Heartbeat,
         Operation::GetShards,
@@ -46,6 +61,11 @@ impl Operation {
             Operation::Register => "registration",
             Operation::EmptyByAll => "limit: 100 empty calls at once",
             Operation::Barrier => "barrier, 100 workers",
+            Operation::Sockets(Ranks::Hundred) => "limit: 13 bare sockets",
+            Operation::Folded(Ranks::Hundred) => "barrier, 100 by 13 sidecars",
+            Operation::Sockets(Ranks::Thousand) => "limit: 125 bare sockets",
+            Operation::Folded(Ranks::Thousand) => "barrier, 1,000 by 125 sidecars",
+            Operation::Frames => "beats of ranks in frames",
         }
     }
 }
@@ -57,6 +77,8 @@ pub struct Target {
     workers: Arc<Vec<Worker>>,
     counter: Arc<AtomicU64>,
     file: Arc<File>,
+    folded: [Arc<Folded>; 2],
+    floors: [Arc<Sockets>; 2],
 }
 
 /// Names the jobs of [`Operation::Register`] over the whole run.
@@ -69,12 +91,14 @@ impl Target {
             workers: cluster.workers.clone(),
             counter: cluster.counter.clone(),
             file: Arc::new(tempfile::tempfile().expect("a temporary file can be made")),
+            folded: cluster.folded.clone(),
+            floors: cluster.floors.clone(),
         }
     }
 
-    /// One call. `caller` is below the number of workers and called by one task at a time.
-    pub async fn call(&self, caller: usize) {
-        let worker = &self.workers[caller];
+    /// One call, as so many of the operation. Callers beyond the number of workers share their connections.
+    pub async fn call(&self, caller: usize) -> u64 {
+        let worker = &self.workers[caller % self.workers.len()];
         match self.operation {
             Operation::Empty => empty(worker).await,
             Operation::Heartbeat => heartbeat(worker).await,
@@ -88,6 +112,26 @@ impl Target {
                 let round = self.counter.fetch_add(1, Ordering::Relaxed);
                 join_all(self.workers.iter().map(|worker| barrier(worker, round))).await;
             }
+            Operation::Folded(ranks) => {
+                let round = self.counter.fetch_add(1, Ordering::Relaxed);
+                self.folded[ranks as usize].barrier(round).await;
+            }
+            Operation::Sockets(ranks) => self.floors[ranks as usize].barrier().await,
+            Operation::Frames => {
+                let round = self.counter.fetch_add(1, Ordering::Relaxed);
+                return self.folded[Ranks::Hundred as usize].beat(round).await;
+            }
+        }
+        1
+    }
+
+    /// Of the last barriers behind sidecars: from the first release to the last.
+    pub fn skews(&self) -> Vec<Duration> {
+        match self.operation {
+            Operation::Folded(ranks) => {
+                std::mem::take(&mut self.folded[ranks as usize].skews.lock().expect("whole"))
+            }
+            _ => Vec::new(),
         }
     }
 

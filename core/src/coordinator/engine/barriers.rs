@@ -23,8 +23,8 @@ struct OfGeneration {
 }
 
 struct Barrier {
-    expected: BTreeSet<Rank>,
-    arrived: BTreeSet<Rank>,
+    /// Of those who lived when the first came.
+    missing: BTreeSet<Rank>,
     waiters: Vec<Reply<v1::BarrierReply>>,
 }
 
@@ -47,26 +47,27 @@ impl Engine {
         key: (String, u64),
         ranks: impl IntoIterator<Item = Rank>,
     ) -> bool {
-        let living: BTreeSet<Rank> = match self.state.job(job).ok().and_then(|known| known.open.as_ref()) {
-            Some(open) => open.living().map(|(rank, _)| rank).collect(),
-            None => return false,
-        };
         let of = self.barriers_of(job, generation);
         if of.released.get(&key.0).is_some_and(|round| *round >= key.1) {
             return true;
         }
-        let barrier = of.pending.entry(key).or_insert_with(|| Barrier {
-            expected: living,
-            arrived: BTreeSet::new(),
-            waiters: Vec::new(),
-        });
-        barrier.arrived.extend(ranks);
+        if !of.pending.contains_key(&key) {
+            let open = self.state.job(job).ok().and_then(|known| known.open.as_ref());
+            let Some(open) = open else { return false };
+            let missing = open.living().map(|(rank, _)| rank).collect();
+            let barrier = Barrier { missing, waiters: Vec::new() };
+            self.barriers_of(job, generation).pending.insert(key.clone(), barrier);
+        }
+        let barrier = self.barriers_of(job, generation).pending.get_mut(&key).expect("it was put there");
+        for rank in ranks {
+            barrier.missing.remove(&rank);
+        }
         false
     }
 
     fn complete(&mut self, job: &JobName, generation: Generation, key: (String, u64)) {
         let of = self.barriers_of(job, generation);
-        let whole = of.pending.get(&key).is_some_and(|barrier| barrier.expected.is_subset(&barrier.arrived));
+        let whole = of.pending.get(&key).is_some_and(|barrier| barrier.missing.is_empty());
         if !whole {
             return;
         }
@@ -155,7 +156,7 @@ impl Engine {
         let missing: Vec<Rank> = match barrier {
             Some(barrier) => {
                 barrier.waiters.retain(|reply| !reply.0.is_closed());
-                barrier.expected.difference(&barrier.arrived).copied().collect()
+                barrier.missing.iter().copied().collect()
             }
             None => Vec::new(),
         };

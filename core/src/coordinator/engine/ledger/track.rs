@@ -1,7 +1,7 @@
 //! One job's time as it passes. Pure: told what happened, and when. A stretch is settled by what ends it: a step, a
 //! loss, a start; until then nobody knows whether it was work or a stall.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::coordinator::state::Use;
@@ -51,7 +51,9 @@ pub struct Track {
     until: Duration,
     /// Time of before this coordinator began, which belongs to the first stretch.
     before: Duration,
-    ranks: BTreeMap<Rank, Member>,
+    ranks: HashMap<Rank, Member>,
+    /// How many ranks are at which step. (A frame tells of every rank four times a second.)
+    at_steps: BTreeMap<Step, u32>,
     /// The step that all ranks had reached when the last stretch was settled.
     at: Option<Step>,
     /// The highest that any rank had reached in generations before this one.
@@ -73,7 +75,8 @@ impl Track {
             phase: Phase::Closed,
             until: Duration::ZERO,
             before: Duration::ZERO,
-            ranks: BTreeMap::new(),
+            ranks: HashMap::new(),
+            at_steps: BTreeMap::new(),
             at: None,
             reached_before: reached,
             pace: Pace::default(),
@@ -113,8 +116,7 @@ impl Track {
             self.book(now, what);
             let warming = if what == Use::Start { Use::Start } else { Use::Restart };
             self.phase = Phase::Open { warming };
-            self.ranks.clear();
-            self.at = None;
+            self.forget_ranks();
         }
     }
 
@@ -123,7 +125,10 @@ impl Track {
         if !matches!(self.phase, Phase::Open { .. }) {
             return;
         }
-        self.ranks.entry(rank).or_default().now = seen;
+        let before = std::mem::replace(&mut self.ranks.entry(rank).or_default().now, seen).step;
+        if before != seen.step {
+            self.moved(before, seen.step);
+        }
         if self.at_step() > self.at {
             self.settle(now);
         }
@@ -195,19 +200,37 @@ impl Track {
             };
             self.add(Use::Stall, stalled);
             // A job that never names a step trains all the same.
-            let told = self.ranks.values().any(|rank| rank.now.step.is_some());
-            let what = if told { unfinished } else { Use::Productive };
+            let what = if self.at_steps.is_empty() { Use::Productive } else { unfinished };
             self.add(what, left - stalled);
         }
-        let highest = self.ranks.values().filter_map(|rank| rank.now.step).max();
+        let highest = self.at_steps.last_key_value().map(|(step, _)| *step);
         self.reached_before = self.reached_before.max(highest);
-        self.ranks.clear();
-        self.at = None;
+        self.forget_ranks();
+    }
+
+    fn moved(&mut self, from: Option<Step>, to: Option<Step>) {
+        if let Some(count) = from.and_then(|step| self.at_steps.get_mut(&step)) {
+            *count -= 1;
+        }
+        if let Some(to) = to {
+            *self.at_steps.entry(to).or_default() += 1;
+        }
+        if let Some(from) = from
+            && self.at_steps.get(&from) == Some(&0)
+        {
+            self.at_steps.remove(&from);
+        }
     }
 
     /// The lowest step of those who name one.
     fn at_step(&self) -> Option<Step> {
-        self.ranks.values().filter_map(|rank| rank.now.step).min()
+        self.at_steps.first_key_value().map(|(step, _)| *step)
+    }
+
+    fn forget_ranks(&mut self) {
+        self.ranks.clear();
+        self.at_steps.clear();
+        self.at = None;
     }
 
     /// All ranks have made a step.
