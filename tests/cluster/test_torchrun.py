@@ -14,36 +14,25 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from harness.epoch import BATCH, SCRIPT, STEPS, Epoch
 from harness.node import Node
 from harness.process import PATIENCE, Process, wait_until
 
 pytest.importorskip("torch")
 
-SCRIPT = Path(__file__).with_name("elastic_rank.py")
-STEPS, BATCH = 60, 4
 SETTINGS = "keep_alive_interval=1,keep_alive_max_attempt=3,last_call_timeout=2,join_timeout=60"
 BEATS_LAST = 3.0  # seconds, as the settings say
-Row = dict[str, Any]
 
 
-class Run:
+class Run(Epoch):
     """One job: two nodes under one coordinator, and the agents that are started on them."""
 
     def __init__(self, nodes: list[Node], python: Path, site: Path, folder: Path) -> None:
-        self.nodes, self.python, self.site, self.folder = nodes, python, site, folder
+        super().__init__(folder)
+        self.nodes, self.python, self.site = nodes, python, site
         self.agents: list[Process] = []
-        folder.mkdir()
-        (folder / "data").write_bytes(bytes(range(STEPS * BATCH)))
-        self.allow(0)
-
-    def allow(self, step: int) -> None:
-        """Ranks make this step, and wait before the next."""
-        part = self.folder / "limit.part"
-        part.write_text(str(step))
-        part.rename(self.folder / "limit")
 
     def agent(self, node: int, nodes: str = "1:2", address: str = "127.0.0.1", **settings: str) -> Process:
         options = {"rdzv-backend": "strata", "rdzv-id": "run", "rdzv-conf": SETTINGS, "local-addr": address}
@@ -55,35 +44,10 @@ class Run:
         self.agents.append(agent)
         return agent
 
-    def rows(self) -> list[Row]:
-        """What all ranks have told, in time."""
-        lines = [line for log in self.folder.glob("rank-*.jsonl") for line in log.read_text().splitlines(keepends=True)]
-        return sorted((json.loads(line) for line in lines if line.endswith("\n")), key=lambda row: row["at"])
-
-    def starts(self, world: int) -> int:
-        """Ranks that have begun in a world of this size."""
-        return sum("first" in row and row["world"] == world for row in self.rows())
-
-    def committed(self, world: int | None = None) -> int:
-        return max((row.get("committed", 0) for row in self.rows() if world in (None, row["world"])), default=0)
-
-    def reach(self, step: int, world: int, limit: int | None = None) -> None:
-        self.allow(step if limit is None else limit)
-        wait_until(lambda: self.committed(world) >= step, f"step {step} in a world of {world}", 2 * PATIENCE)
-
     def finish(self, *agents: Process) -> None:
         self.allow(STEPS)
         for agent in agents:
             assert agent.popen.wait(2 * PATIENCE) == 0, agent.text()
-
-    def check(self) -> None:
-        """Nothing acknowledged was lost: who begins goes on from what was committed by then, or later."""
-        newest = 0
-        for row in self.rows():
-            if "first" in row:
-                assert row["first"] > newest, f"{row} begins before committed step {newest}"
-            newest = max(newest, row.get("committed", 0))
-        assert newest == STEPS
 
     def close(self) -> None:
         for agent in self.agents:
