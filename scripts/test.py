@@ -78,7 +78,7 @@ def pytest(exe: Path, python: Future[Path], s3: Future[Path], cluster: Future[Pa
     arguments = shlex.split(os.environ.get("PYTEST", ""))
     if path := have(s3, "tests against a real S3 server (tests/cluster)"):
         env["STRATA_VERSITYGW"] = str(path)
-    if path := have(cluster, "tests under a real Slurm (tests/cluster/test_nodes.py)"):
+    if path := have(cluster, "tests under a real Slurm (tests/cluster/test_guide.py)"):
         env["STRATA_SLURM"] = str(path)
     interpreter = have(python, "tests with torch (tests/torch, and torch states in tests/cluster)")
     if interpreter is None:

@@ -1,5 +1,5 @@
 """A rank under torchrun: one epoch, a save at every step, in whatever world it is started. Run by `test_torchrun.py`
-and `test_nodes.py`.
+and `test_guide.py`.
 
     python elastic_rank.py FOLDER STEPS
 

@@ -1,112 +1,21 @@
 """Several nodes: machines with networks, mounts, processes and memory file systems of their own, and one directory that
-all see. Cables are pulled, power goes; Slurm's job is the very script of docs/CLUSTER.md."""
+all see. Cables are pulled, power goes, users and clusters meet."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from harness.epoch import BATCH, SCRIPT, STEPS, Epoch
-from harness.machines import Machine, Machines
-from harness.process import PATIENCE, Process, wait_until
+from harness.cluster import Cluster
+from harness.machines import Machine
+from harness.process import wait_until
 from harness.refusal import commit, fails
-from harness.slurm import Job, Slurm
 from harness.states import digest, make_state
 from harness.trainer import StrataFailure, Trainer, all_do
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-GUIDE = ROOT / "docs" / "CLUSTER.md"
-NAMES = ["n1", "n2", "n3"]
-
-
-@pytest.fixture
-def reached(exe: Path, python: Path, site: Path, tmp_path: Path) -> list[Path]:
-    """What all machines have in common: programs, and the test's folder."""
-    site.chmod(0o755)
-    programs = [exe.parent, exe.resolve().parent, python.parent.parent, python.resolve().parent.parent]
-    paths = [Path(path) for path in os.environ.get("PYTHONPATH", "").split(":") if path]
-    paths += [Path(given)] if (given := os.environ.get("STRATA_SLURM")) else []
-    return [*programs, Path(sys.base_prefix), *paths, site, ROOT, tmp_path]
-
-
-@pytest.fixture
-def machines(reached: list[Path], tmp_path: Path) -> Iterator[Machines]:
-    made = Machines(NAMES, reached, tmp_path / "machines")
-    yield made
-    made.close()
-
-
-class Cluster:
-    """A coordinator on the first machine, a sidecar on each, trainers where a test wants them."""
-
-    def __init__(self, exe: Path, python: Path, site: Path, machines: Machines, store: Path) -> None:
-        self.exe, self.python, self.machines, self.folder = exe, python, machines, store.parent
-        self.processes: list[Process] = []
-        self.trainers: list[Trainer] = []
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), "PYTHONPATH": str(site)}
-        self.env |= {"STRATA_STORE": str(store), "STRATA_COORDINATOR": "http://n1:50051", "STRATA_LEASE": "4s"}
-
-    def start(self, machine: Machine, *arguments: str, **env: str) -> Process:
-        log = self.folder / f"{arguments[0]}-{machine.name}.log"
-        process = machine.start([self.exe, *arguments], self.env | env, log)
-        self.processes.append(process)
-        return process
-
-    def coordinator(self, machine: Machine, **env: str) -> Process:
-        return self.start(machine, "coordinator", "--listen", "0.0.0.0:50051", "--insecure", **env)
-
-    def sidecar(self, machine: Machine, **env: str) -> Process:
-        process = self.start(machine, "sidecar", **env)
-        done = machine.call([self.exe, "sidecar", "--wait-ready"], self.env | env)
-        assert done.returncode == 0, done.stderr
-        return process
-
-    def begin(self, **env: str) -> Cluster:
-        self.coordinator(self.machines[0], **env)
-        for machine in self.machines:
-            self.sidecar(machine)
-        return self
-
-    def trainer(self, machine: Machine, rank: int, world: int, job: str = "t", **env: str) -> Trainer:
-        trainer = Trainer(self.python, self.env | env, rank, world, job, machine.enter)
-        self.trainers.append(trainer)
-        return trainer
-
-    def ranks(self) -> list[Trainer]:
-        """One on each machine, connected."""
-        ranks = [self.trainer(machine, number, len(NAMES)) for number, machine in enumerate(self.machines)]
-        all_do(ranks, "connect")
-        return ranks
-
-    def ranks_told(self) -> dict[int, dict[str, Any]]:
-        done = self.machines[0].call([self.exe, "status", "--json"], self.env)
-        assert done.returncode == 0, done.stderr
-        [job] = json.loads(done.stdout)["jobs"]
-        return {rank["rank"]: rank for rank in job["ranks"]}
-
-    def states(self) -> list[str]:
-        return [member["state"] for _, member in sorted(self.ranks_told().items())]
-
-    def close(self) -> None:
-        for trainer in self.trainers:
-            trainer.close()
-        for process in self.processes:
-            print(f"--- {process.log.name}\n{process.text()}")
-
-
-@pytest.fixture
-def cluster(exe: Path, python: Path, site: Path, machines: Machines, tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(exe, python, site, machines, tmp_path / "store")
-    yield made
-    made.close()
 
 
 def restored(ranks: list[Trainer]) -> int:
@@ -249,134 +158,6 @@ def test_two_clusters_are_kept_apart_in_one_store_also_from_different_nodes(clus
     assert all(uuid in caught[0].message for uuid in clusters), caught[0].message
     assert "--take-over-store" in (caught[0].hint or "")
     commit([owner], 2)
-
-
-# -- Slurm, as the guide says
-
-
-class Training:
-    """A user's folder: `strata` and `torchrun` on the path, and a `train.py` that trains one epoch."""
-
-    def __init__(self, exe: Path, python: Path, site: Path, machines: Machines, folder: Path) -> None:
-        self.machines, self.folder = machines, folder
-        folder.mkdir()
-        (folder / "bin").mkdir()
-        (folder / "bin" / "strata").symlink_to(exe)
-        (folder / "bin" / "torchrun").write_text(f'#!/bin/sh\nexec {python} -m torch.distributed.run "$@"\n')
-        (folder / "bin" / "torchrun").chmod(0o755)
-        self.epoch = Epoch(folder / "epoch")
-        arguments = [str(SCRIPT), str(self.epoch.folder), str(STEPS)]
-        code = f"import runpy, sys\nsys.argv = {arguments}\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
-        (folder / "train.py").write_text(code)
-        self.env = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(site)}
-        self.env |= {"STRATA_STORE": str(folder / "store"), "OMP_NUM_THREADS": "1", "ELASTIC_PATIENCE": "15"}
-
-    def used(self) -> list[list[float]]:
-        """How often each rank that came to the epoch's end says that each sample was used."""
-        return [row["used"] for row in self.epoch.rows() if "ended" in row]
-
-
-def block(language: str) -> str:
-    """The only one of this language in the guide."""
-    [found] = re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    return str(found)
-
-
-class Batch(Training):
-    """Jobs of the guide's batch script on the machines' Slurm."""
-
-    def __init__(self, exe: Path, python: Path, site: Path, machines: Machines, folder: Path) -> None:
-        super().__init__(exe, python, site, machines, folder)
-        self.script = folder / "train.sbatch"
-        self.script.write_text(block("bash"))
-        self.slurm = Slurm(machines, folder / "slurm")
-        self.jobs: list[Job] = []
-
-    def submit(self, *options: str) -> Job:
-        self.jobs.append(self.slurm.submit(self.script, self.folder, self.env, *options))
-        return self.jobs[-1]
-
-    def reach(self, job: Job, step: int, world: int) -> None:
-        """All its ranks commit this step, and wait before the next."""
-
-        def there() -> bool:
-            assert job.state() in ("PENDING", "RUNNING"), f"the job is {job.state()}\n{job.text()}"
-            return self.epoch.committed(world) >= step
-
-        self.epoch.allow(step)
-        wait_until(there, f"step {step} in a world of {world}", 2 * PATIENCE)
-
-    def close(self) -> None:
-        print(*(f"--- {job.log.name}\n{job.text()}" for job in self.jobs), self.slurm.logs(), sep="\n")
-
-
-@pytest.fixture
-def batch(exe: Path, python: Path, site: Path, machines: Machines, tmp_path: Path) -> Iterator[Batch]:
-    pytest.importorskip("torch")
-    made = Batch(exe, python, site, machines, tmp_path / "batch")
-    yield made
-    made.close()
-
-
-def test_p7_p8_the_guides_script_trains_over_three_nodes_through_the_death_of_its_coordinator(batch: Batch) -> None:
-    job = batch.submit()
-    batch.reach(job, 5, world=3)
-    for pid in batch.machines[0].processes("coordinator", "--listen"):
-        os.kill(pid, signal.SIGKILL)
-    batch.reach(job, 10, world=3)
-    batch.epoch.allow(STEPS)
-    assert job.wait_until_ended(2 * PATIENCE) == "COMPLETED", job.text()
-    batch.epoch.check()
-    assert batch.epoch.starts(world=3) == 3, "nobody was started again"
-    assert batch.used() == [[1.0] * STEPS * BATCH] * 3
-    wait_until(
-        lambda: not any(machine.processes("strata") for machine in batch.machines), "Slurm to end what the job started"
-    )
-
-
-def test_p3_p8_the_guides_job_goes_on_when_a_node_is_lost_and_the_next_one_takes_up_its_checkpoints(
-    batch: Batch,
-) -> None:
-    """Two nodes train on; the job is cancelled, and the same script submitted again begins where it was."""
-    job = batch.submit()
-    batch.reach(job, 5, world=3)
-    batch.machines.power_off(batch.machines[2])
-    batch.reach(job, 10, world=2)
-    job.cancel()
-    job.wait_until_ended(2 * PATIENCE)
-    again = batch.submit("--nodes=2")
-    wait_until(lambda: batch.epoch.starts(world=2) == 4, "the next job to begin", 2 * PATIENCE)
-    batch.epoch.allow(STEPS)
-    assert again.wait_until_ended(2 * PATIENCE) == "COMPLETED", again.text()
-    batch.epoch.check()
-    assert batch.used() == [[1.0] * STEPS * BATCH] * 2
-
-
-def test_p8_the_guides_commands_without_slurm_train_over_three_nodes(
-    exe: Path, python: Path, site: Path, machines: Machines, tmp_path: Path
-) -> None:
-    pytest.importorskip("torch")
-    training = Training(exe, python, site, machines, tmp_path / "by-hand")
-    training.epoch.allow(STEPS)
-    env = training.env | {"HOME": str(Path.home()), "HEAD": "n1", "GPUS": "1"}
-    lines = [line.partition("  # on ") for line in block("sh").splitlines()]
-    assert [where for _, _, where in lines] == ["$HEAD, as a service", "each node, as a service", *["each node"] * 2]
-    processes: list[Process] = []
-    for number, (command, _, where) in enumerate(lines):
-        started = [
-            machine.start(
-                ["bash", "-c", f"cd {training.folder}; {command}"],
-                env,
-                training.folder / f"{number}-{machine.name}.log",
-            )
-            for machine in (machines.all[:1] if where.startswith("$HEAD") else machines.all)
-        ]
-        processes += started
-        if "as a service" not in where:
-            for process in started:
-                assert process.popen.wait(2 * PATIENCE) == 0, "\n".join(each.text() for each in processes)
-    training.epoch.check()
-    assert training.used() == [[1.0] * STEPS * BATCH] * 3
 
 
 # -- several on one node
