@@ -85,10 +85,13 @@ def batch(exe: Path, python: Path, site: Path, machines: Machines, tmp_path: Pat
     made.close()
 
 
-def test_p7_p8_the_guides_script_trains_over_three_nodes_through_the_death_of_its_coordinator(batch: Batch) -> None:
+def test_p3_p7_p8_the_guides_script_trains_over_three_nodes_through_deaths_of_its_own_parts(batch: Batch) -> None:
+    """The coordinator and a sidecar are killed; the script starts them again, and no rank notices."""
     job = batch.submit()
     batch.reach(job, 5, world=3)
-    for pid in batch.machines[0].processes("coordinator", "--listen"):
+    killed = [*batch.machines[0].processes("coordinator", "--listen"), *batch.machines[1].processes("sidecar")]
+    assert len(killed) == 2
+    for pid in killed:
         os.kill(pid, signal.SIGKILL)
     batch.reach(job, 10, world=3)
     batch.epoch.allow(STEPS)
