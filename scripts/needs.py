@@ -12,6 +12,7 @@ import debian
 import environment
 import gotool
 import npmtool
+import slurm
 
 GB = 1e9
 SCRIPTS = Path(__file__).resolve().parent
@@ -54,11 +55,12 @@ def parts() -> list[Part]:
         Part("Python environment with torch 2.15 (from PyPI, with its CUDA libraries)", torch, 5.6 * GB, 5),
         Part("S3 server versitygw (Go)", tool_built("versitygw"), 0.7 * GB, 3),
         Part("Azure server azurite (npm)", npmtool.path_of("azurite").exists(), 0.2 * GB, 1),
+        Part("Slurm (Debian's, unpacked)", slurm.path_of().exists(), 0.02 * GB, 1),
     ]
 
 
 # What the tests themselves take once everything is there.
-TEST_MINUTES = 12
+TEST_MINUTES = 15
 
 
 def announce(packages: list[str]) -> None:

@@ -20,6 +20,7 @@ import debian
 import gotool
 import needs
 import npmtool
+import slurm
 from environment import environment
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -30,7 +31,7 @@ left_out: list[str] = []
 
 
 def main() -> int:
-    packages = debian.wanted(SCRIPTS / "distribution" / "debian.txt")
+    packages = debian.wanted(SCRIPTS / "distribution" / "debian.txt") + debian.wanted(SCRIPTS / "nodes.txt")
     needs.announce(packages)
     if absent := needs.absent_toolchains():
         print(f"these are missing: {', '.join(absent)}; hint: install Rust from rustup.rs, a C compiler with apt")
@@ -42,6 +43,7 @@ def main() -> int:
         python = pool.submit(environment, SCRIPTS / "torch.txt")
         s3 = pool.submit(gotool.tool, "versitygw")
         azure = pool.submit(npmtool.tool, "azurite")
+        cluster = pool.submit(slurm.tool)
         cargo_target.claim(needs.target_folder())
         step("Rust tests", ["cargo", "test", *(["--locked"] if STRICT else [])])
         exe = executable()
@@ -49,7 +51,7 @@ def main() -> int:
     real_server(s3, "S3", "STRATA_VERSITYGW", "real_s3")
     real_server(azure, "Azure", "STRATA_AZURITE", "real_azure")
     with tempfile.TemporaryDirectory(prefix="strata-site-") as site:
-        pytest(exe, python, s3, Path(site))
+        pytest(exe, python, s3, cluster, Path(site))
     for line in left_out:
         print(f"LEFT OUT: {line}")
     return 0
@@ -70,12 +72,14 @@ def executable() -> Path:
     return ROOT / "dist" / "strata"
 
 
-def pytest(exe: Path, python: Future[Path], s3: Future[Path], site: Path) -> None:
+def pytest(exe: Path, python: Future[Path], s3: Future[Path], cluster: Future[Path], site: Path) -> None:
     """All tests in Python, against this executable and the wheel that it carries."""
     env = dict(os.environ, STRATA_EXE=str(exe), PYTHONPATH=str(site))
     arguments = shlex.split(os.environ.get("PYTEST", ""))
     if path := have(s3, "tests against a real S3 server (tests/cluster)"):
         env["STRATA_VERSITYGW"] = str(path)
+    if path := have(cluster, "tests under a real Slurm (tests/cluster/test_guide.py)"):
+        env["STRATA_SLURM"] = str(path)
     interpreter = have(python, "tests with torch (tests/torch, and torch states in tests/cluster)")
     if interpreter is None:
         interpreter = environment(SCRIPTS / "test.txt")

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness.cluster import Cluster
+from harness.machines import Machines
 from harness.node import Node
 from harness.process import Process
 from harness.s3 import S3Server
@@ -117,3 +119,27 @@ def script(python: Path, site: Path, tmp_path: Path) -> Start:
         return Process(command, env | place, tmp_path / f"script-{count}-{rank}.log")
 
     return start
+
+
+@pytest.fixture
+def reached(exe: Path, python: Path, site: Path, tmp_path: Path) -> list[Path]:
+    """What all machines have in common: programs, and the test's folder."""
+    site.chmod(0o755)
+    programs = [exe.parent, exe.resolve().parent, python.parent.parent, python.resolve().parent.parent]
+    paths = [Path(path) for path in os.environ.get("PYTHONPATH", "").split(":") if path]
+    paths += [Path(given)] if (given := os.environ.get("STRATA_SLURM")) else []
+    return [*programs, Path(sys.base_prefix), *paths, site, ROOT, tmp_path]
+
+
+@pytest.fixture
+def machines(reached: list[Path], tmp_path: Path) -> Iterator[Machines]:
+    made = Machines(["n1", "n2", "n3"], reached, tmp_path / "machines")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cluster(exe: Path, python: Path, site: Path, machines: Machines, tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(exe, python, site, machines, tmp_path / "store")
+    yield made
+    made.close()

@@ -9,9 +9,11 @@ What is trained counts how often each sample was used, so the state itself says 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from datetime import timedelta
@@ -35,9 +37,10 @@ def on_term(*_: object) -> None:
 def main() -> None:
     signal.signal(signal.SIGTERM, on_term)
     folder, steps = Path(sys.argv[1]), int(sys.argv[2])
-    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    patience = timedelta(seconds=float(os.environ.get("ELASTIC_PATIENCE", "60")))
+    dist.init_process_group("gloo", timeout=patience)
     rank, world = dist.get_rank(), dist.get_world_size()
-    log = (folder / f"rank-{os.getpid()}.jsonl").open("a", buffering=1)
+    log = (folder / f"rank-{socket.gethostname()}-{os.getpid()}.jsonl").open("a", buffering=1)
 
     def tell(**fields: Any) -> None:
         log.write(json.dumps({"at": time.time(), "rank": rank, "world": world, **fields}) + "\n")
@@ -51,7 +54,7 @@ def main() -> None:
         if restored is not None:
             used = restored.state["used"]
         first = 1 if restored is None else restored.step + 1
-        tell(first=first, pid=os.getpid(), place=os.environ.get("STRATA_PLACE"))
+        tell(first=first, state=digest(used), pid=os.getpid(), place=os.environ.get("STRATA_PLACE"))
         for step, batch in enumerate(job.dataset("data", batch_size=BATCH), start=first):
             wait_for_leave(folder, step)
             mine = torch.zeros_like(used)
@@ -59,10 +62,15 @@ def main() -> None:
             dist.all_reduce(mine)
             used += mine
             job.save(step, {"used": used}, replicated=True).wait_committed()
-            tell(committed=step)
+            tell(committed=step, state=digest(used))
             if step < steps and job.reached_preemption(step):
                 sys.exit(WORK_LEFT)
+        tell(ended=steps, state=digest(used), used=used.tolist())
     dist.destroy_process_group()
+
+
+def digest(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
 
 
 def wait_for_leave(folder: Path, step: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.epoch import STEPS, Epoch
+from harness.epoch import STEPS, NodeEpoch
 from harness.node import Node
 from harness.process import PATIENCE, Process, wait_until
 
@@ -116,7 +116,7 @@ def test_p8_epoch_goes_on_without_a_place_that_fails_and_with_it_again(
     node: Node, python: Path, site: Path, tmp_path: Path
 ) -> None:
     """3 ranks, then 2 while the place of one is broken, then 3 again: no sample is lost or used twice."""
-    epoch = Epoch(node, python, site, tmp_path / "epoch")
+    epoch = NodeEpoch(node, python, site, tmp_path / "epoch")
     broken = epoch.folder / "broken"
     script = f'[ $STRATA_PLACE = 1 ] && test -e {broken} && exit 3; exec "$@"'
     options = ["--nproc-per-node", "3", "--min-nproc", "2", "--max-restarts", "1", "--grow-after", "5s"]

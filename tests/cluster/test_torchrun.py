@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness.epoch import STEPS, Epoch
+from harness.epoch import STEPS, NodeEpoch
 from harness.node import Node
 from harness.process import PATIENCE, Process, wait_until
 
@@ -25,7 +25,7 @@ SETTINGS = "keep_alive_interval=1,keep_alive_max_attempt=3,last_call_timeout=2,j
 BEATS_LAST = 3.0  # seconds, as the settings say
 
 
-class Run(Epoch):
+class Run(NodeEpoch):
     """One job: two nodes under one coordinator, and the agents that are started on them."""
 
     def __init__(self, nodes: list[Node], python: Path, site: Path, folder: Path) -> None:

@@ -1,5 +1,5 @@
-"""One epoch of `elastic_rank.py`, in worlds that shrink and grow: how far it may go, what its ranks have told, and
-whether every sample was used exactly once."""
+"""One epoch that ranks train (`elastic_rank.py`), in worlds that shrink and grow, from outside: what they told, how far
+they may, and whether every sample was used exactly once."""
 
 from __future__ import annotations
 
@@ -8,27 +8,22 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from harness.node import Node
-from harness.process import PATIENCE, wait_until
+from .node import Node
+from .process import PATIENCE, wait_until
 
-SCRIPT = Path(__file__).parents[1] / "elastic_rank.py"
+SCRIPT = Path(__file__).resolve().parent.parent / "elastic_rank.py"
 STEPS, BATCH = 60, 4
 Row = dict[str, Any]
 
 
 class Epoch:
-    """A job on `node` and others under its coordinator; `folder` is new."""
+    """In `folder`: the samples, the step that may be made last for now, and what each rank has told."""
 
-    def __init__(self, node: Node, python: Path, site: Path, folder: Path) -> None:
-        self.node, self.python, self.folder = node, python, folder
-        self.env = {"PYTHONPATH": str(site), "STRATA_JOB": "t", "OMP_NUM_THREADS": "1"}
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         folder.mkdir()
         (folder / "data").write_bytes(bytes(range(STEPS * BATCH)))
         self.allow(0)
-
-    def command(self) -> list[str | Path]:
-        """What a rank runs, behind its interpreter."""
-        return [SCRIPT, self.folder, str(STEPS)]
 
     def allow(self, step: int) -> None:
         """Ranks make this step, and wait before the next."""
@@ -53,13 +48,30 @@ class Epoch:
         wait_until(lambda: self.committed(world) >= step, f"step {step} in a world of {world}", 2 * PATIENCE)
 
     def check(self) -> None:
-        """Nothing acknowledged was lost: who begins goes on from what was committed by then, or later."""
-        newest = 0
+        """Nothing acknowledged was lost: who begins goes on from what was committed by then, or later, with its state.
+        All ranks hold the same."""
+        newest, states = 0, dict[int, set[str]]()
         for row in self.rows():
             if "first" in row:
                 assert row["first"] > newest, f"{row} begins before committed step {newest}"
             newest = max(newest, row.get("committed", 0))
+            of: int = row["first"] - 1 if "first" in row else row["committed" if "committed" in row else "ended"]
+            states.setdefault(of, set()).add(row["state"])
         assert newest == STEPS
+        assert all(len(held) == 1 for held in states.values()), states
+
+
+class NodeEpoch(Epoch):
+    """One whose ranks are started on `node`, or under its coordinator."""
+
+    def __init__(self, node: Node, python: Path, site: Path, folder: Path) -> None:
+        super().__init__(folder)
+        self.node, self.python = node, python
+        self.env = {"PYTHONPATH": str(site), "STRATA_JOB": "t", "OMP_NUM_THREADS": "1"}
+
+    def command(self) -> list[str | Path]:
+        """What a rank runs, behind its interpreter."""
+        return [SCRIPT, self.folder, str(STEPS)]
 
     def used(self) -> list[float]:
         """How often the newest committed state says that each sample was used."""

@@ -6,7 +6,7 @@ import json
 import queue
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,28 @@ class StrataFailure(Exception):
 
 
 class Trainer:
-    """`send` starts a command, `answer` waits for it, `do` is both. A killed trainer answers nothing any more."""
+    """`send` starts a command, `answer` waits for it, `do` is both. A killed trainer answers nothing any more.
 
-    def __init__(self, python: Path, env: Mapping[str, str], rank: int = 0, world: int = 1, job: str = "t") -> None:
+    `enter` makes the command line one that runs elsewhere, such as on a machine of its own."""
+
+    def __init__(
+        self,
+        python: Path,
+        env: Mapping[str, str],
+        rank: int = 0,
+        world: int = 1,
+        job: str = "t",
+        enter: Callable[[list[str | Path]], list[str | Path]] = list,
+    ) -> None:
         self.rank, self.world, self.job = rank, world, job
         environment = dict(env) | {"RANK": str(rank), "WORLD_SIZE": str(world), "STRATA_JOB": job}
         self.popen = subprocess.Popen(
-            [python, WORKER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            enter([python, WORKER]),
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         )
         self.answers: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
