@@ -197,6 +197,7 @@ impl Session {
         let inner = self.own()?;
         let timeout = timeout.unwrap_or_else(|| self.default_timeout());
         let round = *inner.barrier_rounds.lock().entry(name.to_owned()).or_insert(1);
+        let _waiting = inner.meanwhile(RankPhase::Waiting);
         let arrive = inner.caller.call(|mut client, session| async move {
             let timeout_ms = milliseconds(timeout);
             client
@@ -300,6 +301,24 @@ impl Inner {
         if let Some(life) = &self.life {
             life.set_progress(step, phase);
         }
+    }
+
+    /// Says that it is at something else, until what it gives is dropped: a rank that waits is not taken for one that hangs.
+    pub fn meanwhile(&self, phase: RankPhase) -> Meanwhile<'_> {
+        let before = self.life.as_ref().map(LifeLine::phase).unwrap_or_default();
+        self.at(None, phase);
+        Meanwhile { inner: self, before }
+    }
+}
+
+pub(super) struct Meanwhile<'a> {
+    inner: &'a Inner,
+    before: RankPhase,
+}
+
+impl Drop for Meanwhile<'_> {
+    fn drop(&mut self) {
+        self.inner.at(None, self.before);
     }
 }
 
