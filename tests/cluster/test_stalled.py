@@ -63,7 +63,7 @@ class Stalling:
         self.node, self.script, self.gate = node, script, gate
         self.ranks: list[Process] = []
 
-    def start(self, *after: str, pace: float = 0.1, signals: bool = True) -> None:
+    def start(self, *after: str, pace: float = 0.3, signals: bool = True) -> None:
         for rank, what in enumerate(after):
             code = TRAIN.format(pace=pace, after=what, gate=self.gate, signals=signals)
             self.ranks.append(self.script(code, self.node.env, rank, len(after)))
@@ -176,6 +176,42 @@ def test_who_opted_out_of_signals_is_asked_without_one_and_says_what_that_leaves
     healthy, held = stalling.stacks("--rank", "0", "--rank", "1")
     assert "<module>" in healthy["stack"] and not healthy["missing"]
     assert "signals=False" in held["missing"] and not held["stack"]
+
+
+def test_a_rank_that_waits_for_others_says_so(node: Node, script: Start, tmp_path: Path) -> None:
+    """Else it would look like one that hangs."""
+    gate = tmp_path / "gate"
+    code = f"""
+    job = strata.connect()
+    job.reached_preemption(1)
+    if job.rank == 0:
+        while not os.path.exists({str(gate)!r}):
+            time.sleep(0.05)
+    job.barrier("all")
+    print("met", flush=True)
+    if job.rank == 0:
+        while not os.path.exists({str(gate)!r} + "2"):
+            time.sleep(0.05)
+    handle = job.save(2, {{"weight": np.zeros(1 << 20)}}, mode="lazy")
+    handle.wait_committed()
+    print("committed", flush=True)
+    time.sleep(600)
+    """
+    ranks = [script(code, node.env, rank, 2) for rank in range(2)]
+
+    def phases() -> list[str]:
+        [job] = node.status()["jobs"]
+        return [rank["progress"]["phase"] for rank in job["ranks"] if rank["progress"]]
+
+    wait_until(lambda: phases() == ["training", "waiting"], "rank 1 to wait at the barrier")
+    gate.touch()
+    for rank in ranks:
+        rank.wait_until(lambda rank=rank: "met" in rank.text(), "the barrier")
+    wait_until(lambda: phases() == ["training", "checkpointing"], "rank 1 to wait for the commit")
+    Path(f"{gate}2").touch()
+    for rank in ranks:
+        rank.wait_until(lambda rank=rank: "committed" in rank.text(), "the commit")
+    wait_until(lambda: phases() == ["training", "training"], "both to go on")
 
 
 def test_a_forked_child_has_its_parents_stack_untouched_and_tells_its_own(stalling: Stalling, script: Start) -> None:

@@ -132,7 +132,7 @@ impl SaveHandle {
         let given = if commit_timeout > 0 { Duration::from_millis(commit_timeout) } else { LONGEST_COMMIT };
         let timeout = timeout.unwrap_or(given);
         // A part of saving: other ranks may be waiting for this one meanwhile.
-        let _saving = inner.meanwhile(RankPhase::Checkpointing);
+        let _saving = inner.waits(RankPhase::Checkpointing);
         let ask = inner.caller.call(|mut client, session| async move {
             let timeout_ms = milliseconds(timeout);
             client.wait_committed(v1::WaitCommittedRequest { session, step: step.0, timeout_ms }).await

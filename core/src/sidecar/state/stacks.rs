@@ -40,7 +40,7 @@ impl State {
             return Err("it is not connected to its sidecar".to_owned());
         }
         if !session.takes_stacks {
-            return Err("its strata can't take one: it is older than its sidecar's".to_owned());
+            return Err("its client can't take one: it is older, or no Python".to_owned());
         }
         session.push(Event::TakeStack(v1::TakeStackEvent { request }));
         self.stacks.0.insert((id, request), None);
