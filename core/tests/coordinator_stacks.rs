@@ -37,7 +37,8 @@ async fn three_kinds(cluster: &Cluster) -> (Sidecar, Sidecar) {
     let mut new = Sidecar::attach_as(cluster, "new", Vec::new(), version::ours()).await;
     let plain = v1::Version { features: Vec::new(), ..version::ours() };
     let old = Sidecar::attach_as(cluster, "old", Vec::new(), plain).await;
-    (new.announce().await, old.announce().await);
+    new.announce().await;
+    old.announce().await;
     new.join(cluster, "j", 0, 3, UUID).await;
     old.join(cluster, "j", 1, 3, UUID).await;
     let direct = v1::RegisterWorkerRequest { store: "file:///store".into(), ..register("j", 2, 3) };

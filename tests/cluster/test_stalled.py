@@ -41,6 +41,9 @@ def hangs_until_the_file_is_there():
     while not os.path.exists({gate!r}):
         time.sleep(0.05)
 
+def saves_and_waits():
+    job.save(8, {{"step": 8}}).wait_committed(timeout=600)
+
 def waits_at_a_barrier():
     job.barrier("all", timeout=600)
 
@@ -150,6 +153,12 @@ def test_ranks_that_hang_at_one_step_are_named_together(stalling: Stalling) -> N
         assert what in job["ranks"][rank]["stack"]["stack"]
     Path(stalling.gate).touch()
     stalling.stalled(0)
+
+
+def test_who_has_not_begun_a_save_that_others_wait_for_is_named(stalling: Stalling) -> None:
+    stalling.start("saves_and_waits", "hangs_in_sleep")
+    job = stalling.stalled(1)
+    assert [rank["progress"]["phase"] for rank in job["ranks"]] == ["checkpointing", "training"]
 
 
 def test_a_healthy_job_is_asked_by_hand_and_goes_on(stalling: Stalling) -> None:

@@ -6,6 +6,7 @@ use std::time::Duration;
 use humantime::format_duration;
 
 use super::super::stalled::{self, Pace, Standing};
+use super::super::state::AttemptId;
 use super::leases::Lease;
 use super::{Engine, convert};
 use crate::ids::{JobName, Rank, Step};
@@ -59,7 +60,10 @@ impl Stalls {
     ) {
         let time = lease.line.read(now, Step(progress.step), progress.phase(), age);
         if let Some(time) = time {
-            self.paces.entry(lease.job.clone()).or_default().learn(time);
+            match self.paces.get_mut(&lease.job) {
+                Some(pace) => pace.learn(time),
+                None => self.paces.entry(lease.job.clone()).or_default().learn(time),
+            }
         }
     }
 
@@ -93,7 +97,7 @@ impl Engine {
         let Some(open) = self.state.jobs.get(job).and_then(|known| known.open.as_ref()) else {
             return Changes::default();
         };
-        let timings = &self.settings.timings;
+        let (timings, owing) = (&self.settings.timings, self.owing(job));
         let heard = open.living().filter_map(|(rank, member)| {
             let lease = self.lease_of(&member.incarnation)?;
             let (progress, at) = lease.progress.as_ref()?;
@@ -102,7 +106,8 @@ impl Engine {
             let is_fresh = now.saturating_sub(*at) <= timings.suspect_after + own_beat;
             let still = now.saturating_sub(lease.line.moved()?);
             let (step, phase) = (Step(progress.step), progress.phase());
-            is_fresh.then_some((Standing { rank, step, phase, still }, member, lease))
+            let owes = owing.contains(&rank);
+            is_fresh.then_some((Standing { rank, step, phase, still, owes }, member, lease))
         });
         let heard: Vec<_> = heard.collect();
         let standings: Vec<Standing> = heard.iter().map(|(standing, ..)| *standing).collect();
@@ -119,6 +124,17 @@ impl Engine {
             changed.insert(rank, Who { incarnation, host, step, still });
         }
         changes
+    }
+
+    /// Ranks that have not begun a save which others have.
+    fn owing(&self, job: &JobName) -> BTreeSet<Rank> {
+        let Some(known) = self.state.jobs.get(job) else { return BTreeSet::new() };
+        let owing = known.attempts.iter().flat_map(|attempt| {
+            let id = AttemptId { job: job.clone(), step: attempt.step, generation: attempt.generation };
+            let begun = self.saves.by_id.get(&id).map(|save| &save.begun);
+            attempt.ranks.iter().filter(move |rank| begun.is_some_and(|begun| !begun.contains_key(rank)))
+        });
+        owing.copied().collect()
     }
 
     fn tell_stalled(&mut self, job: &JobName, stalled: BTreeMap<Rank, Who>) {

@@ -128,10 +128,13 @@ pub struct Standing {
     pub phase: RankPhase,
     /// For how long.
     pub still: Duration,
+    /// Others save a step that it is to save too, and it has not begun.
+    pub owes: bool,
 }
 
-/// The ranks that hold up their job; empty while it goes on. Who waits at a barrier is not among them, and nobody is while
-/// a rank as far behind saves, loads or restores: the rest may be waiting for it.
+/// The ranks that hold up their job; empty while it goes on. Who waits at a barrier is not among them. While a rank as far
+/// behind saves, loads or restores, the rest may be waiting for it: then only those are whose part of a save it may be
+/// waiting for itself.
 pub fn stalled(ranks: &[Standing], patience: Duration) -> Vec<Rank> {
     let training = || ranks.iter().filter(|rank| rank.phase == RankPhase::Training);
     if !training().any(|rank| rank.still >= patience) {
@@ -142,10 +145,9 @@ pub fn stalled(ranks: &[Standing], patience: Duration) -> Vec<Rank> {
     let is_busy = |rank: &Standing| {
         matches!(rank.phase, RankPhase::Checkpointing | RankPhase::Restoring | RankPhase::Loading)
     };
-    if ranks.iter().any(|rank| is_busy(rank) && rank.step <= behind) {
-        return Vec::new();
-    }
-    quiet().filter(|rank| rank.step == behind).map(|rank| rank.rank).collect()
+    let may_wait = ranks.iter().any(|rank| is_busy(rank) && rank.step <= behind);
+    let holds_up = |rank: &&Standing| rank.step == behind && (rank.owes || !may_wait);
+    quiet().filter(holds_up).map(|rank| rank.rank).collect()
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ fn follow_every(frame: Duration, lines: &[Written], end: Duration) -> Vec<(Rank,
                 pace.learn(time);
             }
             let rank = Rank(number as u32);
-            standings.push(Standing { rank, step: *step, phase: *phase, still: now - *at });
+            standings.push(Standing { rank, step: *step, phase: *phase, still: now - *at, owes: false });
         }
         for rank in stalled(&standings, pace.patience(FLOOR)) {
             if !named.iter().any(|(known, _)| *known == rank) {
@@ -142,6 +142,15 @@ fn long_saves_and_restores_are_work_and_so_is_to_wait_for_them() {
 }
 
 #[test]
+fn who_has_not_begun_a_save_that_the_others_wait_for_is_named_and_they_are_not() {
+    let standing =
+        |rank, phase, owes| Standing { rank: Rank(rank), step: Step(8), phase, still: FLOOR, owes };
+    let (training, saving) = (RankPhase::Training, RankPhase::Checkpointing);
+    let ranks = [standing(0, saving, false), standing(1, training, true), standing(2, training, false)];
+    assert_eq!(stalled(&ranks, FLOOR), [Rank(1)]);
+}
+
+#[test]
 fn the_first_step_may_take_ten_times_the_floor() {
     // Compilation. What it took is not what later steps are measured by.
     let line = steps([seconds(1), FLOOR * 9, seconds(1), seconds(1), seconds(1), seconds(1), seconds(1)]);
@@ -185,7 +194,8 @@ fn a_rank_that_moves_again_is_not_named_any_more() {
         let (at, step, phase) = *line.iter().rev().find(|(at, ..)| *at <= now).unwrap();
         followed.read(now, step, phase, Some(now - at)).into_iter().for_each(|time| pace.learn(time));
         let still = now - followed.moved().unwrap();
-        !stalled(&[Standing { rank: Rank(0), step, phase, still }], pace.patience(FLOOR)).is_empty()
+        !stalled(&[Standing { rank: Rank(0), step, phase, still, owes: false }], pace.patience(FLOOR))
+            .is_empty()
     };
     (1..=8).for_each(|second| assert!(!is_named(seconds(second))));
     assert!(is_named(stopped + FLOOR));
