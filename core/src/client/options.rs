@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::ids::{JobName, Rank, WorldSize};
 
-/// Tells what this process's threads are doing, or why it can't, within 2 s or so; called on a thread of its own.
+/// Tells what this process's threads are doing, or why it can't, within 3 s; called on a thread of its own.
 #[derive(Clone)]
 pub struct OwnStacks(pub Arc<dyn Fn() -> Result<String, String> + Send + Sync>);
 

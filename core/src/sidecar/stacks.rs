@@ -12,7 +12,7 @@ use super::state::{Answer, Found};
 use crate::proto::v1::{self, node_report::Report};
 use crate::text::printable;
 
-/// A trainer takes 2 s at most.
+/// A trainer takes 3 s at most.
 const ANSWER: Duration = Duration::from_secs(5);
 const LONGEST: usize = 64 << 10;
 
