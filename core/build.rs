@@ -14,11 +14,12 @@ const SERVICES: [&str; 8] = [
 ];
 
 /// What `strata status --json`, `/api/v1/status` and `strata goodput --json` show.
-const SHOWN: [&str; 11] = [
+const SHOWN: [&str; 12] = [
     "Status",
     "NodeStatus",
     "JobStatus",
     "RankStatus",
+    "RankStack",
     "PendingStep",
     "TargetStatus",
     "Version",

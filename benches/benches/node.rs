@@ -79,6 +79,7 @@ pub fn join(socket: &Path, job: &JobName) -> Session {
         token: None,
         timeout: PATIENCE,
         version: None,
+        stacks: None,
     };
     let session = Session::connect(options, &Uninterrupted).expect("the sidecar answers");
     session.wait_world(Some(PATIENCE), &Uninterrupted).expect("the world is of one");

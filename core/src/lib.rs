@@ -29,6 +29,7 @@ pub mod lock;
 pub mod pace;
 pub mod proto;
 pub mod telemetry;
+pub mod text;
 pub mod transport;
 pub mod version;
 

@@ -5,9 +5,18 @@ use crate::proto::v1;
 /// The wire protocol of this build.
 pub const PROTOCOL: u32 = 1;
 
+/// Whoever says so in its Hello answers when it is asked for the stacks of its processes.
+pub const STACKS: &str = "stacks";
+
 /// What this build says of itself in Hello, NodeHello and GetVersion.
 pub fn ours() -> v1::Version {
-    v1::Version { version: crate::VERSION.to_owned(), protocol: PROTOCOL, features: Vec::new() }
+    let features = vec![STACKS.to_owned()];
+    v1::Version { version: crate::VERSION.to_owned(), protocol: PROTOCOL, features }
+}
+
+/// Whether a build has said that it has a feature.
+pub fn has(version: Option<&v1::Version>, feature: &str) -> bool {
+    version.is_some_and(|version| version.features.iter().any(|known| known == feature))
 }
 
 /// Whether two builds work together; false when either can't be read.

@@ -13,10 +13,11 @@ use strata_core::storage::StoreUrl;
 use crate::blocking::{blocking, seconds};
 use crate::errors::Result;
 use crate::session::Session;
+use crate::stacks::{self, Outside};
 
 /// Joins a job through this node's sidecar.
 #[pyfunction]
-#[pyo3(signature = (*, job, rank, world_size, store, socket, coordinator, timeout))]
+#[pyo3(signature = (*, job, rank, world_size, store, socket, coordinator, timeout, stacks))]
 #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python call")]
 pub fn connect(
     py: Python<'_>,
@@ -27,11 +28,14 @@ pub fn connect(
     socket: Option<PathBuf>,
     coordinator: Option<String>,
     timeout: f64,
+    stacks: Outside,
 ) -> Result<Session> {
     let timeout = seconds(Some(timeout))?.unwrap_or_default();
+    let stacks = stacks::own_stacks(stacks)?;
     let session = blocking(py, |interrupt| {
         let env = Environment::process();
-        let options = options(&env, job, (rank, world_size), store, (socket, coordinator), timeout)?;
+        let mut options = options(&env, job, (rank, world_size), store, (socket, coordinator), timeout)?;
+        options.stacks = Some(stacks.clone());
         client::Session::connect(options, interrupt)
     })?;
     Ok(Session::new(session))
@@ -60,6 +64,7 @@ fn options(
         token: env.text("STRATA_TOKEN"),
         timeout,
         version: env.text("STRATA_TEST_CLIENT_VERSION"),
+        stacks: None,
     })
 }
 

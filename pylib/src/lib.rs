@@ -16,6 +16,7 @@ mod restore;
 mod roles;
 mod save;
 mod session;
+mod stacks;
 mod staging;
 mod steps;
 mod stored;
@@ -52,6 +53,8 @@ pub mod _core {
     use crate::save::SaveHandle;
     #[pymodule_export]
     use crate::session::Session;
+    #[pymodule_export]
+    use crate::stacks::free_signal;
     #[pymodule_export]
     use crate::staging::{ArenaMemory, Staging, fork_shortage};
     #[pymodule_export]

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use strata_core::client::{self, ClientTls, Place};
 use strata_core::config::{Environment, Loaded, locate};
 use strata_core::error::Kind;
-use strata_core::ids::{JobName, Step};
+use strata_core::ids::{JobName, Rank, Step};
 use strata_core::telemetry::{LogFormat, LogSettings, log};
 
 use crate::blocking::blocking;
@@ -65,6 +65,14 @@ impl Operator {
         let job = job.map(str::parse::<JobName>).transpose()?;
         let told = blocking(py, |interrupt| self.0.goodput(job.as_ref(), interrupt))?;
         Ok(serde_json::json!(told).to_string())
+    }
+
+    /// `ranks`: none: the stalled ones, and where none is all of them.
+    fn stacks(&self, py: Python<'_>, job: &str, ranks: Vec<u32>) -> Result<String> {
+        let job: JobName = job.parse()?;
+        let ranks: Vec<Rank> = ranks.into_iter().map(Rank).collect();
+        let told = blocking(py, |interrupt| self.0.stacks(&job, &ranks, interrupt))?;
+        Ok(serde_json::json!({ "stacks": told.stacks, "not_asked": told.not_asked }).to_string())
     }
 
     fn steps(&self, py: Python<'_>, job: &str) -> Result<String> {

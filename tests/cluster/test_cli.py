@@ -21,7 +21,7 @@ from harness.trainer import Trainer
 Nodes = Callable[..., Node]
 Trainers = Callable[..., list[Trainer]]
 
-COMMANDS = {"up", "coordinator", "sidecar", "run", "status", "goodput", "checkpoints", "config"}
+COMMANDS = {"up", "coordinator", "sidecar", "run", "status", "stacks", "goodput", "checkpoints", "config"}
 COMMANDS |= {"wheel", "python", "version"}
 
 

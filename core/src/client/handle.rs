@@ -12,7 +12,7 @@ use super::session::{Session, milliseconds};
 use super::state::Outcome;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::ids::Step;
-use crate::proto::v1::{self, StepInfo};
+use crate::proto::v1::{self, RankPhase, StepInfo};
 
 /// As users read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +131,8 @@ impl SaveHandle {
         let commit_timeout = inner.state.borrow().welcome.commit_timeout_ms;
         let given = if commit_timeout > 0 { Duration::from_millis(commit_timeout) } else { LONGEST_COMMIT };
         let timeout = timeout.unwrap_or(given);
+        // A part of saving: other ranks may be waiting for this one meanwhile.
+        let _saving = inner.waits(RankPhase::Checkpointing);
         let ask = inner.caller.call(|mut client, session| async move {
             let timeout_ms = milliseconds(timeout);
             client.wait_committed(v1::WaitCommittedRequest { session, step: step.0, timeout_ms }).await

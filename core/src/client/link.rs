@@ -39,8 +39,10 @@ pub(super) async fn open(
 ) -> Result<(Stream, Welcome)> {
     let doing = || format!("joining job {} as rank {} of {}", options.job, options.rank, options.world_size);
     let own = options.version.as_deref().unwrap_or(crate::VERSION);
+    let mut version = v1::Version { version: own.to_owned(), ..version::ours() };
+    version.features.retain(|feature| feature != version::STACKS || options.stacks.is_some());
     let hello = Hello {
-        version: Some(v1::Version { version: own.to_owned(), ..version::ours() }),
+        version: Some(version),
         job: options.job.to_string(),
         rank: options.rank.0,
         world_size: options.world_size.0,
@@ -123,6 +125,9 @@ impl Listener {
     async fn listen(&self, stream: &mut Stream) {
         while let Ok(Some(message)) = stream.events.message().await {
             let Some(event) = message.event else { continue };
+            if let Event::TakeStack(asked) = &event {
+                self.answer_stack(asked.request);
+            }
             let asked = matches!(event, Event::PreemptQuery(_));
             self.state.send_modify(|state| state.apply(event));
             if asked {
@@ -144,6 +149,30 @@ impl Listener {
                 state.send_modify(|state| {
                     state.warnings.push(format!("agreeing on a step to stop at: {error}"))
                 });
+            }
+        });
+    }
+
+    /// Says what this process is doing; the rank may be stuck, this thread is not.
+    fn answer_stack(&self, request: u64) {
+        let (caller, stacks) = (self.caller(), self.options.stacks.clone());
+        tokio::spawn(async move {
+            let Some(stacks) = stacks else { return };
+            let taken = tokio::task::spawn_blocking(move || (stacks.0)()).await;
+            let answer = taken.unwrap_or_else(|error| Err(format!("taking it failed: {error}")));
+            let (stack, missing) = match answer {
+                Ok(stack) => (stack, String::new()),
+                Err(missing) => (String::new(), missing),
+            };
+            let tell = |mut client: SidecarClient<Channel>, session| {
+                let (stack, missing) = (stack.clone(), missing.clone());
+                async move {
+                    client.answer_stack(v1::AnswerStackRequest { session, request, stack, missing }).await
+                }
+            };
+            // Whoever asked is told by the sidecar that no answer came.
+            if let Err(error) = caller.call(tell).await {
+                tracing::debug!("telling what this process is doing: {error}");
             }
         });
     }

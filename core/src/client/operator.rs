@@ -12,7 +12,7 @@ use super::socket;
 use super::steps::MAX_REPLY;
 use super::tls::ClientTls;
 use crate::error::{Error, Kind, Result};
-use crate::ids::{JobName, Step};
+use crate::ids::{JobName, Rank, Step};
 use crate::proto::v1::admin_client::AdminClient;
 use crate::proto::v1::checkpoint_client::CheckpointClient;
 use crate::proto::v1::{self, StepInfo};
@@ -89,6 +89,20 @@ impl Operator {
         let job = job.map(JobName::to_string).unwrap_or_default();
         let mut client = AdminClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY);
         self.ask("asking where time went", interrupt, client.get_goodput(v1::GetGoodputRequest { job }))
+    }
+
+    /// What ranks of a running job are doing; without `ranks` the stalled ones, and where none is all of them. Conflict for
+    /// a job that is not running, NotFound for a rank that is not there.
+    pub fn stacks(
+        &self,
+        job: &JobName,
+        ranks: &[Rank],
+        interrupt: &dyn Interrupt,
+    ) -> Result<v1::GetStacksReply> {
+        let ranks = ranks.iter().map(|rank| rank.0).collect();
+        let request = v1::GetStacksRequest { job: job.to_string(), ranks };
+        let mut client = AdminClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY);
+        self.ask("asking what ranks are doing", interrupt, client.get_stacks(request))
     }
 
     /// Every committed step, ascending.

@@ -38,6 +38,7 @@ impl Session {
         if let Some(known) = known {
             return known;
         }
+        let _waiting = inner.waits(RankPhase::Waiting);
         let timeout = timeout.unwrap_or_else(|| self.default_timeout());
         let mut changes = inner.state.subscribe();
         self.block("agreeing on a step to stop at", timeout, interrupt, async {

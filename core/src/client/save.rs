@@ -210,7 +210,7 @@ fn begin_request(
 
 /// Frees the slot and abandons the step on all ranks, in the background.
 pub(super) fn abandon(inner: &Inner, step: Step, error: &Error) {
-    inner.at(None, v1::RankPhase::Training);
+    inner.saved();
     let (caller, state, reason) = (inner.caller.clone(), inner.state.clone(), error.message.clone());
     inner.spawn(async move {
         let abandon = |mut client: v1::sidecar_client::SidecarClient<_>, session| {

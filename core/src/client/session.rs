@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,8 @@ pub(super) struct Inner {
     pub mapped: MappedSlots,
     /// Tells the sidecar where this rank is, and when its process ends.
     life: Option<LifeLine>,
+    /// Calls in which the script waits for others.
+    waits: AtomicU32,
     /// Background calls that `close` waits for.
     pub tasks: TaskTracker,
     closing: CancellationToken,
@@ -100,6 +102,7 @@ impl Session {
                     arenas: Arenas::default(),
                     mapped: MappedSlots::default(),
                     life,
+                    waits: AtomicU32::new(0),
                     tasks,
                     closing,
                     dropped,
@@ -197,6 +200,7 @@ impl Session {
         let inner = self.own()?;
         let timeout = timeout.unwrap_or_else(|| self.default_timeout());
         let round = *inner.barrier_rounds.lock().entry(name.to_owned()).or_insert(1);
+        let _waiting = inner.waits(RankPhase::Waiting);
         let arrive = inner.caller.call(|mut client, session| async move {
             let timeout_ms = milliseconds(timeout);
             client
@@ -300,6 +304,44 @@ impl Inner {
         if let Some(life) = &self.life {
             life.set_progress(step, phase);
         }
+    }
+
+    /// A save has handed its state over, or given up, maybe on a thread of its own: the script may be waiting somewhere.
+    pub fn saved(&self) {
+        if self.waits.load(Ordering::Relaxed) == 0 {
+            self.at(None, RankPhase::Training);
+        }
+    }
+
+    /// Says that the script waits, until what it gives is dropped: a rank that waits is not taken for one that hangs.
+    pub fn waits(&self, phase: RankPhase) -> Waits<'_> {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        let before = self.phase();
+        self.at(None, phase);
+        Waits { inner: self, phase, before }
+    }
+
+    fn phase(&self) -> RankPhase {
+        self.life.as_ref().map(LifeLine::phase).unwrap_or_default()
+    }
+}
+
+pub(super) struct Waits<'a> {
+    inner: &'a Inner,
+    phase: RankPhase,
+    before: RankPhase,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.inner.waits.fetch_sub(1, Ordering::Relaxed);
+        // Another thread may have gone on to the next step.
+        if self.inner.phase() != self.phase {
+            return;
+        }
+        // A save that was under way may have ended meanwhile, without a word.
+        let before = if self.before == RankPhase::Checkpointing { RankPhase::Training } else { self.before };
+        self.inner.at(None, before);
     }
 }
 

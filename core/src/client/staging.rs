@@ -210,7 +210,7 @@ impl Staging {
             .seal(&fill.index, fill.data_bytes)
             .doing(|| format!("arena {}", fill.view.path().display()))?;
         self.over.store(true, Ordering::Release);
-        inner.at(None, RankPhase::Training);
+        inner.saved();
         if self.stage.borrow().stats.cold {
             // All that is not yet touched, so that the next save is not cold as well.
             fill.view.populate_in_background();

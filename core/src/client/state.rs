@@ -91,6 +91,8 @@ impl State {
             Event::PreemptQuery(_) => self.preemption.agreeing = true,
             Event::PreemptAt(at) => self.preemption.stop_at = Some(Step(at.step)),
             Event::Warning(warning) => self.warnings.push(warning.message),
+            // Answered where it is heard.
+            Event::TakeStack(_) => {}
         }
     }
 

@@ -96,6 +96,9 @@ settings! {
         lease: Duration = "10s", "STRATA_LEASE";
         /// A sidecar that is silent for so long is shown as suspect.
         suspect_after: Duration = "1s 500ms", "STRATA_SUSPECT_AFTER";
+        /// A rank whose step has not changed for so long, and for much longer than the job's steps take, is shown as stalled,
+        /// with its Python stack. Ends nothing. 0s: never.
+        stall_after: Duration = "5m", "STRATA_STALL_AFTER";
         /// A Python file with on_commit, on_worker_lost or retain, run in a child process.
         hooks: Option<PathBuf> = "", "STRATA_HOOKS";
     }

@@ -3,7 +3,7 @@
 //! The state machine never reads a clock, does IO or draws randomness; effects leave only after their record is durable.
 //!
 //! `state` is what must not be forgotten, `engine` the one task that owns it and everything volatile, `log` its
-//! durability, `service` the gRPC faces, `keep` the retention rules, `hooks` the operator's Python in a child process.
+//! durability, `service` the gRPC faces, `keep` the retention rules, `stalled` who hangs, `hooks` the operator's Python in a child process.
 
 mod compat;
 mod engine;
@@ -13,6 +13,7 @@ mod keep;
 mod log;
 mod service;
 mod settings;
+mod stalled;
 pub mod state;
 
 use std::net::SocketAddr;

@@ -45,6 +45,8 @@ pub struct Timings {
     pub lease: Duration,
     /// Silence after which a member is shown as suspect; proves nothing.
     pub suspect_after: Duration,
+    /// How long a rank's step may stand still at least before it is shown as stalled; zero: it never is.
+    pub stall_after: Duration,
     /// How often workers that speak gRPC themselves beat.
     pub heartbeat: Duration,
     pub save_wait: Duration,
@@ -60,6 +62,7 @@ impl Default for Timings {
         Timings {
             lease: Duration::from_secs(10),
             suspect_after: Duration::from_millis(1500),
+            stall_after: Duration::from_secs(300),
             heartbeat: Duration::from_secs(1),
             save_wait: Duration::from_secs(2),
             commit_timeout: Duration::from_secs(600),

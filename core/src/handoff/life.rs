@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -103,6 +103,7 @@ pub struct LifeLine {
     line: Arc<Line>,
     step: AtomicU64,
     spent: Mutex<Spent>,
+    phase: AtomicI32,
     _held: Sender<()>,
 }
 
@@ -121,7 +122,8 @@ impl LifeLine {
         };
         let thread = std::thread::Builder::new().name("strata-alive".into()).stack_size(STACK);
         thread.spawn(work).doing(doing)?;
-        Ok(LifeLine { line, step: AtomicU64::new(0), spent: Mutex::default(), _held: held })
+        let (step, phase) = (AtomicU64::new(0), AtomicI32::new(0));
+        Ok(LifeLine { line, step, phase, spent: Mutex::default(), _held: held })
     }
 
     /// Adds to what this rank has spent.
@@ -138,8 +140,16 @@ impl LifeLine {
             self.step.store(step.0, Ordering::Relaxed);
         }
         let step = Step(self.step.load(Ordering::Relaxed));
+        self.phase.store(phase.into(), Ordering::Relaxed);
         // To memory: it fails where somebody has cut the file short, and then there is nobody to tell.
         let _ = self.line.file.write_all_at(&progress::encode(step, phase), PROGRESS);
+    }
+}
+
+impl LifeLine {
+    /// That it named last.
+    pub fn phase(&self) -> RankPhase {
+        self.phase.load(Ordering::Relaxed).try_into().unwrap_or_default()
     }
 }
 
@@ -327,6 +337,7 @@ mod tests {
             held.set_progress(step, phase);
             let progress = watch.progress().unwrap();
             assert_eq!((progress.step, progress.phase), (Step(7), phase));
+            assert_eq!(held.phase(), phase);
         }
         assert_eq!(watch.spent(), Spent::default());
         for _ in 0..2 {

@@ -39,6 +39,7 @@ pub(super) fn coordinator(
         timings: Timings {
             lease: own.lease,
             suspect_after: own.suspect_after,
+            stall_after: own.stall_after,
             heartbeat: config.job.heartbeat_interval,
             save_wait: config.sidecar.save_wait,
             commit_timeout: config.sidecar.commit_timeout,

@@ -272,6 +272,7 @@ mod tests {
             token: None,
             timeout: Duration::from_secs(30),
             version: None,
+            stacks: None,
         };
         Session::connect(options, &Uninterrupted).unwrap()
     }

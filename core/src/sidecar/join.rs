@@ -75,6 +75,7 @@ fn resume(node: &Arc<Node>, peer: &Peer, hello: &Hello) -> Result<SessionId> {
         }
         record.process = process.or(record.process);
         session.token = hello.token.clone();
+        session.takes_stacks = version::has(hello.version.as_ref(), version::STACKS);
         session.pidfd = peer.pidfd.clone().or(session.pidfd.take());
         state.note_session(id);
         Ok(id)
@@ -144,7 +145,9 @@ async fn join(node: &Arc<Node>, peer: &Peer, hello: Hello) -> Result<SessionId> 
         for step in attached.steps.iter().filter_map(|listed| listed.commit.as_ref().ok()) {
             known.note_committed(&step.to_proto());
         }
-        state.sessions.insert(id, Session::new(record.clone(), hello.token.clone(), peer.pidfd.clone()));
+        let mut session = Session::new(record.clone(), hello.token.clone(), peer.pidfd.clone());
+        session.takes_stacks = version::has(hello.version.as_ref(), version::STACKS);
+        state.sessions.insert(id, session);
         state.note_job(&job);
         // Unrecorded it would be a session that nobody watches and nothing ends.
         state.record_session(id).inspect_err(|_| state.never_joined(id))

@@ -25,6 +25,7 @@ mod service;
 mod settings;
 mod sharing;
 mod socket;
+mod stacks;
 mod state;
 mod status;
 mod stores;

@@ -15,7 +15,7 @@ use super::settings::SidecarSettings;
 use super::state::{State, Todo};
 use super::stores::Stores;
 use super::uplink::Uplink;
-use super::{learn, persist, publish, seals, sharing, sweep, targets};
+use super::{learn, persist, publish, seals, sharing, stacks, sweep, targets};
 use crate::error::{Error, Result};
 use crate::telemetry::Metrics;
 
@@ -152,6 +152,7 @@ impl Node {
             Todo::Publish(order) => self.spawn(publish::commit(node, order)),
             Todo::Remove(order) => self.spawn(publish::remove(node, order)),
             Todo::Target(order) => self.spawn(targets::obey(node, order)),
+            Todo::Stack(order) => self.spawn(stacks::take(node, order)),
             Todo::AwaitSeals(job, generation) => self.spawn(seals::await_seals(node, job, generation)),
             Todo::LearnSteps(job) => self.spawn(learn::steps(node, job)),
             Todo::CheckShared(job) => self.spawn(sharing::check(node, job)),

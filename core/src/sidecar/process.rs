@@ -27,6 +27,28 @@ impl ProcessId {
         Some(ProcessId { pid, started: started(pid)? })
     }
 
+    /// None when it is gone, or can't be seen any more.
+    pub fn stands(&self) -> Option<Stands> {
+        let mut fields = stat(self.pid)?;
+        let state = fields.next()?;
+        // The state is that of this very process.
+        (fields.nth(18)?.parse() == Ok(self.started)).then_some(())?;
+        Some(match state.as_str() {
+            "R" => Stands::Running,
+            "D" => Stands::Uninterruptible,
+            "T" => Stands::Stopped,
+            "t" => Stands::Traced,
+            "Z" | "X" => Stands::Ended,
+            _ => Stands::Sleeping,
+        })
+    }
+
+    /// The kernel's function that its main thread sleeps in, where this process may read that.
+    pub fn waits_in(&self) -> Option<String> {
+        let place = std::fs::read_to_string(format!("/proc/{}/wchan", self.pid)).ok()?;
+        Some(place).filter(|place| !place.is_empty() && place != "0")
+    }
+
     /// A handle that proves its death; None when it is dead already.
     pub fn open(&self) -> Option<Arc<OwnedFd>> {
         let pid = Pid::from_raw(self.pid as i32)?;
@@ -37,9 +59,40 @@ impl ProcessId {
 }
 
 fn started(pid: u32) -> Option<u64> {
+    stat(pid)?.nth(19)?.parse().ok()
+}
+
+/// The fields of proc(5)'s stat from the third on.
+fn stat(pid: u32) -> Option<impl Iterator<Item = String>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field, in brackets, may hold anything.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    let fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().map(str::to_owned);
+    Some(fields.collect::<Vec<_>>().into_iter())
+}
+
+/// How a process stands, as the kernel sees its main thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stands {
+    Running,
+    Sleeping,
+    /// In a system call that no signal ends: for a disk, a device.
+    Uninterruptible,
+    Stopped,
+    Traced,
+    Ended,
+}
+
+impl std::fmt::Display for Stands {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Stands::Running => "running",
+            Stands::Sleeping => "sleeping",
+            Stands::Uninterruptible => "waiting uninterruptibly",
+            Stands::Stopped => "stopped",
+            Stands::Traced => "stopped by a debugger",
+            Stands::Ended => "ended",
+        })
+    }
 }
 
 /// A pidfd reads as ready once its process has exited.
@@ -61,6 +114,8 @@ pub(super) async fn exited(pidfd: &OwnedFd) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::Signal;
+
     use super::*;
 
     fn peer(pid: u32) -> Peer {
@@ -73,7 +128,12 @@ mod tests {
         let known = ProcessId::of(&peer(child.id().unwrap())).unwrap();
         let handle = known.open().unwrap();
         assert!(!is_dead(&handle));
-        assert!(ProcessId { started: known.started + 1, ..known }.open().is_none());
+        let another = ProcessId { started: known.started + 1, ..known };
+        assert!(another.open().is_none() && another.stands().is_none());
+        rustix::process::kill_process(Pid::from_raw(known.pid as i32).unwrap(), Signal::STOP).unwrap();
+        while known.stands() != Some(Stands::Stopped) {
+            tokio::task::yield_now().await;
+        }
         child.start_kill().unwrap();
         exited(&handle).await.unwrap();
         assert!(is_dead(&handle));

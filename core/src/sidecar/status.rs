@@ -97,6 +97,8 @@ fn rank_status(state: &State, session: &Session) -> v1::RankStatus {
         node: state.node.clone(),
         state: standing.to_owned(),
         progress: session.progress(),
+        // The coordinator's to say, which sees the other ranks too.
+        stack: None,
     }
 }
 

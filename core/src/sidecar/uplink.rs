@@ -77,7 +77,7 @@ impl Uplink {
     }
 
     pub fn admin(&self) -> AdminClient<Channel> {
-        AdminClient::new(self.channel.clone())
+        AdminClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
     /// Makes a call that may be repeated, again and again until `deadline` while the coordinator can't be reached.

@@ -172,6 +172,7 @@ metrics! {
     // coordinator
     nodes_attached: Gauge = gauge(), "nodes_attached", "Sidecars attached to this coordinator";
     ranks_live: Gauge = gauge(), "ranks_live", "Ranks of open generations";
+    ranks_stalled: Gauge = gauge(), "ranks_stalled", "Ranks whose step stands still though they live";
     registrations: Counter = counter(), "registrations", "Ranks registered";
     heartbeats: Counter = counter(), "heartbeats", "Heartbeats and sidecar frames received";
     generations_opened: Counter = counter(), "generations_opened", "Generations opened";

@@ -60,6 +60,10 @@ impl Cluster {
         v1::coordinator_client::CoordinatorClient::new(self.channel().await)
     }
 
+    pub async fn admin(&self) -> v1::admin_client::AdminClient<Channel> {
+        v1::admin_client::AdminClient::new(self.channel().await)
+    }
+
     pub async fn checkpoint(&self) -> v1::checkpoint_client::CheckpointClient<Channel> {
         v1::checkpoint_client::CheckpointClient::new(self.channel().await)
     }
@@ -118,13 +122,23 @@ impl Sidecar {
 
     /// As if these further targets stood in its configuration.
     pub async fn attach_with(cluster: &Cluster, node: &str, targets: Vec<v1::Target>) -> Sidecar {
+        Sidecar::attach_as(cluster, node, targets, strata_core::coordinator::our_version()).await
+    }
+
+    /// As if it were this build.
+    pub async fn attach_as(
+        cluster: &Cluster,
+        node: &str,
+        targets: Vec<v1::Target>,
+        version: v1::Version,
+    ) -> Sidecar {
         let (up, reports) = mpsc::channel(64);
         let hello = v1::NodeHello {
             targets,
             node: node.into(),
             incarnation: uuid::Uuid::new_v4().to_string(),
             host: format!("host-{node}"),
-            version: Some(strata_core::coordinator::our_version()),
+            version: Some(version),
             sessions: Vec::new(),
         };
         up.send(v1::NodeReport { report: Some(Report::Hello(hello)) }).await.unwrap();

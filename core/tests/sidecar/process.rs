@@ -38,6 +38,7 @@ pub fn play() {
         token: None,
         timeout: Duration::from_secs(30),
         version: None,
+        stacks: None,
     })
     .unwrap();
     trainer.session.wait_world(None, &Uninterrupted).unwrap();

@@ -61,6 +61,7 @@ impl Trainer {
             token: None,
             timeout: Duration::from_secs(30),
             version: None,
+            stacks: None,
         }
     }
 

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from . import _core, _standby
+from . import _core, _stacks, _standby
 from ._private import private_socket
 from ._world import find_world
 from .errors import InvalidError, UnavailableError
@@ -46,7 +46,9 @@ def connect(
         coordinator: URL that the sidecar's coordinator must have; else STRATA_COORDINATOR, else any.
         local: use a private sidecar with its own coordinator, started if need be; a world of one only. Where no sidecar
             answers, none of socket and coordinator is named and the world is one, that is done without asking.
-        signals: SIGTERM makes `reached_preemption` true; chains to an existing handler. Main thread only.
+        signals: SIGTERM makes `reached_preemption` true; chains to an existing handler. Main thread only. And a rank
+            that stands still in C code, with the interpreter's lock, can tell its stack: faulthandler is registered
+            for a real-time signal that has no handler.
         timeout: seconds, for a sidecar to answer and the registration to be taken.
 
     Raises:
@@ -77,6 +79,7 @@ def connect(
         socket=found,
         coordinator=coordinator,
         timeout=max(1.0, deadline - time.monotonic()),
+        stacks=_stacks.outside(signals),
     )
     joined = Job(session)
     if signals:

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use super::super::stalled::Line;
 use super::super::state::Command;
+use super::stalls::Stall;
 use super::{Engine, TICK};
 use crate::ids::{JobName, Rank};
 use crate::proto::v1;
@@ -13,7 +15,7 @@ use crate::proto::v1;
 type Who = String;
 
 pub struct Leases {
-    by_member: HashMap<Who, Lease>,
+    pub(super) by_member: HashMap<Who, Lease>,
     last_tick: Duration,
 }
 
@@ -23,6 +25,9 @@ pub struct Lease {
     pub until: Duration,
     pub heard: Duration,
     pub progress: Option<(v1::Progress, Duration)>,
+    pub line: Line,
+    /// It stands still.
+    pub stall: Option<Stall>,
     /// Its sidecar says that its session's line has ended.
     pub suspect: bool,
 }
@@ -49,7 +54,8 @@ impl Engine {
     pub(super) fn lease(&mut self, job: JobName, rank: Rank, incarnation: String) {
         let now = self.now();
         let until = now + self.settings.timings.lease;
-        let lease = Lease { job, rank, until, heard: now, progress: None, suspect: false };
+        let (line, stall) = (Line::default(), None);
+        let lease = Lease { job, rank, until, heard: now, progress: None, line, stall, suspect: false };
         self.leases.by_member.insert(incarnation, lease);
     }
 
@@ -57,12 +63,23 @@ impl Engine {
         self.leases.by_member.get(incarnation)
     }
 
-    /// A sign of life of one member.
+    /// A sign of life of one member. Of a worker that speaks for itself: it does not say how old its progress is.
     pub(super) fn beat(&mut self, incarnation: &str, progress: Option<v1::Progress>) {
+        self.sign_of_life(incarnation, progress, None);
+    }
+
+    /// The same from its sidecar, with what its progress line says.
+    pub(super) fn beat_with_line(&mut self, incarnation: &str, progress: v1::Progress) {
+        let age = Duration::from_millis(progress.age_ms);
+        self.sign_of_life(incarnation, Some(progress), Some(age));
+    }
+
+    fn sign_of_life(&mut self, incarnation: &str, progress: Option<v1::Progress>, age: Option<Duration>) {
         let (now, lease_for) = (self.now(), self.settings.timings.lease);
         if let Some(lease) = self.leases.by_member.get_mut(incarnation) {
             (lease.until, lease.heard, lease.suspect) = (now + lease_for, now, false);
             if let Some(progress) = progress {
+                self.stalls.follow(lease, &progress, age, now);
                 lease.progress = Some((progress, now));
             }
         }

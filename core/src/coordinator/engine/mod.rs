@@ -21,6 +21,8 @@ mod saves;
 mod shards;
 #[cfg(test)]
 mod simulation;
+mod stacks;
+mod stalls;
 mod status;
 mod targets;
 
@@ -118,6 +120,8 @@ pub(super) struct Engine {
     barriers: barriers::Barriers,
     restores: restores::Restores,
     preempts: preempt::Preempts,
+    stalls: stalls::Stalls,
+    stacks: stacks::Stacks,
     retention: retention::Retention,
     targets: targets::Targets,
     placements: shards::Placements,
@@ -155,6 +159,8 @@ impl Engine {
             barriers: Default::default(),
             restores: Default::default(),
             preempts: Default::default(),
+            stalls: Default::default(),
+            stacks: Default::default(),
             retention: Default::default(),
             targets: Default::default(),
             placements: Default::default(),

@@ -26,6 +26,8 @@ pub struct Node {
     pub incarnation: String,
     pub host: String,
     pub version: String,
+    /// It says what its ranks are doing when it is asked.
+    pub takes_stacks: bool,
     /// None while its line is down.
     pub line: Option<Line>,
     pub heard: Duration,
@@ -56,6 +58,7 @@ impl Engine {
         let now = self.now();
         let name = hello.node.clone();
         self.lose_line(&name);
+        let takes_stacks = crate::version::has(hello.version.as_ref(), crate::version::STACKS);
         let version = hello.version.unwrap_or_default().version;
         let mut node = match self.nodes.by_name.remove(&name) {
             Some(node) if node.incarnation == hello.incarnation => node,
@@ -64,6 +67,7 @@ impl Engine {
                 incarnation: hello.incarnation,
                 host: String::new(),
                 version: String::new(),
+                takes_stacks: false,
                 line: None,
                 heard: now,
                 announced: false,
@@ -74,6 +78,7 @@ impl Engine {
             },
         };
         (node.host, node.version, node.heard) = (hello.host, version, now);
+        node.takes_stacks = takes_stacks;
         (node.announced, node.draining) = (false, false);
         node.targets = hello.targets;
         node.line = Some(Line { id, send });

@@ -54,6 +54,7 @@ impl Engine {
         self.push_job(job, Push::GenerationEnded(message.clone()));
         self.barriers_ended(job, ended.generation);
         self.preempts_ended(job);
+        self.stalls.forget(job);
         self.forget_told();
         if !ended.lost.is_empty() {
             let ranks: Vec<Rank> = ended.lost.iter().map(|lost| lost.rank).collect();

@@ -31,6 +31,7 @@ impl Engine {
             }
             Some(Report::Removal(done)) => self.removal_reported(node, done),
             Some(Report::Target(told)) => self.target_reported(node, told),
+            Some(Report::Stack(taken)) => self.stack_taken(node, taken),
             Some(Report::Draining(_)) => {
                 if let Some(node) = self.nodes.by_name.get_mut(node) {
                     node.draining = true;
@@ -61,7 +62,7 @@ impl Engine {
                 let rank = Rank(progress.rank);
                 self.ledger_seen(&job, Generation(part.generation), &progress);
                 for incarnation in self.incarnations_at(&job, rank, node) {
-                    self.beat(&incarnation, Some(progress));
+                    self.beat_with_line(&incarnation, progress);
                 }
                 named.insert((job.clone(), rank));
             }

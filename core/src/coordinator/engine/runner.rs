@@ -60,6 +60,8 @@ impl Engine {
         self.check_saves();
         self.check_retention();
         self.check_targets();
+        self.check_stalls();
+        self.check_stacks();
         self.restores_tick();
         self.check_ledgers();
     }

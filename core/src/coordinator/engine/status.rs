@@ -46,6 +46,7 @@ impl Engine {
             node: lost.node.clone().unwrap_or_else(|| convert::DIRECT.to_owned()),
             state: "lost".to_owned(),
             progress: None,
+            stack: None,
         });
         let joining = known.forming.iter().map(|(rank, member)| self.rank_status(*rank, member, true, now));
         v1::JobStatus {
@@ -71,10 +72,12 @@ impl Engine {
         let own_beat = if member.node.is_none() { self.settings.timings.heartbeat } else { Duration::ZERO };
         let suspect = lease.is_some_and(|lease| lease.suspect)
             || silent > self.settings.timings.suspect_after + own_beat;
+        let stall = lease.and_then(|lease| lease.stall.as_ref());
         let state = match (member.left, joining, suspect) {
             (true, ..) => "left",
             (_, _, true) => "suspect",
             (_, true, _) => "joining",
+            _ if stall.is_some() => "stalled",
             _ => "live",
         };
         let progress = lease.and_then(|lease| lease.progress.as_ref()).map(|(progress, at)| v1::Progress {
@@ -87,6 +90,7 @@ impl Engine {
             node: member.node.clone().unwrap_or_else(|| convert::DIRECT.to_owned()),
             state: state.to_owned(),
             progress,
+            stack: stall.and_then(|stall| stall.stack.clone()),
         }
     }
 

@@ -36,4 +36,12 @@ impl v1::admin_server::Admin for Services {
         self.engine.call(move |engine| engine.drain_job(&job)).await?;
         Ok(Response::new(v1::DrainJobReply {}))
     }
+
+    async fn get_stacks(
+        &self,
+        request: Request<v1::GetStacksRequest>,
+    ) -> Result<Response<v1::GetStacksReply>, Status> {
+        let request = request.into_inner();
+        Ok(Response::new(self.engine.wait(move |engine, reply| engine.stacks(request, reply)).await?))
+    }
 }

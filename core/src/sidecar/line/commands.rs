@@ -58,6 +58,7 @@ fn take(state: &mut State, command: Command) {
         Command::PreemptAt(at) => state.preempt_at(&at),
         Command::RemoveStep(order) => state.todo.push(Todo::Remove(order)),
         Command::Target(order) => state.todo.push(Todo::Target(order)),
+        Command::Stack(order) => state.todo.push(Todo::Stack(order)),
         Command::Config(changed) => {
             if let (Ok(job), Some(config)) = (changed.job.parse::<JobName>(), changed.config) {
                 state.job(&job).config = config;

@@ -14,6 +14,8 @@ use crate::proto::v1;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What the caller's own time-out needs beyond the wait itself.
 const GRACE: Duration = Duration::from_secs(2);
+/// Within which the coordinator has an answer of every rank, or gives up on it.
+const STACKS: Duration = Duration::from_secs(20);
 
 impl Services {
     /// What one user's trainers do is not another's to read or change (P9).
@@ -152,5 +154,11 @@ impl v1::admin_server::Admin for Services {
     async fn drain_job(&self, request: Request<v1::DrainJobRequest>) -> Answer<v1::DrainJobReply> {
         self.allow(&request, &request.get_ref().job)?;
         forward!(self, request, admin.drain_job, "draining a job", |_: &_| patience(0))
+    }
+
+    async fn get_stacks(&self, request: Request<v1::GetStacksRequest>) -> Answer<v1::GetStacksReply> {
+        self.allow(&request, &request.get_ref().job)?;
+        let wait = |_: &_| Instant::now() + STACKS;
+        forward!(self, request, admin.get_stacks, "asking what ranks are doing", wait)
     }
 }

@@ -95,4 +95,13 @@ impl v1::sidecar_server::Sidecar for Services {
         self.node.change(|state| state.answer_preemption(session, Step(request.get_ref().last_step)));
         Ok(Response::new(v1::AnswerPreemptionReply {}))
     }
+
+    async fn answer_stack(&self, request: Request<v1::AnswerStackRequest>) -> Answer<v1::AnswerStackReply> {
+        // Of a fenced one too: why it hangs may still be asked.
+        let session = self.session(&request, request.get_ref().session)?;
+        let v1::AnswerStackRequest { request, stack, missing, .. } = request.into_inner();
+        let answer = if missing.is_empty() { Ok(stack) } else { Err(missing) };
+        self.node.change(|state| state.stack_answered(session, request, answer));
+        Ok(Response::new(v1::AnswerStackReply {}))
+    }
 }

@@ -15,6 +15,7 @@ mod preemption;
 mod saves;
 mod session;
 mod settle;
+mod stacks;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub(super) use grant::Grant;
 pub(super) use job::{Job, Outcome};
 pub(super) use saves::{Part, Save, SaveId, Stage, durable_report};
 pub(super) use session::{EVENTS, Events, Session};
+pub(super) use stacks::{Answer, Found};
 
 use super::records;
 use crate::clock::SharedClock;
@@ -54,6 +56,7 @@ pub(super) struct State {
     /// Goodbyes that the coordinator has not taken note of yet.
     pub leaving: usize,
     pub todo: Vec<Todo>,
+    stacks: stacks::Stacks,
     deaths: Vec<deaths::Death>,
     next_lease: u64,
 }
@@ -67,6 +70,7 @@ pub(super) enum Todo {
     Publish(v1::WriteCommit),
     Remove(v1::RemoveStep),
     Target(v1::TargetOrder),
+    Stack(v1::TakeStack),
     /// A generation has ended: ranks that were copying may still seal, and can't tell.
     AwaitSeals(JobName, Generation),
     /// What is committed, after a restart of this sidecar.
@@ -129,6 +133,7 @@ impl State {
             draining: false,
             leaving: 0,
             todo: Vec::new(),
+            stacks: Default::default(),
             deaths: Vec::new(),
             next_lease: 1,
         }

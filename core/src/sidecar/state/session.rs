@@ -25,6 +25,8 @@ pub(in super::super) struct Session {
     /// It has told so.
     pub dying: bool,
     pub events: Option<Events>,
+    /// It answers when it is asked what it is doing.
+    pub takes_stacks: bool,
     /// Its generation has ended.
     pub fenced: Option<Error>,
     ended: Option<v1::Fenced>,
@@ -38,7 +40,17 @@ pub(in super::super) struct Events {
 
 impl Session {
     pub fn new(record: SessionRecord, token: String, pidfd: Option<Arc<OwnedFd>>) -> Session {
-        Session { record, token, pidfd, life: None, dying: false, events: None, fenced: None, ended: None }
+        Session {
+            record,
+            token,
+            pidfd,
+            life: None,
+            dying: false,
+            events: None,
+            takes_stacks: false,
+            fenced: None,
+            ended: None,
+        }
     }
 
     /// Whether we say at the coordinator that it lives: nothing but its process's death ends what we can watch; without

@@ -23,6 +23,7 @@ COMMANDS = {
     "sidecar": "strata.cli.roles:sidecar",
     "run": "strata.cli.run:run",
     "status": "strata.cli.status:status",
+    "stacks": "strata.cli.stacks:stacks",
     "goodput": "strata.cli.goodput:goodput",
     "checkpoints": "strata.cli.checkpoints:checkpoints",
     "config": "strata.cli.configuration:config",

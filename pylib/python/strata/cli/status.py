@@ -9,12 +9,16 @@ from typing import Any
 import click
 
 from strata import _core
-from strata.cli import flags, terminal
+from strata.cli import flags, stacks, terminal
 
 Document = dict[str, Any]
 
-WRONG = {"lost": "bold red", "suspect": "yellow", "left": "dim"}
+WRONG = {"lost": "bold red", "stalled": "bold red", "suspect": "yellow", "left": "dim"}
 """How a rank's state is coloured; live and joining ones are as they should be."""
+
+
+STALLED = 4
+"""Stalled ranks that are told where they are: most stand at one place."""
 
 
 @click.command()
@@ -69,6 +73,12 @@ def job_page(job: Document) -> Iterator[Any]:
         yield f"  [yellow]warning[/yellow]  {terminal.plain(job['last_warning'])}"
     if job["ranks"]:
         yield terminal.table((">rank", "host", "state", ">step", "phase"), map(rank_row, job["ranks"]), indent=2)
+    stalled = [rank for rank in job["ranks"] if rank["state"] == "stalled"]
+    for rank in stalled[:STALLED]:
+        if rank["stack"]:
+            yield stalled_text(rank)
+    if stalled:
+        yield f"  next: strata stacks {job['job']}"
 
 
 def generation(job: Document) -> str:
@@ -106,6 +116,11 @@ def rank_row(rank: Document) -> tuple[str, ...]:
         return str(rank["rank"]), rank["host"], shown, "", ""
     phase = f"{progress['phase']}, {terminal.duration(progress['age_ms'] / 1000)} ago"
     return str(rank["rank"]), rank["host"], shown, str(progress["step"]), phase
+
+
+def stalled_text(rank: Document) -> str:
+    stack = rank["stack"]
+    return f"  rank {rank['rank']}{stacks.process_text(stack)}: {terminal.plain(stacks.top(stack))}"
 
 
 def pending_text(pending: Document, world: int) -> str:

@@ -33,6 +33,22 @@ class GetGoodputRequest(_message.Message):
     job: str
     def __init__(self, job: _Optional[str] = ...) -> None: ...
 
+class GetStacksRequest(_message.Message):
+    __slots__ = ("job", "ranks")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    ranks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, job: _Optional[str] = ..., ranks: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class GetStacksReply(_message.Message):
+    __slots__ = ("stacks", "not_asked")
+    STACKS_FIELD_NUMBER: _ClassVar[int]
+    NOT_ASKED_FIELD_NUMBER: _ClassVar[int]
+    stacks: _containers.RepeatedCompositeFieldContainer[_common_pb2.RankStack]
+    not_asked: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, stacks: _Optional[_Iterable[_Union[_common_pb2.RankStack, _Mapping]]] = ..., not_asked: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class Status(_message.Message):
     __slots__ = ("version", "role", "cluster", "uptime_ms", "nodes", "jobs")
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -112,18 +128,20 @@ class TargetStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., url: _Optional[str] = ..., steps: _Optional[int] = ..., behind: _Optional[int] = ..., latest_step: _Optional[int] = ..., copying: _Optional[int] = ..., known: _Optional[bool] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class RankStatus(_message.Message):
-    __slots__ = ("rank", "host", "node", "state", "progress")
+    __slots__ = ("rank", "host", "node", "state", "progress", "stack")
     RANK_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    STACK_FIELD_NUMBER: _ClassVar[int]
     rank: int
     host: str
     node: str
     state: str
     progress: _common_pb2.Progress
-    def __init__(self, rank: _Optional[int] = ..., host: _Optional[str] = ..., node: _Optional[str] = ..., state: _Optional[str] = ..., progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ...) -> None: ...
+    stack: _common_pb2.RankStack
+    def __init__(self, rank: _Optional[int] = ..., host: _Optional[str] = ..., node: _Optional[str] = ..., state: _Optional[str] = ..., progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., stack: _Optional[_Union[_common_pb2.RankStack, _Mapping]] = ...) -> None: ...
 
 class PendingStep(_message.Message):
     __slots__ = ("step", "generation", "sealed", "durable", "missing")

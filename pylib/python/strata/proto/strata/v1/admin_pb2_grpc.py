@@ -55,6 +55,11 @@ class AdminStub:
                 request_serializer=strata_dot_v1_dot_admin__pb2.DrainJobRequest.SerializeToString,
                 response_deserializer=strata_dot_v1_dot_admin__pb2.DrainJobReply.FromString,
                 _registered_method=True)
+        self.GetStacks = channel.unary_unary(
+                '/strata.v1.Admin/GetStacks',
+                request_serializer=strata_dot_v1_dot_admin__pb2.GetStacksRequest.SerializeToString,
+                response_deserializer=strata_dot_v1_dot_admin__pb2.GetStacksReply.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -86,6 +91,14 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStacks(self, request, context):
+        """What ranks are doing at this moment: the Python stacks of their processes. Returns within seconds; a process that
+        does not answer is described from outside.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -108,6 +121,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.DrainJob,
                     request_deserializer=strata_dot_v1_dot_admin__pb2.DrainJobRequest.FromString,
                     response_serializer=strata_dot_v1_dot_admin__pb2.DrainJobReply.SerializeToString,
+            ),
+            'GetStacks': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStacks,
+                    request_deserializer=strata_dot_v1_dot_admin__pb2.GetStacksRequest.FromString,
+                    response_serializer=strata_dot_v1_dot_admin__pb2.GetStacksReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +236,33 @@ class Admin:
             '/strata.v1.Admin/DrainJob',
             strata_dot_v1_dot_admin__pb2.DrainJobRequest.SerializeToString,
             strata_dot_v1_dot_admin__pb2.DrainJobReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStacks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.v1.Admin/GetStacks',
+            strata_dot_v1_dot_admin__pb2.GetStacksRequest.SerializeToString,
+            strata_dot_v1_dot_admin__pb2.GetStacksReply.FromString,
             options,
             channel_credentials,
             insecure,

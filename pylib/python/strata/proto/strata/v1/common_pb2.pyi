@@ -23,6 +23,7 @@ class RankPhase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RANK_PHASE_CHECKPOINTING: _ClassVar[RankPhase]
     RANK_PHASE_RESTORING: _ClassVar[RankPhase]
     RANK_PHASE_FAILED: _ClassVar[RankPhase]
+    RANK_PHASE_WAITING: _ClassVar[RankPhase]
 SAVE_KIND_FULL: SaveKind
 SAVE_KIND_INCREMENTAL: SaveKind
 SAVE_KIND_MODEL_ONLY: SaveKind
@@ -34,6 +35,7 @@ RANK_PHASE_TRAINING: RankPhase
 RANK_PHASE_CHECKPOINTING: RankPhase
 RANK_PHASE_RESTORING: RankPhase
 RANK_PHASE_FAILED: RankPhase
+RANK_PHASE_WAITING: RankPhase
 
 class Caller(_message.Message):
     __slots__ = ("job", "generation", "rank", "token")
@@ -72,6 +74,22 @@ class Progress(_message.Message):
     saving_ms: int
     restoring_ms: int
     def __init__(self, rank: _Optional[int] = ..., step: _Optional[int] = ..., phase: _Optional[_Union[RankPhase, str]] = ..., age_ms: _Optional[int] = ..., saving_ms: _Optional[int] = ..., restoring_ms: _Optional[int] = ...) -> None: ...
+
+class RankStack(_message.Message):
+    __slots__ = ("rank", "host", "process", "waits_in", "stack", "missing")
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    WAITS_IN_FIELD_NUMBER: _ClassVar[int]
+    STACK_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    host: str
+    process: str
+    waits_in: str
+    stack: str
+    missing: str
+    def __init__(self, rank: _Optional[int] = ..., host: _Optional[str] = ..., process: _Optional[str] = ..., waits_in: _Optional[str] = ..., stack: _Optional[str] = ..., missing: _Optional[str] = ...) -> None: ...
 
 class Member(_message.Message):
     __slots__ = ("rank", "node", "host")

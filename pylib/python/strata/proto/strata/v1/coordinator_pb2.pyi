@@ -210,7 +210,7 @@ class GenerationEnded(_message.Message):
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., lost: _Optional[_Iterable[_Union[_common_pb2.Member, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("hello", "frame", "slots", "begun", "sealed", "durable", "failed", "commit", "died", "suspect", "arrival", "preempt", "preempt_ack", "removal", "draining", "left", "target")
+    __slots__ = ("hello", "frame", "slots", "begun", "sealed", "durable", "failed", "commit", "died", "suspect", "arrival", "preempt", "preempt_ack", "removal", "draining", "left", "target", "stack")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
@@ -228,6 +228,7 @@ class NodeReport(_message.Message):
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     LEFT_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    STACK_FIELD_NUMBER: _ClassVar[int]
     hello: NodeHello
     frame: Frame
     slots: SlotsAnnounced
@@ -245,7 +246,8 @@ class NodeReport(_message.Message):
     draining: Draining
     left: RankLeft
     target: TargetReport
-    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., slots: _Optional[_Union[SlotsAnnounced, _Mapping]] = ..., begun: _Optional[_Union[SaveBegun, _Mapping]] = ..., sealed: _Optional[_Union[SealedReport, _Mapping]] = ..., durable: _Optional[_Union[DurableReport, _Mapping]] = ..., failed: _Optional[_Union[SaveFailed, _Mapping]] = ..., commit: _Optional[_Union[CommitOutcome, _Mapping]] = ..., died: _Optional[_Union[RankDied, _Mapping]] = ..., suspect: _Optional[_Union[RankSuspect, _Mapping]] = ..., arrival: _Optional[_Union[BarrierArrival, _Mapping]] = ..., preempt: _Optional[_Union[PreemptNotice, _Mapping]] = ..., preempt_ack: _Optional[_Union[PreemptAck, _Mapping]] = ..., removal: _Optional[_Union[RemovalDone, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., left: _Optional[_Union[RankLeft, _Mapping]] = ..., target: _Optional[_Union[TargetReport, _Mapping]] = ...) -> None: ...
+    stack: StackTaken
+    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., slots: _Optional[_Union[SlotsAnnounced, _Mapping]] = ..., begun: _Optional[_Union[SaveBegun, _Mapping]] = ..., sealed: _Optional[_Union[SealedReport, _Mapping]] = ..., durable: _Optional[_Union[DurableReport, _Mapping]] = ..., failed: _Optional[_Union[SaveFailed, _Mapping]] = ..., commit: _Optional[_Union[CommitOutcome, _Mapping]] = ..., died: _Optional[_Union[RankDied, _Mapping]] = ..., suspect: _Optional[_Union[RankSuspect, _Mapping]] = ..., arrival: _Optional[_Union[BarrierArrival, _Mapping]] = ..., preempt: _Optional[_Union[PreemptNotice, _Mapping]] = ..., preempt_ack: _Optional[_Union[PreemptAck, _Mapping]] = ..., removal: _Optional[_Union[RemovalDone, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., left: _Optional[_Union[RankLeft, _Mapping]] = ..., target: _Optional[_Union[TargetReport, _Mapping]] = ..., stack: _Optional[_Union[StackTaken, _Mapping]] = ...) -> None: ...
 
 class NodeHello(_message.Message):
     __slots__ = ("node", "incarnation", "host", "version", "sessions", "targets")
@@ -495,6 +497,14 @@ class TargetReport(_message.Message):
     more: bool
     def __init__(self, job: _Optional[str] = ..., target: _Optional[str] = ..., copied: _Optional[int] = ..., steps: _Optional[_Iterable[_Union[_common_pb2.StepInfo, _Mapping]]] = ..., leftovers: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., copied_bytes: _Optional[int] = ..., kind: _Optional[str] = ..., reason: _Optional[str] = ..., page: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
 
+class StackTaken(_message.Message):
+    __slots__ = ("request", "stack")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    STACK_FIELD_NUMBER: _ClassVar[int]
+    request: int
+    stack: _common_pb2.RankStack
+    def __init__(self, request: _Optional[int] = ..., stack: _Optional[_Union[_common_pb2.RankStack, _Mapping]] = ...) -> None: ...
+
 class Attempt(_message.Message):
     __slots__ = ("step", "generation")
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -508,7 +518,7 @@ class Draining(_message.Message):
     def __init__(self) -> None: ...
 
 class NodeCommand(_message.Message):
-    __slots__ = ("welcome", "generation_opened", "generation_ended", "write_commit", "step", "barrier", "preempt_query", "preempt_at", "remove_step", "config", "refused", "target")
+    __slots__ = ("welcome", "generation_opened", "generation_ended", "write_commit", "step", "barrier", "preempt_query", "preempt_at", "remove_step", "config", "refused", "target", "stack")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     GENERATION_OPENED_FIELD_NUMBER: _ClassVar[int]
     GENERATION_ENDED_FIELD_NUMBER: _ClassVar[int]
@@ -521,6 +531,7 @@ class NodeCommand(_message.Message):
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    STACK_FIELD_NUMBER: _ClassVar[int]
     welcome: NodeWelcome
     generation_opened: _common_pb2.Generation
     generation_ended: GenerationEnded
@@ -533,7 +544,8 @@ class NodeCommand(_message.Message):
     config: WorkerConfigChanged
     refused: NodeRefused
     target: TargetOrder
-    def __init__(self, welcome: _Optional[_Union[NodeWelcome, _Mapping]] = ..., generation_opened: _Optional[_Union[_common_pb2.Generation, _Mapping]] = ..., generation_ended: _Optional[_Union[GenerationEnded, _Mapping]] = ..., write_commit: _Optional[_Union[WriteCommit, _Mapping]] = ..., step: _Optional[_Union[StepOutcome, _Mapping]] = ..., barrier: _Optional[_Union[BarrierReleased, _Mapping]] = ..., preempt_query: _Optional[_Union[PreemptQuery, _Mapping]] = ..., preempt_at: _Optional[_Union[PreemptAt, _Mapping]] = ..., remove_step: _Optional[_Union[RemoveStep, _Mapping]] = ..., config: _Optional[_Union[WorkerConfigChanged, _Mapping]] = ..., refused: _Optional[_Union[NodeRefused, _Mapping]] = ..., target: _Optional[_Union[TargetOrder, _Mapping]] = ...) -> None: ...
+    stack: TakeStack
+    def __init__(self, welcome: _Optional[_Union[NodeWelcome, _Mapping]] = ..., generation_opened: _Optional[_Union[_common_pb2.Generation, _Mapping]] = ..., generation_ended: _Optional[_Union[GenerationEnded, _Mapping]] = ..., write_commit: _Optional[_Union[WriteCommit, _Mapping]] = ..., step: _Optional[_Union[StepOutcome, _Mapping]] = ..., barrier: _Optional[_Union[BarrierReleased, _Mapping]] = ..., preempt_query: _Optional[_Union[PreemptQuery, _Mapping]] = ..., preempt_at: _Optional[_Union[PreemptAt, _Mapping]] = ..., remove_step: _Optional[_Union[RemoveStep, _Mapping]] = ..., config: _Optional[_Union[WorkerConfigChanged, _Mapping]] = ..., refused: _Optional[_Union[NodeRefused, _Mapping]] = ..., target: _Optional[_Union[TargetOrder, _Mapping]] = ..., stack: _Optional[_Union[TakeStack, _Mapping]] = ...) -> None: ...
 
 class NodeWelcome(_message.Message):
     __slots__ = ("cluster", "version")
@@ -666,6 +678,16 @@ class TargetOrder(_message.Message):
     job_uuid: str
     taken: bool
     def __init__(self, job: _Optional[str] = ..., target: _Optional[str] = ..., copy: _Optional[int] = ..., commit_blake3: _Optional[str] = ..., store: _Optional[str] = ..., job_uuid: _Optional[str] = ..., taken: _Optional[bool] = ...) -> None: ...
+
+class TakeStack(_message.Message):
+    __slots__ = ("job", "rank", "request")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    rank: int
+    request: int
+    def __init__(self, job: _Optional[str] = ..., rank: _Optional[int] = ..., request: _Optional[int] = ...) -> None: ...
 
 class WorkerConfigChanged(_message.Message):
     __slots__ = ("job", "config")

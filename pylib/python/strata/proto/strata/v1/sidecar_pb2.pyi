@@ -47,7 +47,7 @@ class Goodbye(_message.Message):
     def __init__(self) -> None: ...
 
 class SessionEvent(_message.Message):
-    __slots__ = ("welcome", "generation_opened", "fenced", "step", "preempt_query", "preempt_at", "warning")
+    __slots__ = ("welcome", "generation_opened", "fenced", "step", "preempt_query", "preempt_at", "warning", "take_stack")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     GENERATION_OPENED_FIELD_NUMBER: _ClassVar[int]
     FENCED_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,7 @@ class SessionEvent(_message.Message):
     PREEMPT_QUERY_FIELD_NUMBER: _ClassVar[int]
     PREEMPT_AT_FIELD_NUMBER: _ClassVar[int]
     WARNING_FIELD_NUMBER: _ClassVar[int]
+    TAKE_STACK_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     generation_opened: _common_pb2.Generation
     fenced: Fenced
@@ -62,7 +63,8 @@ class SessionEvent(_message.Message):
     preempt_query: PreemptQueryEvent
     preempt_at: PreemptAtEvent
     warning: Warning
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., generation_opened: _Optional[_Union[_common_pb2.Generation, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ..., step: _Optional[_Union[StepEvent, _Mapping]] = ..., preempt_query: _Optional[_Union[PreemptQueryEvent, _Mapping]] = ..., preempt_at: _Optional[_Union[PreemptAtEvent, _Mapping]] = ..., warning: _Optional[_Union[Warning, _Mapping]] = ...) -> None: ...
+    take_stack: TakeStackEvent
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., generation_opened: _Optional[_Union[_common_pb2.Generation, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ..., step: _Optional[_Union[StepEvent, _Mapping]] = ..., preempt_query: _Optional[_Union[PreemptQueryEvent, _Mapping]] = ..., preempt_at: _Optional[_Union[PreemptAtEvent, _Mapping]] = ..., warning: _Optional[_Union[Warning, _Mapping]] = ..., take_stack: _Optional[_Union[TakeStackEvent, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("session", "version", "job_uuid", "arena", "store", "save_wait_ms", "commit_timeout_ms", "timeout_ms", "generation", "resumed", "life")
@@ -123,6 +125,12 @@ class PreemptAtEvent(_message.Message):
     STEP_FIELD_NUMBER: _ClassVar[int]
     step: int
     def __init__(self, step: _Optional[int] = ...) -> None: ...
+
+class TakeStackEvent(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: int
+    def __init__(self, request: _Optional[int] = ...) -> None: ...
 
 class Warning(_message.Message):
     __slots__ = ("message",)
@@ -325,5 +333,21 @@ class AnswerPreemptionRequest(_message.Message):
     def __init__(self, session: _Optional[int] = ..., last_step: _Optional[int] = ...) -> None: ...
 
 class AnswerPreemptionReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AnswerStackRequest(_message.Message):
+    __slots__ = ("session", "request", "stack", "missing")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    STACK_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    session: int
+    request: int
+    stack: str
+    missing: str
+    def __init__(self, session: _Optional[int] = ..., request: _Optional[int] = ..., stack: _Optional[str] = ..., missing: _Optional[str] = ...) -> None: ...
+
+class AnswerStackReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -95,6 +95,11 @@ class SidecarStub:
                 request_serializer=strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionRequest.SerializeToString,
                 response_deserializer=strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionReply.FromString,
                 _registered_method=True)
+        self.AnswerStack = channel.unary_unary(
+                '/strata.v1.Sidecar/AnswerStack',
+                request_serializer=strata_dot_v1_dot_sidecar__pb2.AnswerStackRequest.SerializeToString,
+                response_deserializer=strata_dot_v1_dot_sidecar__pb2.AnswerStackReply.FromString,
+                _registered_method=True)
 
 
 class SidecarServicer:
@@ -183,6 +188,12 @@ class SidecarServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AnswerStack(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SidecarServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -245,6 +256,11 @@ def add_SidecarServicer_to_server(servicer, server):
                     servicer.AnswerPreemption,
                     request_deserializer=strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionRequest.FromString,
                     response_serializer=strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionReply.SerializeToString,
+            ),
+            'AnswerStack': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerStack,
+                    request_deserializer=strata_dot_v1_dot_sidecar__pb2.AnswerStackRequest.FromString,
+                    response_serializer=strata_dot_v1_dot_sidecar__pb2.AnswerStackReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -571,6 +587,33 @@ class Sidecar:
             '/strata.v1.Sidecar/AnswerPreemption',
             strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionRequest.SerializeToString,
             strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerStack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.v1.Sidecar/AnswerStack',
+            strata_dot_v1_dot_sidecar__pb2.AnswerStackRequest.SerializeToString,
+            strata_dot_v1_dot_sidecar__pb2.AnswerStackReply.FromString,
             options,
             channel_credentials,
             insecure,
