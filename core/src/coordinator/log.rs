@@ -16,7 +16,7 @@ const RECORDS: TableDefinition<u64, &[u8]> = TableDefinition::new("records");
 const SNAPSHOT: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshot");
 
 /// Versions of records that this build reads: [`Command::version`] says which one a record has.
-const RECORD_VERSION: u8 = 4;
+const RECORD_VERSION: u8 = 5;
 /// Length of the BLAKE3 sum in front of a snapshot.
 const SUM: usize = 32;
 /// Records after which the log is cut: replaying them takes well under a second.

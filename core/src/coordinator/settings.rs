@@ -7,6 +7,7 @@ use std::time::Duration;
 use humantime::format_duration;
 
 use super::KeepRules;
+pub use crate::config::SaveEvery;
 use crate::error::{Error, Result};
 use crate::ids::ClusterId;
 
@@ -24,8 +25,7 @@ pub struct CoordinatorSettings {
     pub timings: Timings,
     /// What retention keeps.
     pub keep: KeepRules,
-    /// Told to workers: save every so many steps; 0: the script decides.
-    pub checkpoint_interval_steps: u64,
+    pub checkpoint_interval: SaveEvery,
     /// Command line of the hooks child, such as `[exe, "python", "-m", "strata._hooks", FILE]`; none: no hooks.
     pub hooks: Option<Vec<String>>,
 }
@@ -80,7 +80,7 @@ impl CoordinatorSettings {
             insecure: false,
             timings: Timings::default(),
             keep: KeepRules::default(),
-            checkpoint_interval_steps: 0,
+            checkpoint_interval: SaveEvery::default(),
             hooks: None,
         }
     }

@@ -46,7 +46,7 @@ pub(super) fn coordinator(
             ..Timings::default()
         },
         keep: keep(&config.checkpoint),
-        checkpoint_interval_steps: config.checkpoint.interval_steps,
+        checkpoint_interval: config.checkpoint.interval_steps,
         hooks,
         ..CoordinatorSettings::new(home)
     })

@@ -1,5 +1,6 @@
 //! What operators ask.
 
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
 use super::Services;
@@ -27,5 +28,18 @@ impl v1::admin_server::Admin for Services {
         let job = request.into_inner().job;
         self.engine.call(move |engine| engine.drain_job(&job)).await?;
         Ok(Response::new(v1::DrainJobReply {}))
+    }
+
+    async fn ask_save(
+        &self,
+        request: Request<v1::AskSaveRequest>,
+    ) -> Result<Response<v1::AskSaveReply>, Status> {
+        let request = request.into_inner();
+        let (again, limit) = (request.clone(), self.time(request.timeout_ms));
+        let agreed = self.engine.wait(move |engine, reply| engine.ask_save(&request, reply));
+        match timeout(limit, agreed).await {
+            Ok(answer) => Ok(Response::new(answer?)),
+            Err(_) => Err(self.engine.call(move |engine| Ok(engine.save_unanswered(&again))).await?.into()),
+        }
     }
 }

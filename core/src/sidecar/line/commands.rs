@@ -54,8 +54,8 @@ fn take(state: &mut State, command: Command) {
         Command::WriteCommit(order) => state.todo.push(Todo::Publish(order)),
         Command::Step(outcome) => state.step_outcome(outcome),
         Command::Barrier(released) => barrier_released(state, released),
-        Command::PreemptQuery(query) => state.preempt_query(&query),
-        Command::PreemptAt(at) => state.preempt_at(&at),
+        Command::StepQuery(query) => state.step_query(&query),
+        Command::StepAgreed(agreed) => state.step_agreed(&agreed),
         Command::RemoveStep(order) => state.todo.push(Todo::Remove(order)),
         Command::Target(order) => state.todo.push(Todo::Target(order)),
         Command::Config(changed) => {

@@ -148,4 +148,10 @@ impl v1::admin_server::Admin for Services {
         self.allow(&request, &request.get_ref().job)?;
         forward!(self, request, admin.drain_job, "draining a job", |_: &_| patience(0))
     }
+
+    async fn ask_save(&self, request: Request<v1::AskSaveRequest>) -> Answer<v1::AskSaveReply> {
+        self.allow(&request, &request.get_ref().job)?;
+        let wait = |asked: &v1::AskSaveRequest| patience(asked.timeout_ms);
+        forward!(self, request, admin.ask_save, "asking for a checkpoint", wait)
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::records::JobRecord;
-use super::preemption::Preemption;
+use super::agreements::Agreements;
 use crate::error::Error;
 use crate::format::StepKind;
 use crate::ids::{Generation, JobName, JobUuid, Rank, Step, WorldSize};
@@ -30,7 +30,7 @@ pub(in super::super) struct Job {
     /// Committed steps that an INCREMENTAL save may refer to.
     pub committed: BTreeMap<Step, Base>,
     outcomes: BTreeMap<Step, (Generation, Outcome)>,
-    pub preemption: Preemption,
+    pub agreements: Agreements,
     /// When the newest save was begun here, and how long after the one before.
     begun: Option<Duration>,
     pub interval: Option<Duration>,
@@ -121,9 +121,12 @@ impl Job {
         for member in &generation.members {
             self.nodes.entry(member.node.clone()).or_default().push(Rank(member.rank));
         }
+        // Told again over a new line it is the same one, with what was asked in it.
+        if self.open.as_ref().is_none_or(|open| open.generation != generation.generation) {
+            self.agreements = Agreements::default();
+        }
         self.latest = Generation(generation.generation);
         self.open = Some(generation.clone());
-        self.preemption = Preemption::default();
     }
 
     /// The ranks of `expected` (empty: all) that live on `node`; None when that generation's members are not known.

@@ -3,6 +3,7 @@
 //! Called by the rest of the sidecar; knows nothing of sockets or stores.
 
 mod adopt;
+mod agreements;
 mod announce;
 mod arenas;
 mod barriers;
@@ -11,7 +12,6 @@ mod grant;
 mod job;
 mod leases;
 mod membership;
-mod preemption;
 mod saves;
 mod session;
 mod settle;

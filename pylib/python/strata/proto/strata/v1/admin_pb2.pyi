@@ -27,6 +27,24 @@ class DrainJobReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class AskSaveRequest(_message.Message):
+    __slots__ = ("job", "stop", "timeout_ms")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    stop: bool
+    timeout_ms: int
+    def __init__(self, job: _Optional[str] = ..., stop: _Optional[bool] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class AskSaveReply(_message.Message):
+    __slots__ = ("generation", "step")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    step: int
+    def __init__(self, generation: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
+
 class Status(_message.Message):
     __slots__ = ("version", "role", "cluster", "uptime_ms", "nodes", "jobs")
     VERSION_FIELD_NUMBER: _ClassVar[int]

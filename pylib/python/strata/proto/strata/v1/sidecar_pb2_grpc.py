@@ -90,10 +90,10 @@ class SidecarStub:
                 request_serializer=strata_dot_v1_dot_sidecar__pb2.PreemptRequest.SerializeToString,
                 response_deserializer=strata_dot_v1_dot_sidecar__pb2.PreemptReply.FromString,
                 _registered_method=True)
-        self.AnswerPreemption = channel.unary_unary(
-                '/strata.v1.Sidecar/AnswerPreemption',
-                request_serializer=strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionRequest.SerializeToString,
-                response_deserializer=strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionReply.FromString,
+        self.VoteStep = channel.unary_unary(
+                '/strata.v1.Sidecar/VoteStep',
+                request_serializer=strata_dot_v1_dot_sidecar__pb2.VoteStepRequest.SerializeToString,
+                response_deserializer=strata_dot_v1_dot_sidecar__pb2.VoteStepReply.FromString,
                 _registered_method=True)
 
 
@@ -177,8 +177,9 @@ class SidecarServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def AnswerPreemption(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+    def VoteStep(self, request, context):
+        """The answer to a StepQueryEvent.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -241,10 +242,10 @@ def add_SidecarServicer_to_server(servicer, server):
                     request_deserializer=strata_dot_v1_dot_sidecar__pb2.PreemptRequest.FromString,
                     response_serializer=strata_dot_v1_dot_sidecar__pb2.PreemptReply.SerializeToString,
             ),
-            'AnswerPreemption': grpc.unary_unary_rpc_method_handler(
-                    servicer.AnswerPreemption,
-                    request_deserializer=strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionRequest.FromString,
-                    response_serializer=strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionReply.SerializeToString,
+            'VoteStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.VoteStep,
+                    request_deserializer=strata_dot_v1_dot_sidecar__pb2.VoteStepRequest.FromString,
+                    response_serializer=strata_dot_v1_dot_sidecar__pb2.VoteStepReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -555,7 +556,7 @@ class Sidecar:
             _registered_method=True)
 
     @staticmethod
-    def AnswerPreemption(request,
+    def VoteStep(request,
             target,
             options=(),
             channel_credentials=None,
@@ -568,9 +569,9 @@ class Sidecar:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/strata.v1.Sidecar/AnswerPreemption',
-            strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionRequest.SerializeToString,
-            strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionReply.FromString,
+            '/strata.v1.Sidecar/VoteStep',
+            strata_dot_v1_dot_sidecar__pb2.VoteStepRequest.SerializeToString,
+            strata_dot_v1_dot_sidecar__pb2.VoteStepReply.FromString,
             options,
             channel_credentials,
             insecure,
