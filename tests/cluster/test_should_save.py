@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,8 +138,7 @@ def test_auto_saves_again_and_again_at_steps_that_all_agree_on(
 def test_a_rank_that_does_not_ask_holds_nobody_up(node: Node, script: Start) -> None:
     done = node.folder / "done"
     env = node.env | {"DELAY": "0.01", "DONE": str(done)}
-    code = LOOP.replace('job.barrier("pace")', "pass").replace("job.save(step", "job.save(step, ranks=[0, 1], state=")
-    code = code.replace("state=, ", "state=")
+    code = LOOP.replace('job.barrier("pace")', "pass").replace("np.full(8, step)}", "np.full(8, step)}, ranks=[0, 1]")
     asking, silent = [script(code, env, rank, 3) for rank in (0, 1)], script(SILENT, env, 2, 3)
     for rank in asking:
         rank.wait_until(lambda rank=rank: step_of(rank) > 5, "the first steps")  # type: ignore[misc]
@@ -153,11 +156,6 @@ def test_a_coordinator_that_is_killed_while_ranks_agree_asks_again(
     make_node: Callable[..., Node], loops: Callable[..., list[Process]], seed: int
 ) -> None:
     """The slowest rank's process is stopped, so the vote is under way when the coordinator dies."""
-    import random
-    import signal
-    import subprocess
-    import time
-
     source = random.Random(seed)
     node = make_node().coordinator().sidecar()
     ranks = loops(node)

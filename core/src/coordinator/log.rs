@@ -242,6 +242,27 @@ mod tests {
         assert_eq!(replayed.encode(), state.encode());
     }
 
+    const SNAPSHOT_V5: &[u8] = include_bytes!("golden/snapshot-v5.json");
+    const RECORDS_V5: &str = include_str!("golden/records-v5.jsonl");
+
+    #[test]
+    fn records_of_steps_to_save_at_load_and_are_written_as_they_were() {
+        let state = State::decode(SNAPSHOT_V5).unwrap();
+        assert_eq!(state.encode(), SNAPSHOT_V5.trim_ascii());
+        let mut replayed = State::new(state.cluster);
+        for (at, line) in (0u64..).zip(RECORDS_V5.lines()) {
+            let command = decode(at, line.as_bytes()).unwrap();
+            assert_eq!(
+                command.version(),
+                5,
+                "an older build would take a step to save at for one to stop at"
+            );
+            assert_eq!(serde_json::to_string(&Record { v: 5, c: &command }).unwrap(), line);
+            replayed.apply(&command).unwrap();
+        }
+        assert_eq!(replayed.encode(), state.encode());
+    }
+
     #[test]
     fn log_of_few_large_records_is_cut_too() {
         let folder = tempfile::tempdir().unwrap();

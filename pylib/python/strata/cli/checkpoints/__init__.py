@@ -1,5 +1,5 @@
-"""`strata checkpoints`: a job's committed steps. `ls`, `now`, `pin`, `unpin` and `rm` ask the coordinator, whose log decides
-what is kept; `show`, `verify` and `repair` go to the stores themselves, so they work where nothing runs."""
+"""`strata checkpoints`: a job's committed steps. `ls`, `now`, `pin`, `unpin` and `rm` ask the coordinator, whose log
+decides what is kept; `show`, `verify` and `repair` go to the stores themselves, so they work where nothing runs."""
 
 from __future__ import annotations
 
