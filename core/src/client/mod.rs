@@ -3,7 +3,7 @@
 //! Never holds a tensor beyond the call that passed it.
 
 mod arenas;
-mod asks;
+pub(crate) mod asks;
 mod call;
 pub mod direct;
 mod handle;
