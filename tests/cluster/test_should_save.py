@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import queue
 import random
 import re
 import signal
@@ -11,10 +13,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
 from harness.node import Node
 from harness.process import Process, wait_until
 from harness.script import Start
+from strata.proto.strata.v1 import common_pb2, coordinator_pb2, coordinator_pb2_grpc
 
 LOOP = """
 delay = float(os.environ["DELAY"])
@@ -183,3 +187,51 @@ def _ask(node: Node) -> bool:
     """Who asked in vain, because nobody had heard it yet, asks again."""
     node.cli("checkpoints", "now", "--job", "t", check=False)
     return False
+
+
+def test_a_changed_interval_is_that_of_the_next_generation_and_a_broken_file_changes_nothing(
+    make_node: Callable[..., Node], loops: Callable[..., list[Process]]
+) -> None:
+    node, config = configured(make_node, "[checkpoint]\ninterval_steps = 20\n")
+    node.up()
+
+    def hangup(text: str, said: str) -> None:
+        config.write_text(text)
+        node.parts["up"].popen.send_signal(signal.SIGHUP)
+        node.parts["up"].wait_until(lambda: said in node.parts["up"].text(), said)
+
+    ranks = loops(node)
+    hangup("[checkpoint]\ninterval_steps = 30\n", "changed: checkpoint.interval_steps")
+    hangup("[checkpoint]\ninterval_steps = thirty\n", "everything stays as it is")
+    hangup(
+        "[checkpoint]\ninterval_steps = 30\n[sidecar]\nslots = 3\n",
+        "sidecar.slots can't change while this process runs",
+    )
+    wait_until(lambda: len(committed(node)) >= 3, "three commits")
+    last = stop(node, ranks)
+    expected = sorted({*range(20, last + 1, 20), last})
+    assert [saved(rank) for rank in ranks] == [expected] * 3
+    again = loops(node, LOOP.replace("step = 0", f"step = {last}"))
+    wait_until(lambda: all(len(saved(rank)) >= 2 for rank in again), "saves of the next generation")
+    end = stop(node, again)
+    expected = sorted({*(step for step in range(30, end + 1, 30) if step > last), end})
+    assert [saved(rank) for rank in again] == [expected] * 3
+
+
+def test_a_worker_is_told_of_changed_settings_on_its_heartbeat_stream(make_node: Callable[..., Node]) -> None:
+    node, config = configured(make_node, '[job]\nheartbeat_interval = "1s"\n')
+    node.up()
+    with grpc.insecure_channel(node.endpoint()["grpc"].removeprefix("http://")) as channel:
+        stub = coordinator_pb2_grpc.CoordinatorStub(channel)
+        request = coordinator_pb2.RegisterWorkerRequest(job="told", world_size=1, host="h", idempotency_key="k")
+        joined = stub.RegisterWorker(request, timeout=30)
+        beats: queue.SimpleQueue[coordinator_pb2.HeartbeatRequest] = queue.SimpleQueue()
+        caller = common_pb2.Caller(job="told", generation=joined.joining, rank=0)
+        beats.put(coordinator_pb2.HeartbeatRequest(caller=caller, incarnation=joined.incarnation))
+        stream = stub.StreamHeartbeat(iter(beats.get, None), timeout=30)
+        assert next(iter(stream)).generation == joined.joining
+        config.write_text('[job]\nheartbeat_interval = "3s"\n[checkpoint]\ninterval_steps = "auto"\n')
+        node.parts["up"].popen.send_signal(signal.SIGHUP)
+        told = [command.config for reply in itertools.islice(stream, 1) for command in reply.commands]
+        assert [(it.heartbeat_interval_ms, it.checkpoint_interval_auto) for it in told] == [(3000, True)]
+        stream.cancel()

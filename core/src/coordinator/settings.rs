@@ -30,6 +30,15 @@ pub struct CoordinatorSettings {
     pub hooks: Option<Vec<String>>,
 }
 
+/// What may change while the coordinator runs.
+#[derive(Clone, Debug)]
+pub struct LiveSettings {
+    pub timings: Timings,
+    pub keep: KeepRules,
+    /// A number of steps is that of the generations that open from now on.
+    pub checkpoint_interval: SaveEvery,
+}
+
 /// PEM files.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
@@ -83,6 +92,17 @@ impl CoordinatorSettings {
             checkpoint_interval: SaveEvery::default(),
             hooks: None,
         }
+    }
+
+    pub fn live(&self) -> LiveSettings {
+        let checkpoint_interval = self.checkpoint_interval;
+        LiveSettings { timings: self.timings.clone(), keep: self.keep.clone(), checkpoint_interval }
+    }
+
+    /// With these instead of its own.
+    pub fn with(self, live: LiveSettings) -> CoordinatorSettings {
+        let LiveSettings { timings, keep, checkpoint_interval } = live;
+        CoordinatorSettings { timings, keep, checkpoint_interval, ..self }
     }
 
     /// Fails with Denied for an open door (P11) and with Invalid for times, or rules of retention, that can't work.

@@ -5,6 +5,7 @@
 mod asks;
 mod barriers;
 mod commits;
+mod configured;
 mod convert;
 mod hooks;
 mod interval;

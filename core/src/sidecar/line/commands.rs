@@ -60,7 +60,7 @@ fn take(state: &mut State, command: Command) {
         Command::Target(order) => state.todo.push(Todo::Target(order)),
         Command::Config(changed) => {
             if let (Ok(job), Some(config)) = (changed.job.parse::<JobName>(), changed.config) {
-                state.job(&job).config = config;
+                state.job(&job).configured(config);
             }
         }
         Command::Welcome(_) | Command::Refused(_) => unreachable!("handled before"),

@@ -21,6 +21,9 @@ pub(in super::super) struct Job {
     /// Whose trainers it has.
     pub uid: u32,
     pub config: v1::WorkerConfig,
+    /// Changed at the coordinator since: over this sidecar's own settings.
+    pub save_wait: Option<Duration>,
+    pub commit_timeout: Option<Duration>,
     pub open: Option<v1::Generation>,
     /// The newest generation that ended.
     pub ended: Option<v1::GenerationEnded>,
@@ -60,6 +63,14 @@ impl Job {
     pub fn note_save(&mut self, now: Duration) {
         self.interval = self.begun.map(|before| now.saturating_sub(before));
         self.begun = Some(now);
+    }
+
+    /// The coordinator's configuration has changed; what is 0 of the two has not.
+    pub fn configured(&mut self, config: v1::WorkerConfig) {
+        let given = |milliseconds| Some(Duration::from_millis(milliseconds)).filter(|time| !time.is_zero());
+        self.save_wait = given(config.save_wait_ms).or(self.save_wait);
+        self.commit_timeout = given(config.commit_timeout_ms).or(self.commit_timeout);
+        self.config = config;
     }
 
     /// The budget of a blocking call.

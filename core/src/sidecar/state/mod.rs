@@ -142,6 +142,10 @@ impl State {
         self.jobs.entry(job.clone()).or_default()
     }
 
+    pub fn job_of(&self, session: SessionId) -> Option<&Job> {
+        self.jobs.get(&self.sessions.get(&session)?.record.job)
+    }
+
     /// The session a call names. NotFound for none of ours, Denied for another user's (P9).
     pub fn session(&self, id: u64, uid: u32) -> Result<&Session> {
         let session = self.reader(id, uid)?;
