@@ -25,6 +25,8 @@ pub struct Truth {
     /// By generation: the step that each vote decided.
     agreed: BTreeMap<(Generation, u64), Step>,
     pub last_agreed: Duration,
+    /// What the first rank heard that asked there.
+    passed: BTreeMap<(Generation, Step), bool>,
 }
 
 impl Truth {
@@ -53,10 +55,14 @@ impl Truth {
     }
 
     /// A rank asks whether to save at a step boundary, and hears this.
-    pub fn passes(&self, generation: Generation, boundary: Step, saves: bool) {
-        let votes = self.agreed.range((generation, 0)..=(generation, u64::MAX));
-        let agreed = votes.into_iter().any(|(_, step)| *step == boundary);
-        assert_eq!(saves, agreed, "a rank of generation {generation} goes another way at step {boundary}");
+    pub fn passes(&mut self, generation: Generation, boundary: Step, saves: bool) {
+        let first = *self.passed.entry((generation, boundary)).or_insert(saves);
+        assert_eq!(saves, first, "a rank of generation {generation} goes another way at step {boundary}");
+        let mut votes = self.agreed.range((generation, 0)..=(generation, u64::MAX));
+        assert!(
+            saves || votes.all(|(_, step)| *step != boundary),
+            "a rank passes step {boundary}, which was agreed on"
+        );
     }
 
     /// What the coordinator tells a node, as it leaves.
