@@ -75,6 +75,13 @@ impl Operator {
         Ok(serde_json::json!({ "stacks": told.stacks, "not_asked": told.not_asked }).to_string())
     }
 
+    /// (generation, step) that the ranks have agreed to save at, and with `stop` to stop at.
+    fn ask_save(&self, py: Python<'_>, job: &str, stop: bool) -> Result<(u64, u64)> {
+        let job: JobName = job.parse()?;
+        let agreed = blocking(py, |interrupt| self.0.ask_save(&job, stop, interrupt))?;
+        Ok((agreed.generation, agreed.step))
+    }
+
     fn steps(&self, py: Python<'_>, job: &str) -> Result<String> {
         let job: JobName = job.parse()?;
         let steps = blocking(py, |interrupt| self.0.steps(&job, interrupt))?;

@@ -154,6 +154,12 @@ impl Session {
         Ok(py.import("json")?.getattr("loads")?.call1((serde_json::json!(told).to_string(),))?)
     }
 
+    #[pyo3(signature = (step, timeout=None))]
+    fn should_save(&self, py: Python<'_>, step: u64, timeout: Option<f64>) -> Result<bool> {
+        let timeout = seconds(timeout)?;
+        blocking(py, |interrupt| self.session.should_save(Step(step), timeout, interrupt))
+    }
+
     /// Tells all ranks that this one is to stop; returns at once.
     fn notify_preemption(&self) -> Result<()> {
         Ok(self.session.notify_preemption()?)

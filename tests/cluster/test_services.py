@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import queue
 import uuid
 from collections.abc import Iterator
 
@@ -92,6 +93,35 @@ def test_workers_join_beat_meet_and_leave(channel: grpc.Channel) -> None:
         )
         worker.stub.RemoveWorker(request, timeout=WAIT)
         worker.stub.RemoveWorker(request, timeout=WAIT)  # idempotent
+
+
+def commands(stream: Iterator[coordinator_pb2.HeartbeatReply], kind: str) -> coordinator_pb2.WorkerCommand:
+    """The next command of this kind."""
+    for reply in stream:
+        for command in reply.commands:
+            if command.WhichOneof("command") == kind:
+                return command
+    raise AssertionError(f"the stream ended without {kind}")
+
+
+def test_workers_are_told_to_save_and_to_stop_on_their_heartbeat_stream(channel: grpc.Channel) -> None:
+    workers = [Direct(channel, rank, 2, "told") for rank in range(2)]
+    number = workers[0].wait().generation
+    beats: queue.SimpleQueue[coordinator_pb2.HeartbeatRequest] = queue.SimpleQueue()
+    beats.put(workers[0].beat(number))
+    stream = workers[0].stub.StreamHeartbeat(iter(beats.get, None), timeout=WAIT)
+    assert next(iter(stream)).generation == number
+    admin = admin_pb2_grpc.AdminStub(channel)
+    agreed = admin.AskSave(admin_pb2.AskSaveRequest(job="told"), timeout=WAIT)
+    assert (agreed.generation, agreed.step) == (number, 4), "the step after the one that the heartbeat named"
+    assert commands(stream, "checkpoint_now").checkpoint_now == 4
+    # Without a stream it comes with the answer to the next heartbeat.
+    beaten = workers[1].stub.Heartbeat(workers[1].beat(number), timeout=WAIT)
+    told = {command.WhichOneof("command"): command for command in beaten.commands}
+    assert told["checkpoint_now"].checkpoint_now == 4
+    stopped = admin.AskSave(admin_pb2.AskSaveRequest(job="told", stop=True), timeout=WAIT)
+    assert commands(stream, "preempt_at").preempt_at == stopped.step == 4
+    stream.cancel()
 
 
 def test_barrier_times_out_naming_the_missing_ranks(channel: grpc.Channel) -> None:

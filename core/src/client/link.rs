@@ -17,7 +17,7 @@ use crate::proto::v1::session_event::Event;
 use crate::proto::v1::session_request::Request;
 use crate::proto::v1::sidecar_client::SidecarClient;
 use crate::proto::v1::{
-    self, AnswerPreemptionRequest, Goodbye, Hello, SessionEvent, SessionRequest, Welcome,
+    self, Goodbye, Hello, SessionEvent, SessionRequest, StepQueryEvent, VoteStepRequest, Welcome,
 };
 use crate::version;
 
@@ -124,30 +124,32 @@ impl Listener {
     /// Returns when the stream has ended, however it did.
     async fn listen(&self, stream: &mut Stream) {
         while let Ok(Some(message)) = stream.events.message().await {
-            let Some(event) = message.event else { continue };
-            if let Event::TakeStack(asked) = &event {
-                self.answer_stack(asked.request);
-            }
-            let asked = matches!(event, Event::PreemptQuery(_));
-            self.state.send_modify(|state| state.apply(event));
-            if asked {
-                self.answer_preemption();
+            match message.event {
+                Some(Event::StepQuery(query)) => self.answer_query(query),
+                Some(Event::TakeStack(asked)) => self.answer_stack(asked.request),
+                Some(event) => self.state.send_modify(|state| state.apply(event)),
+                None => {}
             }
         }
     }
 
     /// Tells where this rank stands; repeated over breaks of the stream.
-    fn answer_preemption(&self) {
+    fn answer_query(&self, query: StepQueryEvent) {
+        let mut said = None;
+        self.state.send_if_modified(|state| {
+            said = state.asks.query(&query);
+            false
+        });
+        let Some(last) = said else { return };
         let (caller, state) = (self.caller(), self.state.clone());
-        let asked = state.borrow().preemption.asked;
         tokio::spawn(async move {
             let answer = |mut client: SidecarClient<Channel>, session| async move {
-                let last_step = asked.map_or(0, |step| step.0);
-                client.answer_preemption(AnswerPreemptionRequest { session, last_step }).await
+                let StepQueryEvent { purpose, vote } = query;
+                client.vote_step(VoteStepRequest { session, last_step: last.0, purpose, vote }).await
             };
             if let Err(error) = caller.call(answer).await {
                 state.send_modify(|state| {
-                    state.warnings.push(format!("agreeing on a step to stop at: {error}"))
+                    state.warnings.push(format!("agreeing on a step with the other ranks: {error}"))
                 });
             }
         });

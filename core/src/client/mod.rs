@@ -3,6 +3,7 @@
 //! Never holds a tensor beyond the call that passed it.
 
 mod arenas;
+pub(crate) mod asks;
 mod call;
 pub mod direct;
 mod handle;
@@ -13,7 +14,6 @@ mod link;
 mod mapped;
 mod operator;
 mod options;
-mod preemption;
 mod restore;
 mod runtime;
 mod save;

@@ -20,6 +20,8 @@ use crate::transport::{self, Refusal};
 
 /// An address that does not answer by then is taken for silent.
 const ANSWER: Duration = Duration::from_secs(2);
+/// For the coordinator's own words about a time-out to arrive.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Where a service may answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +105,17 @@ impl Operator {
         let request = v1::GetStacksRequest { job: job.to_string(), ranks };
         let mut client = AdminClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY);
         self.ask("asking what ranks are doing", interrupt, client.get_stacks(request))
+    }
+
+    /// Has all ranks save at one common step, or save and stop at it: the step that they have agreed on. Conflict when
+    /// nothing runs; Timeout naming the ranks that have not said where they stand.
+    pub fn ask_save(&self, job: &JobName, stop: bool, interrupt: &dyn Interrupt) -> Result<v1::AskSaveReply> {
+        let timeout_ms = super::session::milliseconds(self.timeout);
+        let request = v1::AskSaveRequest { job: job.to_string(), stop, timeout_ms };
+        let mut client = AdminClient::new(self.channel.clone());
+        block_on("asking for a checkpoint", self.timeout + GRACE, interrupt, async {
+            Ok(client.ask_save(request).await?.into_inner())
+        })
     }
 
     /// Every committed step, ascending.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::asks::Asks;
 use crate::error::{Error, Kind};
 use crate::ids::Step;
 use crate::proto::v1::session_event::Event;
@@ -30,16 +31,6 @@ pub(super) enum Outcome {
     Skipped(Error),
 }
 
-/// The agreement on a step to stop at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Preemption {
-    /// Last step that this rank asked about.
-    pub asked: Option<Step>,
-    /// The ranks are agreeing: `asked` is what we answered, and steps beyond it wait.
-    pub agreeing: bool,
-    pub stop_at: Option<Step>,
-}
-
 #[derive(Debug)]
 pub(super) struct State {
     pub link: Link,
@@ -47,7 +38,7 @@ pub(super) struct State {
     pub generation: Option<Generation>,
     pub fenced: Option<Error>,
     pub steps: BTreeMap<u64, Outcome>,
-    pub preemption: Preemption,
+    pub asks: Asks,
     /// The last restore, if it may be made again: only the same one repeats its round.
     pub restoring: Option<super::restore::RestoreOptions>,
     pub warnings: Vec<String>,
@@ -61,7 +52,7 @@ impl State {
             generation: None,
             fenced: None,
             steps: BTreeMap::new(),
-            preemption: Preemption::default(),
+            asks: Asks::default(),
             restoring: None,
             warnings: Vec::new(),
         }
@@ -88,8 +79,9 @@ impl State {
                 self.fenced.get_or_insert_with(|| fenced_error(&job, &fenced));
             }
             Event::Step(step) => self.apply_step(step),
-            Event::PreemptQuery(_) => self.preemption.agreeing = true,
-            Event::PreemptAt(at) => self.preemption.stop_at = Some(Step(at.step)),
+            // The listener answers it.
+            Event::StepQuery(_) => {}
+            Event::StepAgreed(agreed) => self.asks.agreed(&agreed),
             Event::Warning(warning) => self.warnings.push(warning.message),
             // Answered where it is heard.
             Event::TakeStack(_) => {}

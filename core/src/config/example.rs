@@ -58,6 +58,7 @@ fn value(key: &KeySpec) -> String {
 pub(super) fn literal(text: &str, form: Form) -> String {
     match form {
         Form::Number | Form::Switch => text.to_owned(),
+        Form::NumberOrText if text.parse::<u64>().is_ok() => text.to_owned(),
         Form::Text | Form::NumberOrText => toml::Value::String(text.to_owned()).to_string(),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::resolve::Resolver;
 use super::targets::{self, TargetConfig};
-use super::value::{ByteSize, Extreme, Form, Listen, Secret, Setting};
+use super::value::{ByteSize, Extreme, Form, Listen, SaveEvery, Secret, Setting};
 use crate::telemetry::LogFormat;
 
 /// One `[section]` as the example file and the checks see it.
@@ -189,8 +189,9 @@ settings! {
         best_metric: Option<String> = "", "STRATA_BEST_METRIC";
         /// Whether the lowest or the highest best_metric is the best: "min" or "max".
         best_is: Extreme = "min", "STRATA_BEST_IS";
-        /// Told to workers that ask for their configuration: save every so many steps; 0 leaves it to the script.
-        interval_steps: u64 = "0", "STRATA_CHECKPOINT_INTERVAL";
+        /// When should_save says yes by itself: at every so many steps, such as 500; 0: never, the script decides; "auto":
+        /// as often as what a save costs, and how often ranks are lost, make it worth while.
+        interval_steps: SaveEvery = "0", "STRATA_CHECKPOINT_INTERVAL";
     }
 
     /// What every job is given.

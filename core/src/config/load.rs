@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::environment::Environment;
 use super::file::{FileValues, closest};
-use super::keys::{Config, SECTIONS};
+use super::keys::{Config, KeySpec, SECTIONS};
 use super::limits;
 use super::resolve::{Effective, Flag, Resolver, first_of};
 use super::targets::{TARGET, TargetConfig};
@@ -54,6 +54,18 @@ impl Loaded {
             .iter()
             .find(|((s, k), _)| *s == section && *k == key)
             .map(|(_, found)| found.origin.to_string())
+    }
+
+    /// Keys, as `section.key`, that have another value here than there.
+    pub fn changed(&self, other: &Loaded) -> Vec<String> {
+        let keys = SECTIONS.iter().flat_map(|section| section.keys);
+        let value = |of: &Loaded, key: &KeySpec| of.effective[&(key.section, key.name)].value.clone();
+        let differ = keys.filter(|key| value(self, key) != value(other, key));
+        let mut changed: Vec<String> = differ.map(|key| format!("{}.{}", key.section, key.name)).collect();
+        if format!("{:?}", self.config.targets) != format!("{:?}", other.config.targets) {
+            changed.push(TARGET.to_owned());
+        }
+        changed
     }
 
     /// What [`crate::telemetry::log::start`] takes.

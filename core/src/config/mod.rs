@@ -24,4 +24,4 @@ pub use keys::{
 pub use load::{Loaded, check, find_file};
 pub use resolve::{Flag, Origin};
 pub use targets::TargetConfig;
-pub use value::{ByteSize, Extreme, Form, Listen, Secret, Setting};
+pub use value::{ByteSize, Extreme, Form, Listen, SaveEvery, Secret, Setting};

@@ -223,6 +223,53 @@ impl Setting for Extreme {
     }
 }
 
+/// When a job saves without being asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaveEvery {
+    /// At every multiple of it; 0: at none.
+    Steps(u64),
+    /// By what saves cost and how often ranks are lost.
+    Auto,
+}
+
+impl SaveEvery {
+    /// That ranks count for themselves.
+    pub fn steps(self) -> u64 {
+        match self {
+            SaveEvery::Steps(steps) => steps,
+            SaveEvery::Auto => 0,
+        }
+    }
+}
+
+impl Default for SaveEvery {
+    fn default() -> SaveEvery {
+        SaveEvery::Steps(0)
+    }
+}
+
+impl Setting for SaveEvery {
+    const WHAT: &'static str = "a whole number of steps, or \"auto\"";
+    const FORM: Form = Form::NumberOrText;
+
+    fn parse(text: &str) -> Result<SaveEvery, String> {
+        match text {
+            "auto" => Ok(SaveEvery::Auto),
+            _ => text
+                .parse()
+                .map(SaveEvery::Steps)
+                .map_err(|_| format!("{text:?} is neither a whole number nor auto")),
+        }
+    }
+
+    fn render(&self) -> String {
+        match self {
+            SaveEvery::Steps(steps) => steps.to_string(),
+            SaveEvery::Auto => "auto".into(),
+        }
+    }
+}
+
 macro_rules! plain {
     ($($ty:ty, $form:ident, $what:literal, $sample:literal;)*) => {$(
         impl Setting for $ty {

@@ -242,12 +242,12 @@ mod tests {
         assert_eq!(replayed.encode(), state.encode());
     }
 
-    const RECORDS_V5: &str = include_str!("golden/records-v5.jsonl");
+    const LEDGER_V5: &str = include_str!("golden/ledger-v5.jsonl");
 
     #[test]
     fn records_of_a_ledger_load_and_are_written_as_they_were() {
         let mut state = State::new(ClusterId::new());
-        for (at, line) in (0u64..).zip(RECORDS_V5.lines()) {
+        for (at, line) in (0u64..).zip(LEDGER_V5.lines()) {
             let command = decode(at, line.as_bytes()).unwrap();
             assert_eq!(
                 serde_json::to_string(&Record { v: command.version(), c: &command }).unwrap(),
@@ -261,6 +261,27 @@ mod tests {
         assert_eq!((ledger.losses, ledger.saves, ledger.reached), (1, 12, Some(40.into())));
         let spent: Vec<u64> = ledger.spent.values().copied().collect();
         assert_eq!((spent.len(), spent.iter().sum::<u64>()), (10, 5510));
+    }
+
+    const SNAPSHOT_V5: &[u8] = include_bytes!("golden/snapshot-v5.json");
+    const RECORDS_V5: &str = include_str!("golden/records-v5.jsonl");
+
+    #[test]
+    fn records_of_steps_to_save_at_load_and_are_written_as_they_were() {
+        let state = State::decode(SNAPSHOT_V5).unwrap();
+        assert_eq!(state.encode(), SNAPSHOT_V5.trim_ascii());
+        let mut replayed = State::new(state.cluster);
+        for (at, line) in (0u64..).zip(RECORDS_V5.lines()) {
+            let command = decode(at, line.as_bytes()).unwrap();
+            assert_eq!(
+                command.version(),
+                5,
+                "an older build would take a step to save at for one to stop at"
+            );
+            assert_eq!(serde_json::to_string(&Record { v: 5, c: &command }).unwrap(), line);
+            replayed.apply(&command).unwrap();
+        }
+        assert_eq!(replayed.encode(), state.encode());
     }
 
     #[test]

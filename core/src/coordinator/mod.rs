@@ -18,13 +18,14 @@ pub mod state;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use compat::{PROTOCOL, check as check_version, ours as our_version};
 pub use keep::{KeepBest, KeepRules};
-pub use settings::{CoordinatorSettings, Timings, TlsFiles};
+pub use settings::{CoordinatorSettings, LiveSettings, SaveEvery, Timings, TlsFiles};
 
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ pub struct Coordinator {
     engine: engine::Handle,
     cluster: ClusterId,
     ended: watch::Receiver<Option<Result<()>>>,
+    /// Of calls that give no time-out.
+    timeout: watch::Sender<Duration>,
 }
 
 impl Coordinator {
@@ -67,7 +70,8 @@ impl Coordinator {
             let names = Box::new(uuid::Uuid::new_v4);
             engine::Engine::new(state, settings.clone(), clock, names, metrics, handle.clone(), hooks)
         };
-        let services = service::Services { engine: handle.clone(), timeout: settings.timings.timeout };
+        let (timeout, default) = watch::channel(settings.timings.timeout);
+        let services = service::Services { engine: handle.clone(), timeout: default };
         let (told, ended) = watch::channel(None);
         let serving = stop.child_token();
         tokio::spawn(async move {
@@ -89,7 +93,7 @@ impl Coordinator {
             let _ = told.send(Some(engine.and(server)));
         });
         tracing::info!(%address, %cluster, "coordinator serves");
-        Ok(Coordinator { address, engine: handle, cluster, ended })
+        Ok(Coordinator { address, engine: handle, cluster, ended, timeout })
     }
 
     /// The address that was bound.
@@ -100,6 +104,15 @@ impl Coordinator {
     /// The cluster that stores are owned by.
     pub fn cluster(&self) -> ClusterId {
         self.cluster
+    }
+
+    /// Takes other settings for those that may change while it runs, and tells sidecars and workers. Invalid, and nothing
+    /// is changed, for settings that can't work.
+    pub async fn reconfigure(&self, live: LiveSettings) -> Result<()> {
+        let timeout = live.timings.timeout;
+        self.engine.call(move |engine| engine.reconfigure(live)).await?;
+        self.timeout.send_replace(timeout);
+        Ok(())
     }
 
     /// What `strata status` and `/api/v1/status` show.

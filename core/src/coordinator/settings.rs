@@ -7,6 +7,7 @@ use std::time::Duration;
 use humantime::format_duration;
 
 use super::KeepRules;
+pub use crate::config::SaveEvery;
 use crate::error::{Error, Result};
 use crate::ids::ClusterId;
 
@@ -24,10 +25,18 @@ pub struct CoordinatorSettings {
     pub timings: Timings,
     /// What retention keeps.
     pub keep: KeepRules,
-    /// Told to workers: save every so many steps; 0: the script decides.
-    pub checkpoint_interval_steps: u64,
+    pub checkpoint_interval: SaveEvery,
     /// Command line of the hooks child, such as `[exe, "python", "-m", "strata._hooks", FILE]`; none: no hooks.
     pub hooks: Option<Vec<String>>,
+}
+
+/// What may change while the coordinator runs.
+#[derive(Clone, Debug)]
+pub struct LiveSettings {
+    pub timings: Timings,
+    pub keep: KeepRules,
+    /// A number of steps is that of the generations that open from now on.
+    pub checkpoint_interval: SaveEvery,
 }
 
 /// PEM files.
@@ -83,9 +92,20 @@ impl CoordinatorSettings {
             insecure: false,
             timings: Timings::default(),
             keep: KeepRules::default(),
-            checkpoint_interval_steps: 0,
+            checkpoint_interval: SaveEvery::default(),
             hooks: None,
         }
+    }
+
+    pub fn live(&self) -> LiveSettings {
+        let checkpoint_interval = self.checkpoint_interval;
+        LiveSettings { timings: self.timings.clone(), keep: self.keep.clone(), checkpoint_interval }
+    }
+
+    /// With these instead of its own.
+    pub fn with(self, live: LiveSettings) -> CoordinatorSettings {
+        let LiveSettings { timings, keep, checkpoint_interval } = live;
+        CoordinatorSettings { timings, keep, checkpoint_interval, ..self }
     }
 
     /// Fails with Denied for an open door (P11) and with Invalid for times, or rules of retention, that can't work.

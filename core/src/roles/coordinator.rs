@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::reload::{self, Parts};
 use super::{RoleOptions, announce, runtime, settings, stop, warn_of_open_doors};
 use crate::admin::{self, AdminSource, Check};
 use crate::clock::MachineClock;
@@ -25,6 +26,7 @@ pub fn coordinator(options: &RoleOptions) -> Result<u8> {
         let stop = CancellationToken::new();
         stop::on_signal(stop.clone())?;
         let running = Running::start(&loaded, options, stop).await?;
+        reload::on_hangup(loaded, options.clone(), running.coordinator.clone(), Parts::Coordinator)?;
         announce(&[
             ("gRPC", running.endpoint.grpc.clone()),
             ("HTTP", running.endpoint.http.clone()),

@@ -5,6 +5,7 @@
 mod check;
 mod cluster;
 mod coordinator;
+mod reload;
 mod settings;
 mod sidecar;
 mod stop;

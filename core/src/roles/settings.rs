@@ -8,7 +8,7 @@ use super::RoleOptions;
 use crate::admin::AdminSettings;
 use crate::checkpoint::Takeover;
 use crate::config::{CheckpointConfig, Config, Extreme, TargetConfig, locate};
-use crate::coordinator::{CoordinatorSettings, KeepBest, KeepRules, Timings, TlsFiles};
+use crate::coordinator::{CoordinatorSettings, KeepBest, KeepRules, LiveSettings, Timings, TlsFiles};
 use crate::error::{Doing, Error, Result};
 use crate::proto::v1;
 use crate::sidecar::{CoordinatorLink, SidecarSettings, TargetSettings};
@@ -36,10 +36,18 @@ pub(super) fn coordinator(
         listen: own.listen.0,
         tls,
         insecure: own.insecure,
+        hooks,
+        ..CoordinatorSettings::new(home).with(live(config))
+    })
+}
+
+/// What SIGHUP changes.
+pub(super) fn live(config: &Config) -> LiveSettings {
+    LiveSettings {
         timings: Timings {
-            lease: own.lease,
-            suspect_after: own.suspect_after,
-            stall_after: own.stall_after,
+            lease: config.coordinator.lease,
+            suspect_after: config.coordinator.suspect_after,
+            stall_after: config.coordinator.stall_after,
             heartbeat: config.job.heartbeat_interval,
             save_wait: config.sidecar.save_wait,
             commit_timeout: config.sidecar.commit_timeout,
@@ -47,10 +55,8 @@ pub(super) fn coordinator(
             ..Timings::default()
         },
         keep: keep(&config.checkpoint),
-        checkpoint_interval_steps: config.checkpoint.interval_steps,
-        hooks,
-        ..CoordinatorSettings::new(home)
-    })
+        checkpoint_interval: config.checkpoint.interval_steps,
+    }
 }
 
 fn keep(own: &CheckpointConfig) -> KeepRules {

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::reload::{self, Parts};
 use super::sidecar::{FIRST_TRAINER, Source as SidecarSource, free_port};
 use super::{RoleOptions, announce, cluster, runtime, settings, sidecar, stop, warn_of_open_doors};
 use crate::admin::{self, AdminSource, Check};
@@ -32,6 +33,7 @@ pub fn up(options: &RoleOptions, private: Option<&JobName>) -> Result<u8> {
         let asked = CancellationToken::new();
         stop::on_signal(asked.clone())?;
         let both = Both::start(&loaded, options, private).await?;
+        reload::on_hangup(loaded.clone(), options.clone(), both.coordinator.clone(), Parts::Both)?;
         announce(&[
             ("gRPC", both.endpoint.grpc.clone()),
             ("HTTP", both.endpoint.http.clone()),

@@ -209,7 +209,8 @@ fn failed(node: &Arc<Node>, id: &SaveId, error: Error, with_base: bool) {
         node.metrics.store_reachable.set(0);
     }
     let again = node.change(|state| {
-        let again = note_failed(state, id, &error, with_base, node.settings.commit_timeout);
+        let limit = node.settings.commit_timeout(state.jobs.get(&id.job));
+        let again = note_failed(state, id, &error, with_base, limit);
         state.io_ended(id);
         again
     });

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::joined::joined;
 use super::node::Node;
-use super::state::{Grant, Outcome, Part, SaveId, SlotKey, Stage, State};
+use super::state::{Grant, Job, Outcome, Part, SaveId, SlotKey, Stage, State};
 use super::{arena, persist};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Rank, SessionId, Step, WorldSize};
@@ -27,9 +27,9 @@ pub(super) async fn begin(
     request: v1::BeginSaveRequest,
 ) -> Result<v1::BeginSaveReply> {
     let started = Instant::now();
-    let budget = node.read(|state| {
-        let job = state.sessions.get(&session).and_then(|session| state.jobs.get(&session.record.job));
-        job.map_or(node.settings.save_wait, |job| job.timeout())
+    let (budget, wait) = node.read(|state| {
+        let (job, wait) = (state.job_of(session), node.settings.save_wait(state.job_of(session)));
+        (job.map_or(wait, Job::timeout), wait)
     });
     joined(node, session, started + budget).await?;
     forget_removed(node, session, Step(request.step)).await;
@@ -39,8 +39,7 @@ pub(super) async fn begin(
         Opened::Again(reply) => return Ok(reply),
         Opened::Part { id, rank, needed } => (id, rank, needed),
     };
-    let until = waits + node.settings.save_wait;
-    let outcome = grant(node, session, &id, rank, needed, until).await;
+    let outcome = grant(node, session, &id, rank, needed, wait).await;
     node.metrics.save_wait.observe(waits.elapsed().as_secs_f64());
     match outcome {
         Ok((key, fresh)) => {
@@ -203,8 +202,9 @@ async fn grant(
     id: &SaveId,
     rank: Rank,
     needed: u64,
-    until: Instant,
+    wait: Duration,
 ) -> Result<(SlotKey, bool)> {
+    let until = Instant::now() + wait;
     let mut fresh = false;
     let mut gave_up = false;
     loop {
@@ -221,9 +221,11 @@ async fn grant(
             }
             Ok(Err(error)) => return Err(error),
             Err(_) => {
-                let error = node.read(|state| no_slot(state, session, node.settings.save_wait));
                 // A step that the store has not taken for so long makes room, once.
-                let limit = node.settings.commit_timeout;
+                let (error, limit) = node.read(|state| {
+                    let limit = node.settings.commit_timeout(state.job_of(session));
+                    (no_slot(state, session, wait), limit)
+                });
                 if gave_up || !node.change(|state| state.give_up_stalest(session, &error, limit)) {
                     return Err(error);
                 }
@@ -329,7 +331,7 @@ pub(super) async fn wait_committed(
     request: &v1::WaitCommittedRequest,
 ) -> Result<v1::StepInfo> {
     let waited = match request.timeout_ms {
-        0 => node.settings.commit_timeout,
+        0 => node.read(|state| node.settings.commit_timeout(state.job_of(session))),
         given => Duration::from_millis(given),
     };
     let deadline = Instant::now() + waited;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::peer::DeathProof;
+use super::state::Job;
 use crate::checkpoint::Takeover;
 use crate::handoff::{ArenaDirectory, MachineMemory, MemoryBudget};
 use crate::proto::v1;
@@ -80,6 +81,16 @@ impl CoordinatorLink {
 }
 
 impl SidecarSettings {
+    /// How long a save of this job waits for a slot.
+    pub(super) fn save_wait(&self, job: Option<&Job>) -> Duration {
+        job.and_then(|job| job.save_wait).unwrap_or(self.save_wait)
+    }
+
+    /// After how long a step of this job that is not committed is late.
+    pub(super) fn commit_timeout(&self, job: Option<&Job>) -> Duration {
+        job.and_then(|job| job.commit_timeout).unwrap_or(self.commit_timeout)
+    }
+
     /// For this user, with the defaults.
     pub fn new(socket: impl Into<PathBuf>, coordinator: CoordinatorLink) -> SidecarSettings {
         let uid = rustix::process::geteuid().as_raw();

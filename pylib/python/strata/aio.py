@@ -200,6 +200,9 @@ class Job:
     async def barrier(self, name: str, timeout: float | None = None) -> None:
         await self._do(self._job.barrier, name, timeout)
 
+    async def should_save(self, step: int, timeout: float | None = None) -> bool:
+        return await self._do(self._job.should_save, step, timeout)
+
     async def reached_preemption(self, step: int, timeout: float | None = None) -> bool:
         return await self._do(self._job.reached_preemption, step, timeout)
 

@@ -31,12 +31,15 @@ class Goodput:
             Time after all ranks have left is in none of them.
         losses: how often a rank was lost.
         saves: committed steps.
+        save_interval: seconds from one save to the next by which least is lost (Young, Daly), as saves and losses have
+            been so far: what `checkpoint.interval_steps = "auto"` keeps to.
     """
 
     since: datetime | None
     seconds: Mapping[str, float]
     losses: int
     saves: int
+    save_interval: float
 
     @property
     def total(self) -> float:
@@ -57,4 +60,5 @@ class Goodput:
             seconds=MappingProxyType({one["use"]: one["ms"] / 1000 for one in fields["spent"]}),
             losses=fields["losses"],
             saves=fields["saves"],
+            save_interval=fields["save_interval_ms"] / 1000,
         )

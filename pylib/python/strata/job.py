@@ -360,6 +360,27 @@ class Job:
         self._tell()
         self._session.barrier(name, timeout)
 
+    def should_save(self, step: int, timeout: float | None = None) -> bool:
+        """Whether to save at this step, True on all ranks at the same steps: at those of the configured interval
+        (`checkpoint.interval_steps`), when an operator asks (`strata checkpoints now`), and where `reached_preemption`
+        becomes true, so that a loop needs one place that saves.
+
+        Ask at every step's end, on every rank with the same numbers, ascending. It costs a look into this process's
+        memory, except while the ranks agree on a step: then a rank that is ahead waits, as long as it takes the others
+        to say where they stand. The first call waits for the world to be complete. An interval of N steps is that with
+        which the generation was opened.
+
+        Args:
+            step: the step that has just been taken, 0 or more.
+            timeout: seconds to wait for the other ranks; None: the job's budget.
+
+        Raises:
+            FencedError: a rank was lost, and the generation has ended with it.
+            StrataTimeoutError: a rank did not say where it stands; asking again goes on waiting.
+        """
+        self._tell()
+        return self._session.should_save(step_number(step), timeout)
+
     def reached_preemption(self, step: int, timeout: float | None = None) -> bool:
         """Whether to save and stop at this step: after SIGTERM or a drain on any rank, True on all ranks at the same
         step. Ask once at every step's end; it costs nothing until then."""

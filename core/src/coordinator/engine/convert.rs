@@ -1,6 +1,6 @@
 //! Between what the wire carries and what the state holds.
 
-use super::super::state::{DatasetFile, DatasetRecord, Ended, Findings, Job, Open, StepRecord};
+use super::super::state::{DatasetFile, DatasetRecord, Ended, Findings, Job, Open, Purpose, StepRecord};
 use crate::error::{Error, Result};
 use crate::format::StepKind;
 use crate::ids::{Generation, JobName, Rank, Step, WorldSize};
@@ -41,6 +41,23 @@ pub fn generation(job: &JobName, known: &Job, open: &Open) -> v1::Generation {
         generation: open.generation.0,
         world_size: open.world.0,
         members: open.members.iter().map(member).collect(),
+        interval_steps: open.interval_steps,
+    }
+}
+
+pub fn purpose(purpose: v1::StepPurpose) -> Purpose {
+    match purpose {
+        v1::StepPurpose::Stop => Purpose::Stop,
+        v1::StepPurpose::Save => Purpose::Save,
+    }
+}
+
+impl From<Purpose> for v1::StepPurpose {
+    fn from(purpose: Purpose) -> v1::StepPurpose {
+        match purpose {
+            Purpose::Stop => v1::StepPurpose::Stop,
+            Purpose::Save => v1::StepPurpose::Save,
+        }
     }
 }
 

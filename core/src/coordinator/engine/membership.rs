@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 
+use super::super::settings::SaveEvery;
 use super::super::state::{Command, Registration};
 use super::{Engine, Reply, convert};
 use crate::error::{Error, Kind, Result};
@@ -46,6 +47,7 @@ impl Engine {
                 fresh_uuid: JobUuid((self.names)()),
                 adoptable: self.adoptable(&job),
                 unix_ms: self.unix_ms(),
+                interval_steps: self.settings.checkpoint_interval.steps(),
             };
             let incarnation = registration.incarnation.clone();
             // Before the command: if it opens the generation, the pushes reach this node too.
@@ -100,7 +102,8 @@ impl Engine {
             save_wait_ms: timings.save_wait.as_millis() as u64,
             commit_timeout_ms: timings.commit_timeout.as_millis() as u64,
             timeout_ms: timings.timeout.as_millis() as u64,
-            checkpoint_interval_steps: self.settings.checkpoint_interval_steps,
+            checkpoint_interval_steps: self.settings.checkpoint_interval.steps(),
+            checkpoint_interval_auto: self.settings.checkpoint_interval == SaveEvery::Auto,
             store: self.state.job(job).ok().and_then(|known| known.store.clone()).unwrap_or_default(),
             keep_last: self.settings.keep.last,
         }
@@ -123,6 +126,7 @@ impl Engine {
         }
         self.submit(Command::Leave { job: job.clone(), rank, incarnation: request.incarnation })?;
         self.barriers_after_leaving(&job);
+        self.asks_after_leaving(&job);
         Ok(())
     }
 

@@ -1,16 +1,18 @@
 //! The one task that owns the state and everything volatile beside it: attached nodes, leases, save progress, barriers,
-//! restore rounds, preemption votes. Services hand it closures; answers and pushes leave only after the batch's
+//! restore rounds, votes on steps. Services hand it closures; answers and pushes leave only after the batch's
 //! commands are durable.
 
+mod asks;
 mod barriers;
 mod commits;
+mod configured;
 mod convert;
 mod hooks;
+mod interval;
 mod leases;
 mod ledger;
 mod membership;
 mod nodes;
-mod preempt;
 mod pushes;
 mod rendezvous;
 mod reports;
@@ -119,9 +121,10 @@ pub(super) struct Engine {
     saves: saves::Saves,
     barriers: barriers::Barriers,
     restores: restores::Restores,
-    preempts: preempt::Preempts,
     stalls: stalls::Stalls,
     stacks: stacks::Stacks,
+    asks: asks::Asks,
+    observed: interval::Observed,
     retention: retention::Retention,
     targets: targets::Targets,
     placements: shards::Placements,
@@ -158,9 +161,10 @@ impl Engine {
             saves: Default::default(),
             barriers: Default::default(),
             restores: Default::default(),
-            preempts: Default::default(),
             stalls: Default::default(),
             stacks: Default::default(),
+            asks: Default::default(),
+            observed: Default::default(),
             retention: Default::default(),
             targets: Default::default(),
             placements: Default::default(),

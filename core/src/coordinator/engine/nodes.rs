@@ -104,7 +104,7 @@ impl Engine {
         }
         let jobs = self.nodes.by_name[&name].jobs.clone();
         for job in jobs {
-            self.redrive_preemption(&name, &job);
+            self.redrive_asks(&name, &job);
             self.redrive_commits(&job);
         }
         self.redrive_removals();

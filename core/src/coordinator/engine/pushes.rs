@@ -4,7 +4,7 @@ use super::super::hooks::HookCall;
 use super::super::state::{AttemptId, Effect, Ended, Outcome, Standing};
 use super::{Engine, convert};
 use crate::error::Kind;
-use crate::ids::{Generation, JobName, Rank, Step};
+use crate::ids::{JobName, Rank};
 use crate::proto::v1::worker_command::Command as Told;
 use crate::proto::v1::{self, node_command::Command as Push, step_outcome::State as StepState};
 
@@ -23,7 +23,7 @@ impl Engine {
             Effect::BarrierReleased { job, generation, name, round } => {
                 self.release(&job, generation, &name, round);
             }
-            Effect::PreemptAt { job, generation, step } => self.on_preempt_at(&job, generation, step),
+            Effect::Agreed { job, generation, purpose } => self.on_agreed(&job, generation, purpose),
         }
     }
 
@@ -53,8 +53,8 @@ impl Engine {
         let message = convert::ended(job, &ended);
         self.push_job(job, Push::GenerationEnded(message.clone()));
         self.barriers_ended(job, ended.generation);
-        self.preempts_ended(job);
         self.stalls.forget(job);
+        self.asks_ended(job);
         self.forget_told();
         if !ended.lost.is_empty() {
             let ranks: Vec<Rank> = ended.lost.iter().map(|lost| lost.rank).collect();
@@ -91,6 +91,11 @@ impl Engine {
         }
         if let Some(message) = self.final_outcome(id) {
             self.push_job(&id.job, Push::Step(message));
+        }
+        if outcome == Outcome::Committed
+            && let Some(took) = self.save_took(id)
+        {
+            self.observe_commit(&id.job, took);
         }
         self.forget_save(id);
         if outcome == Outcome::Committed {
@@ -139,20 +144,6 @@ impl Engine {
             kind,
             reason,
             missing_ranks: Vec::new(),
-        }
-    }
-
-    fn on_preempt_at(&mut self, job: &JobName, generation: Generation, step: Step) {
-        let message = v1::PreemptAt { job: job.to_string(), generation: generation.0, step: step.0 };
-        self.push_job(job, Push::PreemptAt(message));
-        let direct: Vec<String> = match self.state.job(job).ok().and_then(|known| known.open.as_ref()) {
-            Some(open) => {
-                open.living().filter(|(_, m)| m.node.is_none()).map(|(_, m)| m.incarnation.clone()).collect()
-            }
-            None => Vec::new(),
-        };
-        for who in direct {
-            self.tell(&who, Told::PreemptAt(step.0));
         }
     }
 }

@@ -25,7 +25,7 @@ impl Engine {
             Some(Report::Suspect(suspect)) => self.rank_suspect(node, suspect),
             Some(Report::Arrival(arrival)) => self.arrived(node, arrival),
             Some(Report::Preempt(notice)) => self.preempt_notice(notice),
-            Some(Report::PreemptAck(ack)) => self.preempt_ack(ack),
+            Some(Report::StepVote(vote)) => self.step_vote(vote),
             Some(Report::Removal(done)) if !done.target.is_empty() => {
                 self.target_removal_reported(node, done)
             }

@@ -58,6 +58,7 @@ impl Engine {
     pub(super) fn tick(&mut self) {
         self.check_leases();
         self.check_saves();
+        self.check_intervals();
         self.check_retention();
         self.check_targets();
         self.check_stalls();

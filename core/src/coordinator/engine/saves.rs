@@ -185,6 +185,7 @@ impl Engine {
         let Some(id) = self.reported(node, &begun, true) else { return };
         let rank = Rank(begun.caller.as_ref().map_or(0, |caller| caller.rank));
         self.progress(&id).begun.insert(rank, begun);
+        self.save_seen(&id.job, id.generation);
     }
 
     pub(super) fn save_sealed(&mut self, node: &str, sealed: v1::SealedReport) {
@@ -317,6 +318,11 @@ impl Engine {
                 self.forget_save(&id);
             }
         }
+    }
+
+    /// Since its first report; None for one that this coordinator has not seen from its beginning.
+    pub(super) fn save_took(&self, id: &AttemptId) -> Option<Duration> {
+        self.saves.by_id.get(id).map(|progress| self.now().saturating_sub(progress.since))
     }
 
     pub(super) fn forget_save(&mut self, id: &AttemptId) {

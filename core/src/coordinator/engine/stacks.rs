@@ -64,7 +64,7 @@ impl Engine {
             v1::GetStacksReply { stacks: Vec::new(), not_asked: super::convert::ranks(others.to_vec()) };
         self.stacks.waiting.insert(number, Waiting { reply, open: asked.len(), told });
         for rank in asked {
-            self.ask(&job, *rank, Whom::Caller(number));
+            self.ask_stack(&job, *rank, Whom::Caller(number));
         }
         self.answer_stacks(number);
     }
@@ -98,10 +98,10 @@ impl Engine {
 
     /// What a rank that was just found stalled is doing.
     pub(super) fn ask_stalled(&mut self, job: &JobName, rank: Rank) {
-        self.ask(job, rank, Whom::Status);
+        self.ask_stack(job, rank, Whom::Status);
     }
 
-    fn ask(&mut self, job: &JobName, rank: Rank, whom: Whom) {
+    fn ask_stack(&mut self, job: &JobName, rank: Rank, whom: Whom) {
         let open = self.state.jobs.get(job).and_then(|known| known.open.as_ref());
         let Some(member) = open.and_then(|open| open.members.get(&rank)) else { return };
         let asked = Asked {

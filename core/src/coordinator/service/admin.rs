@@ -1,5 +1,6 @@
 //! What operators ask.
 
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
 use super::Services;
@@ -43,5 +44,18 @@ impl v1::admin_server::Admin for Services {
     ) -> Result<Response<v1::GetStacksReply>, Status> {
         let request = request.into_inner();
         Ok(Response::new(self.engine.wait(move |engine, reply| engine.stacks(request, reply)).await?))
+    }
+
+    async fn ask_save(
+        &self,
+        request: Request<v1::AskSaveRequest>,
+    ) -> Result<Response<v1::AskSaveReply>, Status> {
+        let request = request.into_inner();
+        let (again, limit) = (request.clone(), self.time(request.timeout_ms));
+        let agreed = self.engine.wait(move |engine, reply| engine.ask_save(&request, reply));
+        match timeout(limit, agreed).await {
+            Ok(answer) => Ok(Response::new(answer?)),
+            Err(_) => Err(self.engine.call(move |engine| Ok(engine.save_unanswered(&again))).await?.into()),
+        }
     }
 }

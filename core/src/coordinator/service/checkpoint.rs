@@ -45,11 +45,11 @@ impl v1::checkpoint_server::Checkpoint for Services {
         let request = request.into_inner();
         let (job, step) = (request.job.clone(), request.step);
         let gone = self.engine.wait(move |engine, reply| engine.delete_step(&request, reply));
-        match timeout(self.timeout, gone).await {
+        match timeout(self.time(0), gone).await {
             Ok(freed) => Ok(Response::new(v1::DeleteStepReply { freed_bytes: freed? })),
             Err(_) => Err(Error::timeout(format!(
                 "removing step {step} of job {job}: its objects are not gone after {:?}",
-                self.timeout
+                self.time(0)
             ))
             .hint("the removal is recorded and goes on; the status names what holds it up")
             .into()),

@@ -10,6 +10,8 @@ mod server;
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 pub(super) use server::{listen, serve};
 
 use super::engine::Handle;
@@ -19,13 +21,13 @@ use super::engine::Handle;
 pub(super) struct Services {
     pub engine: Handle,
     /// For calls that give no time-out.
-    pub timeout: Duration,
+    pub timeout: watch::Receiver<Duration>,
 }
 
 impl Services {
     fn time(&self, millis: u64) -> Duration {
         match millis {
-            0 => self.timeout,
+            0 => *self.timeout.borrow(),
             given => Duration::from_millis(given),
         }
     }

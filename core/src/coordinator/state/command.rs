@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::agreement::Purpose;
 use super::attempts::AttemptId;
 use super::datasets::DatasetRecord;
 use super::ledger::Ledger;
@@ -121,10 +122,14 @@ pub enum Command {
         generation: Generation,
         resolved: Resolved,
     },
-    DecidePreemption {
+    /// The ranks have agreed on a step. Named as when stopping was all that they agreed on.
+    #[serde(rename = "DecidePreemption")]
+    Decide {
         job: JobName,
         generation: Generation,
         step: Step,
+        #[serde(default, skip_serializing_if = "Purpose::is_stop")]
+        purpose: Purpose,
     },
     WriteRecord(Box<RecordWrite>),
     /// What was settled of where the job's time has gone.
@@ -144,6 +149,8 @@ impl Command {
             Command::Resolve { .. } | Command::SweepRetired { .. } => 3,
             Command::WriteRecord(_) => 4,
             Command::Account { .. } => 5,
+            Command::Decide { purpose: Purpose::Save, .. } => 5,
+            Command::Register(new) if new.interval_steps > 0 => 5,
             _ => 1,
         }
     }
@@ -173,6 +180,13 @@ pub struct Registration {
     /// Pending attempts that every rank of their set has sealed or made durable, as attached sidecars say.
     pub adoptable: BTreeSet<AttemptId>,
     pub unix_ms: u64,
+    /// As the coordinator is configured: a generation that this registration opens has it for good.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interval_steps: u64,
+}
+
+pub(super) fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What the store's prefix held when a sidecar claimed it.

@@ -1,8 +1,9 @@
 //! What a command causes outside. Effects leave the coordinator only after their command is durable.
 
+use super::agreement::Purpose;
 use super::attempts::AttemptId;
 use super::job::Ended;
-use crate::ids::{Generation, JobName, Rank, Step};
+use crate::ids::{Generation, JobName, Rank};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -40,10 +41,11 @@ pub enum Effect {
         name: String,
         round: u64,
     },
-    PreemptAt {
+    /// The step is the newest of its purpose in the job's open generation.
+    Agreed {
         job: JobName,
         generation: Generation,
-        step: Step,
+        purpose: Purpose,
     },
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::agreement::Agreed;
 use super::attempts::{Abandoned, Attempt, Retired};
+use super::command::is_zero;
 use super::datasets::DatasetRecord;
 use super::ledger::Ledger;
 use super::restores::Resolved;
@@ -69,6 +71,11 @@ pub struct Open {
     pub members: BTreeMap<Rank, Member>,
     pub opened_unix_ms: u64,
     pub preempt_at: Option<Step>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save_at: Option<Agreed>,
+    /// Its ranks save at every multiple of it; 0: at none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interval_steps: u64,
     /// Highest released round by barrier name, where workers without a sidecar take part.
     pub released: BTreeMap<String, u64>,
     /// What its ranks restore.

@@ -8,7 +8,7 @@ use super::effect::Effect;
 use super::job::{Ended, Job, LostMember, Member, Open};
 use super::saves::StepRecord;
 use crate::error::{Error, Result};
-use crate::ids::{Generation, JobName, Rank, Step};
+use crate::ids::{Generation, JobName, Rank};
 
 impl State {
     pub(super) fn register(&mut self, new: &Registration) -> Result<Vec<Effect>> {
@@ -182,6 +182,8 @@ impl Job {
             members: std::mem::take(&mut self.forming),
             opened_unix_ms: new.unix_ms,
             preempt_at: None,
+            save_at: None,
+            interval_steps: new.interval_steps,
             released: BTreeMap::new(),
             restores: Vec::new(),
         });
@@ -262,18 +264,5 @@ impl Job {
         let highest = open.released.entry(name.to_owned()).or_insert(round);
         *highest = (*highest).max(round);
         Ok(vec![Effect::BarrierReleased { job: job.clone(), generation, name: name.to_owned(), round }])
-    }
-
-    /// The first decision of a generation stands.
-    pub(super) fn decide_preemption(
-        &mut self,
-        job: &JobName,
-        generation: Generation,
-        step: Step,
-    ) -> Result<Vec<Effect>> {
-        self.fence(job, generation)?;
-        let open = self.open.as_mut().expect("fence found it open");
-        let step = *open.preempt_at.get_or_insert(step);
-        Ok(vec![Effect::PreemptAt { job: job.clone(), generation, step }])
     }
 }

@@ -4,6 +4,7 @@
 //! Pure: no clock, no IO, no randomness; times, uuids and who is attached come in the command. A command that is
 //! refused changes nothing, and only accepted commands are logged, so replay gives the same state byte for byte (P7).
 
+mod agreement;
 mod attempts;
 mod command;
 mod datasets;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use agreement::{Agreed, Purpose};
 pub use attempts::{Abandoned, Attempt, AttemptId, Standing};
 pub use command::{Command, Findings, Registration};
 pub use datasets::{DatasetFile, DatasetRecord};
@@ -100,8 +102,8 @@ impl State {
             Command::Resolve { job, generation, resolved } => {
                 self.job_mut(job)?.resolve(job, *generation, resolved)
             }
-            Command::DecidePreemption { job, generation, step } => {
-                self.job_mut(job)?.decide_preemption(job, *generation, *step)
+            Command::Decide { job, generation, step, purpose } => {
+                self.job_mut(job)?.decide(job, *generation, *purpose, *step)
             }
             Command::Account { job, more } => {
                 self.job_mut(job)?.account(more);

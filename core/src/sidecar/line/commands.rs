@@ -54,14 +54,14 @@ fn take(state: &mut State, command: Command) {
         Command::WriteCommit(order) => state.todo.push(Todo::Publish(order)),
         Command::Step(outcome) => state.step_outcome(outcome),
         Command::Barrier(released) => barrier_released(state, released),
-        Command::PreemptQuery(query) => state.preempt_query(&query),
-        Command::PreemptAt(at) => state.preempt_at(&at),
+        Command::StepQuery(query) => state.step_query(&query),
+        Command::StepAgreed(agreed) => state.step_agreed(&agreed),
         Command::RemoveStep(order) => state.todo.push(Todo::Remove(order)),
         Command::Target(order) => state.todo.push(Todo::Target(order)),
         Command::Stack(order) => state.todo.push(Todo::Stack(order)),
         Command::Config(changed) => {
             if let (Ok(job), Some(config)) = (changed.job.parse::<JobName>(), changed.config) {
-                state.job(&job).config = config;
+                state.job(&job).configured(config);
             }
         }
         Command::Welcome(_) | Command::Refused(_) => unreachable!("handled before"),

@@ -161,4 +161,10 @@ impl v1::admin_server::Admin for Services {
         let wait = |_: &_| Instant::now() + STACKS;
         forward!(self, request, admin.get_stacks, "asking what ranks are doing", wait)
     }
+
+    async fn ask_save(&self, request: Request<v1::AskSaveRequest>) -> Answer<v1::AskSaveReply> {
+        self.allow(&request, &request.get_ref().job)?;
+        let wait = |asked: &v1::AskSaveRequest| patience(asked.timeout_ms);
+        forward!(self, request, admin.ask_save, "asking for a checkpoint", wait)
+    }
 }

@@ -89,15 +89,16 @@ fn welcome(state: &State, id: SessionId, resumed: bool, node: &Node) -> Result<v
     let record = &session.record;
     let arena = state.own_arena(id).map(|(_, arena)| arena.path().display().to_string());
     let life = state.life_line(id).filter(|_| session.life.is_some());
-    let timeout = state.jobs.get(&record.job).map(|job| job.timeout()).unwrap_or_default();
+    let job = state.jobs.get(&record.job);
+    let timeout = job.map(|job| job.timeout()).unwrap_or_default();
     Ok(v1::Welcome {
         session: id.0,
         version: Some(crate::version::ours()),
         job_uuid: record.job_uuid.to_string(),
         arena: arena.unwrap_or_default(),
         store: record.store.clone(),
-        save_wait_ms: node.settings.save_wait.as_millis() as u64,
-        commit_timeout_ms: node.settings.commit_timeout.as_millis() as u64,
+        save_wait_ms: node.settings.save_wait(job).as_millis() as u64,
+        commit_timeout_ms: node.settings.commit_timeout(job).as_millis() as u64,
         timeout_ms: timeout.as_millis() as u64,
         generation: record.generation.unwrap_or(record.joining).0,
         resumed,

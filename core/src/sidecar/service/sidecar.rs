@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::super::{arena, barrier, joined, restore, save};
 use super::Services;
 use super::session::{self, Down};
-use crate::ids::{SessionId, Step};
+use crate::ids::SessionId;
 use crate::proto::v1;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -87,13 +87,10 @@ impl v1::sidecar_server::Sidecar for Services {
         Ok(Response::new(v1::PreemptReply {}))
     }
 
-    async fn answer_preemption(
-        &self,
-        request: Request<v1::AnswerPreemptionRequest>,
-    ) -> Answer<v1::AnswerPreemptionReply> {
+    async fn vote_step(&self, request: Request<v1::VoteStepRequest>) -> Answer<v1::VoteStepReply> {
         let session = self.member(&request, request.get_ref().session)?;
-        self.node.change(|state| state.answer_preemption(session, Step(request.get_ref().last_step)));
-        Ok(Response::new(v1::AnswerPreemptionReply {}))
+        self.node.change(|state| state.vote_step(session, request.get_ref()));
+        Ok(Response::new(v1::VoteStepReply {}))
     }
 
     async fn answer_stack(&self, request: Request<v1::AnswerStackRequest>) -> Answer<v1::AnswerStackReply> {

@@ -55,7 +55,7 @@ impl State {
         }
         reports.extend(self.recent_deaths().into_iter().map(Report::Died));
         reports.extend(self.barriers.again().into_iter().map(Report::Arrival));
-        reports.extend(self.preemption_reports());
+        reports.extend(self.agreement_reports());
         if self.draining {
             reports.push(Report::Draining(v1::Draining {}));
         }
@@ -93,7 +93,7 @@ impl State {
                 session.push(Event::Step(step_event(step, outcome)));
             }
         }
-        self.preemption_again(id);
+        self.agreements_again(id);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::records::JobRecord;
-use super::preemption::Preemption;
+use super::agreements::Agreements;
 use crate::error::Error;
 use crate::format::StepKind;
 use crate::ids::{Generation, JobName, JobUuid, Rank, Step, WorldSize};
@@ -21,6 +21,9 @@ pub(in super::super) struct Job {
     /// Whose trainers it has.
     pub uid: u32,
     pub config: v1::WorkerConfig,
+    /// Changed at the coordinator since: over this sidecar's own settings.
+    pub save_wait: Option<Duration>,
+    pub commit_timeout: Option<Duration>,
     pub open: Option<v1::Generation>,
     /// The newest generation that ended.
     pub ended: Option<v1::GenerationEnded>,
@@ -30,7 +33,7 @@ pub(in super::super) struct Job {
     /// Committed steps that an INCREMENTAL save may refer to.
     pub committed: BTreeMap<Step, Base>,
     outcomes: BTreeMap<Step, (Generation, Outcome)>,
-    pub preemption: Preemption,
+    pub agreements: Agreements,
     /// When the newest save was begun here, and how long after the one before.
     begun: Option<Duration>,
     pub interval: Option<Duration>,
@@ -60,6 +63,14 @@ impl Job {
     pub fn note_save(&mut self, now: Duration) {
         self.interval = self.begun.map(|before| now.saturating_sub(before));
         self.begun = Some(now);
+    }
+
+    /// The coordinator's configuration has changed; what is 0 of the two has not.
+    pub fn configured(&mut self, config: v1::WorkerConfig) {
+        let given = |milliseconds| Some(Duration::from_millis(milliseconds)).filter(|time| !time.is_zero());
+        self.save_wait = given(config.save_wait_ms).or(self.save_wait);
+        self.commit_timeout = given(config.commit_timeout_ms).or(self.commit_timeout);
+        self.config = config;
     }
 
     /// The budget of a blocking call.
@@ -121,9 +132,12 @@ impl Job {
         for member in &generation.members {
             self.nodes.entry(member.node.clone()).or_default().push(Rank(member.rank));
         }
+        // Told again over a new line it is the same one, with what was asked in it.
+        if self.open.as_ref().is_none_or(|open| open.generation != generation.generation) {
+            self.agreements = Agreements::default();
+        }
         self.latest = Generation(generation.generation);
         self.open = Some(generation.clone());
-        self.preemption = Preemption::default();
     }
 
     /// The ranks of `expected` (empty: all) that live on `node`; None when that generation's members are not known.

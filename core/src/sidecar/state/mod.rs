@@ -3,6 +3,7 @@
 //! Called by the rest of the sidecar; knows nothing of sockets or stores.
 
 mod adopt;
+mod agreements;
 mod announce;
 mod arenas;
 mod barriers;
@@ -11,7 +12,6 @@ mod grant;
 mod job;
 mod leases;
 mod membership;
-mod preemption;
 mod saves;
 mod session;
 mod settle;
@@ -145,6 +145,10 @@ impl State {
 
     pub fn job(&mut self, job: &JobName) -> &mut Job {
         self.jobs.entry(job.clone()).or_default()
+    }
+
+    pub fn job_of(&self, session: SessionId) -> Option<&Job> {
+        self.jobs.get(&self.sessions.get(&session)?.record.job)
     }
 
     /// The session a call names. NotFound for none of ours, Denied for another user's (P9).

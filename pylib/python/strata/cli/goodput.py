@@ -65,6 +65,8 @@ def page(job: dict[str, Any]) -> Iterator[Any]:
     yield f"{name}  {shares['productive']:.1%} productive of {terminal.duration(total / 1000)}{since}; {counts}"
     rows = [row(one, shares[one["use"]]) for one in job["spent"] if one["ms"]]
     yield terminal.table(("use", ">time", ">share", "", ""), rows, indent=2)
+    interval = terminal.duration(job["save_interval_ms"] / 1000)
+    yield f'  [dim]a save every {interval} would lose least, and is what checkpoint.interval_steps = "auto" does[/dim]'
 
 
 def row(spent: dict[str, Any], share: float) -> tuple[str, ...]:

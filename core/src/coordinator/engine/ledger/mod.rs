@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::ids::{Generation, JobName, Rank};
 use crate::proto::v1;
 use crate::telemetry::JobUseLabels;
-use track::{Seen, Track};
+use track::{Seen, Settled, Track};
 
 /// How often what is settled is logged.
 const LOG_EVERY: Duration = Duration::from_secs(60);
@@ -152,30 +152,38 @@ impl Engine {
     }
 
     fn job_goodput(&self, job: &JobName) -> v1::JobGoodput {
-        let known = self.state.job(job).map(|known| known.ledger.clone()).unwrap_or_default();
-        let mut spent: BTreeMap<Use, Duration> =
-            known.spent.iter().map(|(what, ms)| (*what, Duration::from_millis(*ms))).collect();
-        let (mut losses, mut saves) = (known.losses, known.saves);
-        if let Some(track) = self.ledgers.tracks.get(job) {
-            for (what, time) in &track.settled.spent {
-                *spent.entry(*what).or_default() += *time;
-            }
-            if let Some((what, time)) = track.unsettled(self.now()) {
-                *spent.entry(what).or_default() += time;
-            }
-            losses += track.settled.losses;
-            saves += track.settled.saves;
-        }
+        let ledger = self.ledger_of(job).unwrap_or_default();
         let of = |what| v1::TimeSpent {
             r#use: Use::name(what).to_owned(),
-            ms: spent.get(&what).map_or(0, |time| time.as_millis() as u64),
+            ms: ledger.spent.get(&what).map_or(0, |time| time.as_millis() as u64),
         };
         v1::JobGoodput {
             job: job.to_string(),
-            since_unix_ms: known.since_unix_ms,
+            since_unix_ms: self.state.job(job).map_or(0, |known| known.ledger.since_unix_ms),
             spent: Use::ALL.map(of).to_vec(),
-            losses,
-            saves,
+            losses: ledger.losses,
+            saves: ledger.saves,
+            save_interval_ms: self.save_interval(job).map_or(0, |interval| interval.as_millis() as u64),
         }
+    }
+
+    /// Up to this moment. None: nobody has joined the job since there are ledgers.
+    pub(super) fn ledger_of(&self, job: &JobName) -> Option<Settled> {
+        let logged = &self.state.job(job).ok()?.ledger;
+        let track = self.ledgers.tracks.get(job);
+        if track.is_none() && logged.is_empty() {
+            return None;
+        }
+        let spent = logged.spent.iter().map(|(what, ms)| (*what, Duration::from_millis(*ms))).collect();
+        let mut all = Settled { spent, losses: logged.losses, saves: logged.saves };
+        if let Some(track) = track {
+            let open = track.unsettled(self.now());
+            for (what, time) in track.settled.spent.iter().map(|(what, time)| (*what, *time)).chain(open) {
+                *all.spent.entry(what).or_default() += time;
+            }
+            all.losses += track.settled.losses;
+            all.saves += track.settled.saves;
+        }
+        Some(all)
     }
 }

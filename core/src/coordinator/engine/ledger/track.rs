@@ -23,7 +23,7 @@ pub struct Seen {
     pub restoring: Duration,
 }
 
-/// Settled, and not yet logged.
+/// Sums; a track's are settled, and not yet logged.
 #[derive(Debug, Default)]
 pub struct Settled {
     pub spent: BTreeMap<Use, Duration>,

@@ -1,11 +1,14 @@
 //! What nodes and trainers do: join, restore, save, meet, and obey the coordinator.
 
 use super::host::{Answer, Request};
-use super::node::{self, Attempt, JOB, Place, STORE, Slot, SlotState, name};
+use super::node::{self, Agreement, Attempt, JOB, Place, STORE, Slot, SlotState, name};
 use super::world::{Event, World};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Generation, Step};
 use crate::proto::v1::{self, node_command::Command, node_report::Report, step_outcome::State as StepState};
+
+/// Of a step: as many times a rank asks whether to save.
+const BOUNDARIES: u64 = 8;
 
 impl World {
     pub fn happen_locally(&mut self, event: Event) {
@@ -92,6 +95,7 @@ impl World {
         let joining = &mut self.trainers[trainer];
         (joining.session, joining.place, joining.call) = (session, Place::Joining, None);
         joining.incarnation.clear();
+        (joining.boundary, joining.asks) = Default::default();
         self.act_within(trainer, 50..300);
     }
 
@@ -134,9 +138,60 @@ impl World {
                 };
                 self.call(trainer, Request::Resolve(request));
             }
-            Place::Saving(generation) => self.save(trainer, generation),
+            Place::Saving(generation) => self.pass(trainer, generation),
             Place::Meeting(generation) => self.meet(trainer, generation),
         }
+    }
+
+    /// Asks a few times in a step whether somebody wants a checkpoint, at a pace of its own, then saves as always.
+    fn pass(&mut self, trainer: usize, generation: Generation) {
+        let passing = &mut self.trainers[trainer];
+        if passing.boundary == BOUNDARIES {
+            passing.boundary = 0;
+            return self.save(trainer, generation);
+        }
+        let boundary = Step(passing.step * BOUNDARIES + passing.boundary);
+        if passing.asks.is_known(boundary) {
+            passing.boundary += 1;
+            let save = passing.asks.pass(boundary).save;
+            self.truth.passes(generation, boundary, save);
+        }
+        self.act_within(trainer, 1..40);
+    }
+
+    fn step_query(&mut self, node: usize, query: v1::StepQueryEvent) {
+        if !self.nodes[node].agreement.hold(query.vote) {
+            return;
+        }
+        for trainer in 0..self.trainers.len() {
+            self.hear_asks(node, trainer);
+        }
+    }
+
+    fn step_agreed(&mut self, node: usize, agreed: v1::StepAgreedEvent) {
+        self.nodes[node].agreement.decided = Some(agreed);
+        for trainer in 0..self.trainers.len() {
+            self.hear_asks(node, trainer);
+        }
+    }
+
+    /// A rank of the node hears what is decided, and what is asked, and answers.
+    fn hear_asks(&mut self, node: usize, trainer: usize) {
+        let (hearing, held) = (&mut self.trainers[trainer], &mut self.nodes[node].agreement);
+        if hearing.node != node || !hearing.alive || hearing.place.generation() != held.generation {
+            return;
+        }
+        if let Some(decided) = &held.decided {
+            hearing.asks.agreed(decided);
+        }
+        if held.vote == 0 || !held.is_held() {
+            return;
+        }
+        let query = v1::StepQueryEvent { purpose: v1::StepPurpose::Save.into(), vote: held.vote };
+        let Some(last) = hearing.asks.query(&query) else { return };
+        held.votes.insert(hearing.rank, last.0);
+        let vote = node::vote(held.generation, hearing.rank, held.vote, last.0);
+        self.report(node, Report::StepVote(vote));
     }
 
     fn save(&mut self, trainer: usize, generation: Generation) {
@@ -217,6 +272,7 @@ impl World {
                 let member = &mut self.trainers[trainer];
                 assert!(generation > member.told, "rank {} is told of {generation} twice", member.rank);
                 (member.told, member.place, member.round) = (generation, Place::Restoring(generation), 0);
+                self.hear_asks(self.trainers[trainer].node, trainer);
                 self.act_within(trainer, 1..50);
             }
             Ok(Answer::Resolved(resolved)) => {
@@ -226,6 +282,7 @@ impl World {
                 (restored.step, restored.place) = (resolved.step.unwrap_or(0) + 1, Place::Saving(generation));
                 self.act_within(trainer, 10..100);
             }
+            Ok(Answer::Agreed) => unreachable!("an operator asked"),
             Err(error) => self.refused(trainer, &error),
         }
     }
@@ -271,6 +328,20 @@ impl World {
     pub fn obey(&mut self, node: usize, command: v1::NodeCommand) {
         let life = self.nodes[node].life;
         match command.command.expect("never empty") {
+            Command::GenerationOpened(opened) => {
+                let held = &mut self.nodes[node].agreement;
+                if held.generation.0 != opened.generation {
+                    *held = Agreement { generation: Generation(opened.generation), ..Agreement::default() };
+                }
+            }
+            Command::StepQuery(query) if self.nodes[node].agreement.generation.0 == query.generation => {
+                self.step_query(node, v1::StepQueryEvent { purpose: query.purpose, vote: query.vote });
+            }
+            Command::StepAgreed(v1::StepAgreed { generation, step, purpose, vote, .. })
+                if self.nodes[node].agreement.generation.0 == generation =>
+            {
+                self.step_agreed(node, v1::StepAgreedEvent { step, purpose, vote });
+            }
             Command::GenerationEnded(ended) => self.generation_ended(node, Generation(ended.generation)),
             Command::WriteCommit(order) => {
                 // A store that hangs: longer than the coordinator waits.

@@ -84,6 +84,7 @@ impl World {
         }
         self.note(|| format!("the sidecar of {} is killed", name(node)));
         self.nodes[node].up = false;
+        self.nodes[node].agreement = Default::default();
         if let Some(line) = self.nodes[node].line.take() {
             self.within(0..2000, Event::AtHost(super::host::Arrival::Cut { node, line }));
         }

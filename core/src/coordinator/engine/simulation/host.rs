@@ -48,6 +48,8 @@ pub enum Request {
     Register(v1::RegisterWorkerRequest),
     Wait(v1::WaitGenerationRequest),
     Resolve(v1::ResolveRestoreRequest),
+    /// An operator's.
+    Ask(v1::AskSaveRequest),
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ pub enum Answer {
     Registered(v1::RegisterWorkerReply),
     Opened(v1::Generation),
     Resolved(v1::ResolveRestoreReply),
+    Agreed,
 }
 
 /// What goes out, once it is durable.
@@ -94,6 +97,7 @@ enum Pending {
     Registered(oneshot::Receiver<Result<v1::RegisterWorkerReply>>),
     Opened(oneshot::Receiver<Result<v1::Generation>>),
     Resolved(oneshot::Receiver<Result<v1::ResolveRestoreReply>>),
+    Agreed(oneshot::Receiver<Result<v1::AskSaveReply>>),
 }
 
 /// Commands that wait for a node: as many as the service lets wait.
@@ -239,6 +243,11 @@ impl Process {
                 self.engine.resolve_restore(request, Reply(send));
                 Pending::Resolved(receive)
             }
+            Request::Ask(request) => {
+                let (send, receive) = oneshot::channel();
+                self.engine.ask_save(&request, Reply(send));
+                Pending::Agreed(receive)
+            }
         };
         self.calls.push((call, pending));
     }
@@ -283,6 +292,7 @@ impl Pending {
             }
             Pending::Opened(receive) => receive.try_recv().ok().map(|answer| answer.map(Answer::Opened)),
             Pending::Resolved(receive) => receive.try_recv().ok().map(|answer| answer.map(Answer::Resolved)),
+            Pending::Agreed(receive) => receive.try_recv().ok().map(|answer| answer.map(|_| Answer::Agreed)),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::client::asks::Asks;
 use crate::error::Kind;
 use crate::ids::{Generation, Rank, Step};
 use crate::proto::v1::{self, node_report::Report};
@@ -34,6 +35,7 @@ pub struct Node {
     pub ended: Generation,
     pub slots: BTreeMap<Attempt, Slot>,
     pub barriers: BTreeMap<Meeting, Meets>,
+    pub agreement: Agreement,
 }
 
 /// One rank's part of an attempt at a step.
@@ -55,6 +57,29 @@ pub enum SlotState {
     Skipped,
 }
 
+/// On a step to save at, in one generation.
+#[derive(Default)]
+pub struct Agreement {
+    pub generation: Generation,
+    pub vote: u64,
+    pub votes: BTreeMap<Rank, u64>,
+    pub decided: Option<v1::StepAgreedEvent>,
+}
+
+impl Agreement {
+    /// Makes this the vote that is held; false: it is over.
+    pub fn hold(&mut self, vote: u64) -> bool {
+        if vote > self.vote {
+            (self.vote, self.votes) = (vote, BTreeMap::new());
+        }
+        vote == self.vote && self.is_held()
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.decided.is_none_or(|decided| decided.vote < self.vote)
+    }
+}
+
 #[derive(Default)]
 pub struct Meets {
     pub arrived: BTreeSet<Rank>,
@@ -73,6 +98,7 @@ impl Node {
             ended: Generation(0),
             slots: BTreeMap::new(),
             barriers: BTreeMap::new(),
+            agreement: Agreement::default(),
         }
     }
 
@@ -91,7 +117,11 @@ impl Node {
         let skipped = self.slots.iter().filter(|(_, slot)| slot.state == SlotState::Skipped);
         let failed = skipped.map(|(attempt, _)| Report::Failed(failed(*attempt)));
         let meets = self.barriers.iter().map(|(meeting, meets)| Report::Arrival(arrival(*meeting, meets)));
-        [Report::Slots(slots)].into_iter().chain(begun).chain(failed).chain(meets).collect()
+        let held = &self.agreement;
+        let votes = held.votes.iter().filter(|_| held.is_held());
+        let votes =
+            votes.map(|(rank, last)| Report::StepVote(vote(held.generation, *rank, held.vote, *last)));
+        [Report::Slots(slots)].into_iter().chain(begun).chain(failed).chain(meets).chain(votes).collect()
     }
 
     /// Whether the rank has a slot for another step.
@@ -145,6 +175,11 @@ pub fn arrival((generation, round): Meeting, meets: &Meets) -> v1::BarrierArriva
     }
 }
 
+pub fn vote(generation: Generation, rank: Rank, vote: u64, last_step: u64) -> v1::StepVote {
+    let (job, purpose) = (JOB.into(), v1::StepPurpose::Save.into());
+    v1::StepVote { job, generation: generation.0, rank: rank.0, last_step, purpose, vote }
+}
+
 /// A rank's process.
 pub struct Trainer {
     pub rank: Rank,
@@ -162,6 +197,9 @@ pub struct Trainer {
     pub told: Generation,
     pub step: u64,
     pub round: u64,
+    /// Of its step: where it asks whether to save.
+    pub boundary: u64,
+    pub asks: Asks,
 }
 
 /// Where a trainer is in its work.
@@ -199,6 +237,8 @@ impl Trainer {
             told: Generation(0),
             step: 0,
             round: 0,
+            boundary: 0,
+            asks: Asks::default(),
         }
     }
 

@@ -22,6 +22,11 @@ pub struct Truth {
     /// What the ranks of a generation were told to restore.
     restored: BTreeMap<Generation, Option<u64>>,
     pub last_commit: Duration,
+    /// By generation: the step that each vote decided.
+    agreed: BTreeMap<(Generation, u64), Step>,
+    pub last_agreed: Duration,
+    /// What the first rank heard that asked there.
+    passed: BTreeMap<(Generation, Step), bool>,
 }
 
 impl Truth {
@@ -49,6 +54,17 @@ impl Truth {
         assert_eq!(*first, step, "ranks of generation {generation} restore different steps");
     }
 
+    /// A rank asks whether to save at a step boundary, and hears this.
+    pub fn passes(&mut self, generation: Generation, boundary: Step, saves: bool) {
+        let first = *self.passed.entry((generation, boundary)).or_insert(saves);
+        assert_eq!(saves, first, "a rank of generation {generation} goes another way at step {boundary}");
+        let mut votes = self.agreed.range((generation, 0)..=(generation, u64::MAX));
+        assert!(
+            saves || votes.all(|(_, step)| *step != boundary),
+            "a rank passes step {boundary}, which was agreed on"
+        );
+    }
+
     /// What the coordinator tells a node, as it leaves.
     pub fn told(&mut self, node: usize, command: &v1::NodeCommand, store: &Store, now: Duration) {
         match command.command.as_ref().expect("never empty") {
@@ -66,6 +82,19 @@ impl Truth {
                     arrived, expected,
                     "barrier {meeting:?} was released to {arrived} of {expected} ranks"
                 );
+            }
+            Command::StepAgreed(agreed) => {
+                let (generation, step) = (Generation(agreed.generation), Step(agreed.step));
+                let first = self.agreed.insert((generation, agreed.vote), step);
+                assert_eq!(
+                    first.unwrap_or(step),
+                    step,
+                    "vote {} of {generation} has two outcomes",
+                    agreed.vote
+                );
+                if first.is_none() {
+                    self.last_agreed = now;
+                }
             }
             Command::Step(outcome) => self.told_outcome(outcome, store, now),
             Command::Refused(refusal) => panic!("a node is refused: {refusal:?}"),

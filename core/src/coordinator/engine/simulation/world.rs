@@ -9,7 +9,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::host::{Answer, Arrival, Host, Request, Sent};
-use super::node::{Attempt, Node, Trainer, name};
+use super::node::{Attempt, JOB, Node, Trainer, name};
 use super::store::Store;
 use super::truth::Truth;
 use crate::clock::ManualClock;
@@ -34,21 +34,73 @@ pub enum Event {
     Turn,
     StartHost,
     AtHost(Arrival),
-    AtNode { node: usize, line: u64, command: Box<v1::NodeCommand> },
-    CutAtNode { node: usize, line: u64 },
-    Answer { node: usize, life: u64, trainer: usize, call: u64, answer: Box<Result<Answer>> },
-    NoAnswer { trainer: usize, call: u64 },
-    StartNode { node: usize },
-    Attach { node: usize, life: u64 },
-    Frame { node: usize, life: u64 },
-    StartTrainer { trainer: usize },
-    Act { trainer: usize, life: u64 },
-    Seal { trainer: usize, life: u64, attempt: Attempt },
-    Persist { node: usize, life: u64, attempt: Attempt },
-    Publish { node: usize, life: u64, write: u64, order: Box<v1::WriteCommit> },
-    Remove { node: usize, life: u64, order: Box<v1::RemoveStep> },
-    DeathSeen { node: usize, life: u64, died: Box<v1::RankDied> },
+    AtNode {
+        node: usize,
+        line: u64,
+        command: Box<v1::NodeCommand>,
+    },
+    CutAtNode {
+        node: usize,
+        line: u64,
+    },
+    Answer {
+        node: usize,
+        life: u64,
+        trainer: usize,
+        call: u64,
+        answer: Box<Result<Answer>>,
+    },
+    NoAnswer {
+        trainer: usize,
+        call: u64,
+    },
+    StartNode {
+        node: usize,
+    },
+    Attach {
+        node: usize,
+        life: u64,
+    },
+    Frame {
+        node: usize,
+        life: u64,
+    },
+    StartTrainer {
+        trainer: usize,
+    },
+    Act {
+        trainer: usize,
+        life: u64,
+    },
+    Seal {
+        trainer: usize,
+        life: u64,
+        attempt: Attempt,
+    },
+    Persist {
+        node: usize,
+        life: u64,
+        attempt: Attempt,
+    },
+    Publish {
+        node: usize,
+        life: u64,
+        write: u64,
+        order: Box<v1::WriteCommit>,
+    },
+    Remove {
+        node: usize,
+        life: u64,
+        order: Box<v1::RemoveStep>,
+    },
+    DeathSeen {
+        node: usize,
+        life: u64,
+        died: Box<v1::RankDied>,
+    },
     Fault,
+    /// An operator wants a checkpoint.
+    Ask,
 }
 
 pub struct World {
@@ -112,6 +164,7 @@ impl World {
         (0..NODES).for_each(|node| world.after(10, Event::StartNode { node }));
         (0..NODES_OF_RANKS.len()).for_each(|trainer| world.after(50, Event::StartTrainer { trainer }));
         world.after(2000, Event::Fault);
+        world.after(1000, Event::Ask);
         world
     }
 
@@ -222,6 +275,7 @@ impl World {
                 }
             }
             Event::Fault => self.fault(),
+            Event::Ask => self.ask(),
             local => self.happen_locally(local),
         }
     }
@@ -378,6 +432,13 @@ impl World {
         self.within(50..4000, Event::StartHost);
     }
 
+    fn ask(&mut self) {
+        self.within(100..4000, Event::Ask);
+        let call = self.number();
+        let request = Request::Ask(v1::AskSaveRequest { job: JOB.into(), ..v1::AskSaveRequest::default() });
+        self.arrive(Arrival::Call { call, request });
+    }
+
     fn check_peace(&mut self) {
         let engine = self.host.engine().expect("the coordinator runs");
         self.truth.check_settled(&engine.state, &self.store);
@@ -390,6 +451,8 @@ impl World {
         }
         let idle = self.now - self.truth.last_commit;
         assert!(idle < Duration::from_secs(10), "no step was committed for {idle:?}");
+        let idle = self.now - self.truth.last_agreed;
+        assert!(idle < Duration::from_secs(10), "no step to save at was agreed on for {idle:?}");
         for (number, node) in self.nodes.iter().enumerate() {
             for (attempt, slot) in &node.slots {
                 let old = self.now - slot.since;

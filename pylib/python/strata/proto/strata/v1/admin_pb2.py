@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from strata.proto.strata.v1 import common_pb2 as strata_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15strata/v1/admin.proto\x12\tstrata.v1\x1a\x16strata/v1/common.proto\"\x13\n\x11GetVersionRequest\"\x1f\n\x10GetStatusRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"\x1e\n\x0f\x44rainJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"\x0f\n\rDrainJobReply\" \n\x11GetGoodputRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\".\n\x10GetStacksRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05ranks\x18\x02 \x03(\r\"I\n\x0eGetStacksReply\x12$\n\x06stacks\x18\x01 \x03(\x0b\x32\x14.strata.v1.RankStack\x12\x11\n\tnot_asked\x18\x02 \x03(\r\"\xa9\x01\n\x06Status\x12#\n\x07version\x18\x01 \x01(\x0b\x32\x12.strata.v1.Version\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\x11\n\tuptime_ms\x18\x04 \x01(\x04\x12$\n\x05nodes\x18\x05 \x03(\x0b\x32\x15.strata.v1.NodeStatus\x12\"\n\x04jobs\x18\x06 \x03(\x0b\x32\x14.strata.v1.JobStatus\"^\n\nNodeStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x10\n\x08\x61ttached\x18\x03 \x01(\x08\x12\x11\n\tsilent_ms\x18\x04 \x01(\x04\x12\x0f\n\x07version\x18\x05 \x01(\t\"\xca\x02\n\tJobStatus\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x10\n\x08job_uuid\x18\x02 \x01(\t\x12\r\n\x05store\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x12\n\nworld_size\x18\x05 \x01(\r\x12$\n\x05ranks\x18\x06 \x03(\x0b\x32\x15.strata.v1.RankStatus\x12\x15\n\rmissing_ranks\x18\x07 \x03(\r\x12\'\n\x07pending\x18\x08 \x03(\x0b\x32\x16.strata.v1.PendingStep\x12\x18\n\x0blatest_step\x18\t \x01(\x04H\x00\x88\x01\x01\x12\x17\n\x0f\x63ommitted_steps\x18\n \x01(\r\x12\x14\n\x0clast_warning\x18\x0b \x01(\t\x12(\n\x07targets\x18\x0c \x03(\x0b\x32\x17.strata.v1.TargetStatusB\x0e\n\x0c_latest_step\"\xb4\x01\n\x0cTargetStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x01(\r\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\r\x12\x18\n\x0blatest_step\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x14\n\x07\x63opying\x18\x06 \x01(\x04H\x01\x88\x01\x01\x12\r\n\x05known\x18\x07 \x01(\x08\x12\x0f\n\x07problem\x18\x08 \x01(\tB\x0e\n\x0c_latest_stepB\n\n\x08_copying\"\x91\x01\n\nRankStatus\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12%\n\x08progress\x18\x05 \x01(\x0b\x32\x13.strata.v1.Progress\x12#\n\x05stack\x18\x1e \x01(\x0b\x32\x14.strata.v1.RankStack\"a\n\x0bPendingStep\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06sealed\x18\x03 \x03(\r\x12\x0f\n\x07\x64urable\x18\x04 \x03(\r\x12\x0f\n\x07missing\x18\x05 \x03(\r\".\n\x07Goodput\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.strata.v1.JobGoodput\"t\n\nJobGoodput\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x15\n\rsince_unix_ms\x18\x02 \x01(\x04\x12#\n\x05spent\x18\x03 \x03(\x0b\x32\x14.strata.v1.TimeSpent\x12\x0e\n\x06losses\x18\x04 \x01(\x04\x12\r\n\x05saves\x18\x05 \x01(\x04\"$\n\tTimeSpent\x12\x0b\n\x03use\x18\x01 \x01(\t\x12\n\n\x02ms\x18\x02 \x01(\x04\x32\xcb\x02\n\x05\x41\x64min\x12>\n\nGetVersion\x12\x1c.strata.v1.GetVersionRequest\x1a\x12.strata.v1.Version\x12;\n\tGetStatus\x12\x1b.strata.v1.GetStatusRequest\x1a\x11.strata.v1.Status\x12>\n\nGetGoodput\x12\x1c.strata.v1.GetGoodputRequest\x1a\x12.strata.v1.Goodput\x12@\n\x08\x44rainJob\x12\x1a.strata.v1.DrainJobRequest\x1a\x18.strata.v1.DrainJobReply\x12\x43\n\tGetStacks\x12\x1b.strata.v1.GetStacksRequest\x1a\x19.strata.v1.GetStacksReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15strata/v1/admin.proto\x12\tstrata.v1\x1a\x16strata/v1/common.proto\"\x13\n\x11GetVersionRequest\"\x1f\n\x10GetStatusRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"\x1e\n\x0f\x44rainJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"\x0f\n\rDrainJobReply\" \n\x11GetGoodputRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\".\n\x10GetStacksRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05ranks\x18\x02 \x03(\r\"I\n\x0eGetStacksReply\x12$\n\x06stacks\x18\x01 \x03(\x0b\x32\x14.strata.v1.RankStack\x12\x11\n\tnot_asked\x18\x02 \x03(\r\"?\n\x0e\x41skSaveRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04stop\x18\x02 \x01(\x08\x12\x12\n\ntimeout_ms\x18\x03 \x01(\x04\"0\n\x0c\x41skSaveReply\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0c\n\x04step\x18\x02 \x01(\x04\"\xa9\x01\n\x06Status\x12#\n\x07version\x18\x01 \x01(\x0b\x32\x12.strata.v1.Version\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\x11\n\tuptime_ms\x18\x04 \x01(\x04\x12$\n\x05nodes\x18\x05 \x03(\x0b\x32\x15.strata.v1.NodeStatus\x12\"\n\x04jobs\x18\x06 \x03(\x0b\x32\x14.strata.v1.JobStatus\"^\n\nNodeStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x10\n\x08\x61ttached\x18\x03 \x01(\x08\x12\x11\n\tsilent_ms\x18\x04 \x01(\x04\x12\x0f\n\x07version\x18\x05 \x01(\t\"\xca\x02\n\tJobStatus\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x10\n\x08job_uuid\x18\x02 \x01(\t\x12\r\n\x05store\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x12\n\nworld_size\x18\x05 \x01(\r\x12$\n\x05ranks\x18\x06 \x03(\x0b\x32\x15.strata.v1.RankStatus\x12\x15\n\rmissing_ranks\x18\x07 \x03(\r\x12\'\n\x07pending\x18\x08 \x03(\x0b\x32\x16.strata.v1.PendingStep\x12\x18\n\x0blatest_step\x18\t \x01(\x04H\x00\x88\x01\x01\x12\x17\n\x0f\x63ommitted_steps\x18\n \x01(\r\x12\x14\n\x0clast_warning\x18\x0b \x01(\t\x12(\n\x07targets\x18\x0c \x03(\x0b\x32\x17.strata.v1.TargetStatusB\x0e\n\x0c_latest_step\"\xb4\x01\n\x0cTargetStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x01(\r\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\r\x12\x18\n\x0blatest_step\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x14\n\x07\x63opying\x18\x06 \x01(\x04H\x01\x88\x01\x01\x12\r\n\x05known\x18\x07 \x01(\x08\x12\x0f\n\x07problem\x18\x08 \x01(\tB\x0e\n\x0c_latest_stepB\n\n\x08_copying\"\x91\x01\n\nRankStatus\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12%\n\x08progress\x18\x05 \x01(\x0b\x32\x13.strata.v1.Progress\x12#\n\x05stack\x18\x1e \x01(\x0b\x32\x14.strata.v1.RankStack\"a\n\x0bPendingStep\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06sealed\x18\x03 \x03(\r\x12\x0f\n\x07\x64urable\x18\x04 \x03(\r\x12\x0f\n\x07missing\x18\x05 \x03(\r\".\n\x07Goodput\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.strata.v1.JobGoodput\"\x8e\x01\n\nJobGoodput\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x15\n\rsince_unix_ms\x18\x02 \x01(\x04\x12#\n\x05spent\x18\x03 \x03(\x0b\x32\x14.strata.v1.TimeSpent\x12\x0e\n\x06losses\x18\x04 \x01(\x04\x12\r\n\x05saves\x18\x05 \x01(\x04\x12\x18\n\x10save_interval_ms\x18\x06 \x01(\x04\"$\n\tTimeSpent\x12\x0b\n\x03use\x18\x01 \x01(\t\x12\n\n\x02ms\x18\x02 \x01(\x04\x32\x8a\x03\n\x05\x41\x64min\x12>\n\nGetVersion\x12\x1c.strata.v1.GetVersionRequest\x1a\x12.strata.v1.Version\x12;\n\tGetStatus\x12\x1b.strata.v1.GetStatusRequest\x1a\x11.strata.v1.Status\x12>\n\nGetGoodput\x12\x1c.strata.v1.GetGoodputRequest\x1a\x12.strata.v1.Goodput\x12@\n\x08\x44rainJob\x12\x1a.strata.v1.DrainJobRequest\x1a\x18.strata.v1.DrainJobReply\x12\x43\n\tGetStacks\x12\x1b.strata.v1.GetStacksRequest\x1a\x19.strata.v1.GetStacksReply\x12=\n\x07\x41skSave\x12\x19.strata.v1.AskSaveRequest\x1a\x17.strata.v1.AskSaveReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,24 +46,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTACKSREQUEST']._serialized_end=243
   _globals['_GETSTACKSREPLY']._serialized_start=245
   _globals['_GETSTACKSREPLY']._serialized_end=318
-  _globals['_STATUS']._serialized_start=321
-  _globals['_STATUS']._serialized_end=490
-  _globals['_NODESTATUS']._serialized_start=492
-  _globals['_NODESTATUS']._serialized_end=586
-  _globals['_JOBSTATUS']._serialized_start=589
-  _globals['_JOBSTATUS']._serialized_end=919
-  _globals['_TARGETSTATUS']._serialized_start=922
-  _globals['_TARGETSTATUS']._serialized_end=1102
-  _globals['_RANKSTATUS']._serialized_start=1105
-  _globals['_RANKSTATUS']._serialized_end=1250
-  _globals['_PENDINGSTEP']._serialized_start=1252
-  _globals['_PENDINGSTEP']._serialized_end=1349
-  _globals['_GOODPUT']._serialized_start=1351
-  _globals['_GOODPUT']._serialized_end=1397
-  _globals['_JOBGOODPUT']._serialized_start=1399
-  _globals['_JOBGOODPUT']._serialized_end=1515
-  _globals['_TIMESPENT']._serialized_start=1517
-  _globals['_TIMESPENT']._serialized_end=1553
-  _globals['_ADMIN']._serialized_start=1556
-  _globals['_ADMIN']._serialized_end=1887
+  _globals['_ASKSAVEREQUEST']._serialized_start=320
+  _globals['_ASKSAVEREQUEST']._serialized_end=383
+  _globals['_ASKSAVEREPLY']._serialized_start=385
+  _globals['_ASKSAVEREPLY']._serialized_end=433
+  _globals['_STATUS']._serialized_start=436
+  _globals['_STATUS']._serialized_end=605
+  _globals['_NODESTATUS']._serialized_start=607
+  _globals['_NODESTATUS']._serialized_end=701
+  _globals['_JOBSTATUS']._serialized_start=704
+  _globals['_JOBSTATUS']._serialized_end=1034
+  _globals['_TARGETSTATUS']._serialized_start=1037
+  _globals['_TARGETSTATUS']._serialized_end=1217
+  _globals['_RANKSTATUS']._serialized_start=1220
+  _globals['_RANKSTATUS']._serialized_end=1365
+  _globals['_PENDINGSTEP']._serialized_start=1367
+  _globals['_PENDINGSTEP']._serialized_end=1464
+  _globals['_GOODPUT']._serialized_start=1466
+  _globals['_GOODPUT']._serialized_end=1512
+  _globals['_JOBGOODPUT']._serialized_start=1515
+  _globals['_JOBGOODPUT']._serialized_end=1657
+  _globals['_TIMESPENT']._serialized_start=1659
+  _globals['_TIMESPENT']._serialized_end=1695
+  _globals['_ADMIN']._serialized_start=1698
+  _globals['_ADMIN']._serialized_end=2092
 # @@protoc_insertion_point(module_scope)

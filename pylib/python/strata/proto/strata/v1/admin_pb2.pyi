@@ -49,6 +49,24 @@ class GetStacksReply(_message.Message):
     not_asked: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, stacks: _Optional[_Iterable[_Union[_common_pb2.RankStack, _Mapping]]] = ..., not_asked: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class AskSaveRequest(_message.Message):
+    __slots__ = ("job", "stop", "timeout_ms")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    stop: bool
+    timeout_ms: int
+    def __init__(self, job: _Optional[str] = ..., stop: _Optional[bool] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class AskSaveReply(_message.Message):
+    __slots__ = ("generation", "step")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    step: int
+    def __init__(self, generation: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
+
 class Status(_message.Message):
     __slots__ = ("version", "role", "cluster", "uptime_ms", "nodes", "jobs")
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -164,18 +182,20 @@ class Goodput(_message.Message):
     def __init__(self, jobs: _Optional[_Iterable[_Union[JobGoodput, _Mapping]]] = ...) -> None: ...
 
 class JobGoodput(_message.Message):
-    __slots__ = ("job", "since_unix_ms", "spent", "losses", "saves")
+    __slots__ = ("job", "since_unix_ms", "spent", "losses", "saves", "save_interval_ms")
     JOB_FIELD_NUMBER: _ClassVar[int]
     SINCE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     SPENT_FIELD_NUMBER: _ClassVar[int]
     LOSSES_FIELD_NUMBER: _ClassVar[int]
     SAVES_FIELD_NUMBER: _ClassVar[int]
+    SAVE_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     job: str
     since_unix_ms: int
     spent: _containers.RepeatedCompositeFieldContainer[TimeSpent]
     losses: int
     saves: int
-    def __init__(self, job: _Optional[str] = ..., since_unix_ms: _Optional[int] = ..., spent: _Optional[_Iterable[_Union[TimeSpent, _Mapping]]] = ..., losses: _Optional[int] = ..., saves: _Optional[int] = ...) -> None: ...
+    save_interval_ms: int
+    def __init__(self, job: _Optional[str] = ..., since_unix_ms: _Optional[int] = ..., spent: _Optional[_Iterable[_Union[TimeSpent, _Mapping]]] = ..., losses: _Optional[int] = ..., saves: _Optional[int] = ..., save_interval_ms: _Optional[int] = ...) -> None: ...
 
 class TimeSpent(_message.Message):
     __slots__ = ("use", "ms")

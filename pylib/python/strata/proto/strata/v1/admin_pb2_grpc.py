@@ -60,6 +60,11 @@ class AdminStub:
                 request_serializer=strata_dot_v1_dot_admin__pb2.GetStacksRequest.SerializeToString,
                 response_deserializer=strata_dot_v1_dot_admin__pb2.GetStacksReply.FromString,
                 _registered_method=True)
+        self.AskSave = channel.unary_unary(
+                '/strata.v1.Admin/AskSave',
+                request_serializer=strata_dot_v1_dot_admin__pb2.AskSaveRequest.SerializeToString,
+                response_deserializer=strata_dot_v1_dot_admin__pb2.AskSaveReply.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -99,6 +104,14 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AskSave(self, request, context):
+        """Asks every rank of the job to save at one common step (should_save), or to save and stop at it; returns once they have
+        agreed which one it is, or times out naming the ranks that have not answered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +139,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.GetStacks,
                     request_deserializer=strata_dot_v1_dot_admin__pb2.GetStacksRequest.FromString,
                     response_serializer=strata_dot_v1_dot_admin__pb2.GetStacksReply.SerializeToString,
+            ),
+            'AskSave': grpc.unary_unary_rpc_method_handler(
+                    servicer.AskSave,
+                    request_deserializer=strata_dot_v1_dot_admin__pb2.AskSaveRequest.FromString,
+                    response_serializer=strata_dot_v1_dot_admin__pb2.AskSaveReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +281,33 @@ class Admin:
             '/strata.v1.Admin/GetStacks',
             strata_dot_v1_dot_admin__pb2.GetStacksRequest.SerializeToString,
             strata_dot_v1_dot_admin__pb2.GetStacksReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskSave(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.v1.Admin/AskSave',
+            strata_dot_v1_dot_admin__pb2.AskSaveRequest.SerializeToString,
+            strata_dot_v1_dot_admin__pb2.AskSaveReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,6 +24,11 @@ class RankPhase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RANK_PHASE_RESTORING: _ClassVar[RankPhase]
     RANK_PHASE_FAILED: _ClassVar[RankPhase]
     RANK_PHASE_WAITING: _ClassVar[RankPhase]
+
+class StepPurpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STEP_PURPOSE_STOP: _ClassVar[StepPurpose]
+    STEP_PURPOSE_SAVE: _ClassVar[StepPurpose]
 SAVE_KIND_FULL: SaveKind
 SAVE_KIND_INCREMENTAL: SaveKind
 SAVE_KIND_MODEL_ONLY: SaveKind
@@ -36,6 +41,8 @@ RANK_PHASE_CHECKPOINTING: RankPhase
 RANK_PHASE_RESTORING: RankPhase
 RANK_PHASE_FAILED: RankPhase
 RANK_PHASE_WAITING: RankPhase
+STEP_PURPOSE_STOP: StepPurpose
+STEP_PURPOSE_SAVE: StepPurpose
 
 class Caller(_message.Message):
     __slots__ = ("job", "generation", "rank", "token")
@@ -102,18 +109,20 @@ class Member(_message.Message):
     def __init__(self, rank: _Optional[int] = ..., node: _Optional[str] = ..., host: _Optional[str] = ...) -> None: ...
 
 class Generation(_message.Message):
-    __slots__ = ("job", "job_uuid", "generation", "world_size", "members")
+    __slots__ = ("job", "job_uuid", "generation", "world_size", "members", "interval_steps")
     JOB_FIELD_NUMBER: _ClassVar[int]
     JOB_UUID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     WORLD_SIZE_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_STEPS_FIELD_NUMBER: _ClassVar[int]
     job: str
     job_uuid: str
     generation: int
     world_size: int
     members: _containers.RepeatedCompositeFieldContainer[Member]
-    def __init__(self, job: _Optional[str] = ..., job_uuid: _Optional[str] = ..., generation: _Optional[int] = ..., world_size: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
+    interval_steps: int
+    def __init__(self, job: _Optional[str] = ..., job_uuid: _Optional[str] = ..., generation: _Optional[int] = ..., world_size: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., interval_steps: _Optional[int] = ...) -> None: ...
 
 class DataPosition(_message.Message):
     __slots__ = ("dataset", "epoch", "step", "batch_size", "start", "version")

@@ -138,7 +138,7 @@ class GetWorkerConfigRequest(_message.Message):
     def __init__(self, job: _Optional[str] = ...) -> None: ...
 
 class WorkerConfig(_message.Message):
-    __slots__ = ("heartbeat_interval_ms", "lease_ms", "save_wait_ms", "commit_timeout_ms", "timeout_ms", "checkpoint_interval_steps", "store", "keep_last")
+    __slots__ = ("heartbeat_interval_ms", "lease_ms", "save_wait_ms", "commit_timeout_ms", "timeout_ms", "checkpoint_interval_steps", "store", "keep_last", "checkpoint_interval_auto")
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     LEASE_MS_FIELD_NUMBER: _ClassVar[int]
     SAVE_WAIT_MS_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +147,7 @@ class WorkerConfig(_message.Message):
     CHECKPOINT_INTERVAL_STEPS_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
     KEEP_LAST_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_INTERVAL_AUTO_FIELD_NUMBER: _ClassVar[int]
     heartbeat_interval_ms: int
     lease_ms: int
     save_wait_ms: int
@@ -155,7 +156,8 @@ class WorkerConfig(_message.Message):
     checkpoint_interval_steps: int
     store: str
     keep_last: int
-    def __init__(self, heartbeat_interval_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., save_wait_ms: _Optional[int] = ..., commit_timeout_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., checkpoint_interval_steps: _Optional[int] = ..., store: _Optional[str] = ..., keep_last: _Optional[int] = ...) -> None: ...
+    checkpoint_interval_auto: bool
+    def __init__(self, heartbeat_interval_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., save_wait_ms: _Optional[int] = ..., commit_timeout_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., checkpoint_interval_steps: _Optional[int] = ..., store: _Optional[str] = ..., keep_last: _Optional[int] = ..., checkpoint_interval_auto: _Optional[bool] = ...) -> None: ...
 
 class BarrierRequest(_message.Message):
     __slots__ = ("caller", "name", "round", "timeout_ms")
@@ -210,7 +212,7 @@ class GenerationEnded(_message.Message):
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., lost: _Optional[_Iterable[_Union[_common_pb2.Member, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("hello", "frame", "slots", "begun", "sealed", "durable", "failed", "commit", "died", "suspect", "arrival", "preempt", "preempt_ack", "removal", "draining", "left", "target", "stack")
+    __slots__ = ("hello", "frame", "slots", "begun", "sealed", "durable", "failed", "commit", "died", "suspect", "arrival", "preempt", "step_vote", "removal", "draining", "left", "target", "stack")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
@@ -223,7 +225,7 @@ class NodeReport(_message.Message):
     SUSPECT_FIELD_NUMBER: _ClassVar[int]
     ARRIVAL_FIELD_NUMBER: _ClassVar[int]
     PREEMPT_FIELD_NUMBER: _ClassVar[int]
-    PREEMPT_ACK_FIELD_NUMBER: _ClassVar[int]
+    STEP_VOTE_FIELD_NUMBER: _ClassVar[int]
     REMOVAL_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     LEFT_FIELD_NUMBER: _ClassVar[int]
@@ -241,13 +243,13 @@ class NodeReport(_message.Message):
     suspect: RankSuspect
     arrival: BarrierArrival
     preempt: PreemptNotice
-    preempt_ack: PreemptAck
+    step_vote: StepVote
     removal: RemovalDone
     draining: Draining
     left: RankLeft
     target: TargetReport
     stack: StackTaken
-    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., slots: _Optional[_Union[SlotsAnnounced, _Mapping]] = ..., begun: _Optional[_Union[SaveBegun, _Mapping]] = ..., sealed: _Optional[_Union[SealedReport, _Mapping]] = ..., durable: _Optional[_Union[DurableReport, _Mapping]] = ..., failed: _Optional[_Union[SaveFailed, _Mapping]] = ..., commit: _Optional[_Union[CommitOutcome, _Mapping]] = ..., died: _Optional[_Union[RankDied, _Mapping]] = ..., suspect: _Optional[_Union[RankSuspect, _Mapping]] = ..., arrival: _Optional[_Union[BarrierArrival, _Mapping]] = ..., preempt: _Optional[_Union[PreemptNotice, _Mapping]] = ..., preempt_ack: _Optional[_Union[PreemptAck, _Mapping]] = ..., removal: _Optional[_Union[RemovalDone, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., left: _Optional[_Union[RankLeft, _Mapping]] = ..., target: _Optional[_Union[TargetReport, _Mapping]] = ..., stack: _Optional[_Union[StackTaken, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[NodeHello, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., slots: _Optional[_Union[SlotsAnnounced, _Mapping]] = ..., begun: _Optional[_Union[SaveBegun, _Mapping]] = ..., sealed: _Optional[_Union[SealedReport, _Mapping]] = ..., durable: _Optional[_Union[DurableReport, _Mapping]] = ..., failed: _Optional[_Union[SaveFailed, _Mapping]] = ..., commit: _Optional[_Union[CommitOutcome, _Mapping]] = ..., died: _Optional[_Union[RankDied, _Mapping]] = ..., suspect: _Optional[_Union[RankSuspect, _Mapping]] = ..., arrival: _Optional[_Union[BarrierArrival, _Mapping]] = ..., preempt: _Optional[_Union[PreemptNotice, _Mapping]] = ..., step_vote: _Optional[_Union[StepVote, _Mapping]] = ..., removal: _Optional[_Union[RemovalDone, _Mapping]] = ..., draining: _Optional[_Union[Draining, _Mapping]] = ..., left: _Optional[_Union[RankLeft, _Mapping]] = ..., target: _Optional[_Union[TargetReport, _Mapping]] = ..., stack: _Optional[_Union[StackTaken, _Mapping]] = ...) -> None: ...
 
 class NodeHello(_message.Message):
     __slots__ = ("node", "incarnation", "host", "version", "sessions", "targets")
@@ -441,17 +443,21 @@ class PreemptNotice(_message.Message):
     rank: int
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., rank: _Optional[int] = ...) -> None: ...
 
-class PreemptAck(_message.Message):
-    __slots__ = ("job", "generation", "rank", "last_step")
+class StepVote(_message.Message):
+    __slots__ = ("job", "generation", "rank", "last_step", "purpose", "vote")
     JOB_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     LAST_STEP_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    VOTE_FIELD_NUMBER: _ClassVar[int]
     job: str
     generation: int
     rank: int
     last_step: int
-    def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., rank: _Optional[int] = ..., last_step: _Optional[int] = ...) -> None: ...
+    purpose: _common_pb2.StepPurpose
+    vote: int
+    def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., rank: _Optional[int] = ..., last_step: _Optional[int] = ..., purpose: _Optional[_Union[_common_pb2.StepPurpose, str]] = ..., vote: _Optional[int] = ...) -> None: ...
 
 class RemovalDone(_message.Message):
     __slots__ = ("job", "step", "freed_bytes", "kind", "reason", "target", "generation", "committed")
@@ -518,15 +524,15 @@ class Draining(_message.Message):
     def __init__(self) -> None: ...
 
 class NodeCommand(_message.Message):
-    __slots__ = ("welcome", "generation_opened", "generation_ended", "write_commit", "step", "barrier", "preempt_query", "preempt_at", "remove_step", "config", "refused", "target", "stack")
+    __slots__ = ("welcome", "generation_opened", "generation_ended", "write_commit", "step", "barrier", "step_query", "step_agreed", "remove_step", "config", "refused", "target", "stack")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     GENERATION_OPENED_FIELD_NUMBER: _ClassVar[int]
     GENERATION_ENDED_FIELD_NUMBER: _ClassVar[int]
     WRITE_COMMIT_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     BARRIER_FIELD_NUMBER: _ClassVar[int]
-    PREEMPT_QUERY_FIELD_NUMBER: _ClassVar[int]
-    PREEMPT_AT_FIELD_NUMBER: _ClassVar[int]
+    STEP_QUERY_FIELD_NUMBER: _ClassVar[int]
+    STEP_AGREED_FIELD_NUMBER: _ClassVar[int]
     REMOVE_STEP_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
@@ -538,14 +544,14 @@ class NodeCommand(_message.Message):
     write_commit: WriteCommit
     step: StepOutcome
     barrier: BarrierReleased
-    preempt_query: PreemptQuery
-    preempt_at: PreemptAt
+    step_query: StepQuery
+    step_agreed: StepAgreed
     remove_step: RemoveStep
     config: WorkerConfigChanged
     refused: NodeRefused
     target: TargetOrder
     stack: TakeStack
-    def __init__(self, welcome: _Optional[_Union[NodeWelcome, _Mapping]] = ..., generation_opened: _Optional[_Union[_common_pb2.Generation, _Mapping]] = ..., generation_ended: _Optional[_Union[GenerationEnded, _Mapping]] = ..., write_commit: _Optional[_Union[WriteCommit, _Mapping]] = ..., step: _Optional[_Union[StepOutcome, _Mapping]] = ..., barrier: _Optional[_Union[BarrierReleased, _Mapping]] = ..., preempt_query: _Optional[_Union[PreemptQuery, _Mapping]] = ..., preempt_at: _Optional[_Union[PreemptAt, _Mapping]] = ..., remove_step: _Optional[_Union[RemoveStep, _Mapping]] = ..., config: _Optional[_Union[WorkerConfigChanged, _Mapping]] = ..., refused: _Optional[_Union[NodeRefused, _Mapping]] = ..., target: _Optional[_Union[TargetOrder, _Mapping]] = ..., stack: _Optional[_Union[TakeStack, _Mapping]] = ...) -> None: ...
+    def __init__(self, welcome: _Optional[_Union[NodeWelcome, _Mapping]] = ..., generation_opened: _Optional[_Union[_common_pb2.Generation, _Mapping]] = ..., generation_ended: _Optional[_Union[GenerationEnded, _Mapping]] = ..., write_commit: _Optional[_Union[WriteCommit, _Mapping]] = ..., step: _Optional[_Union[StepOutcome, _Mapping]] = ..., barrier: _Optional[_Union[BarrierReleased, _Mapping]] = ..., step_query: _Optional[_Union[StepQuery, _Mapping]] = ..., step_agreed: _Optional[_Union[StepAgreed, _Mapping]] = ..., remove_step: _Optional[_Union[RemoveStep, _Mapping]] = ..., config: _Optional[_Union[WorkerConfigChanged, _Mapping]] = ..., refused: _Optional[_Union[NodeRefused, _Mapping]] = ..., target: _Optional[_Union[TargetOrder, _Mapping]] = ..., stack: _Optional[_Union[TakeStack, _Mapping]] = ...) -> None: ...
 
 class NodeWelcome(_message.Message):
     __slots__ = ("cluster", "version")
@@ -623,23 +629,31 @@ class BarrierReleased(_message.Message):
     round: int
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., name: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
 
-class PreemptQuery(_message.Message):
-    __slots__ = ("job", "generation")
+class StepQuery(_message.Message):
+    __slots__ = ("job", "generation", "purpose", "vote")
     JOB_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    VOTE_FIELD_NUMBER: _ClassVar[int]
     job: str
     generation: int
-    def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+    purpose: _common_pb2.StepPurpose
+    vote: int
+    def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., purpose: _Optional[_Union[_common_pb2.StepPurpose, str]] = ..., vote: _Optional[int] = ...) -> None: ...
 
-class PreemptAt(_message.Message):
-    __slots__ = ("job", "generation", "step")
+class StepAgreed(_message.Message):
+    __slots__ = ("job", "generation", "step", "purpose", "vote")
     JOB_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    VOTE_FIELD_NUMBER: _ClassVar[int]
     job: str
     generation: int
     step: int
-    def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
+    purpose: _common_pb2.StepPurpose
+    vote: int
+    def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., step: _Optional[int] = ..., purpose: _Optional[_Union[_common_pb2.StepPurpose, str]] = ..., vote: _Optional[int] = ...) -> None: ...
 
 class RemoveStep(_message.Message):
     __slots__ = ("job", "step", "generation", "committed", "remaining", "store", "job_uuid", "target")

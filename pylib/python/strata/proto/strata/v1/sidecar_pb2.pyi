@@ -47,24 +47,24 @@ class Goodbye(_message.Message):
     def __init__(self) -> None: ...
 
 class SessionEvent(_message.Message):
-    __slots__ = ("welcome", "generation_opened", "fenced", "step", "preempt_query", "preempt_at", "warning", "take_stack")
+    __slots__ = ("welcome", "generation_opened", "fenced", "step", "step_query", "step_agreed", "warning", "take_stack")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     GENERATION_OPENED_FIELD_NUMBER: _ClassVar[int]
     FENCED_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
-    PREEMPT_QUERY_FIELD_NUMBER: _ClassVar[int]
-    PREEMPT_AT_FIELD_NUMBER: _ClassVar[int]
+    STEP_QUERY_FIELD_NUMBER: _ClassVar[int]
+    STEP_AGREED_FIELD_NUMBER: _ClassVar[int]
     WARNING_FIELD_NUMBER: _ClassVar[int]
     TAKE_STACK_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     generation_opened: _common_pb2.Generation
     fenced: Fenced
     step: StepEvent
-    preempt_query: PreemptQueryEvent
-    preempt_at: PreemptAtEvent
+    step_query: StepQueryEvent
+    step_agreed: StepAgreedEvent
     warning: Warning
     take_stack: TakeStackEvent
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., generation_opened: _Optional[_Union[_common_pb2.Generation, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ..., step: _Optional[_Union[StepEvent, _Mapping]] = ..., preempt_query: _Optional[_Union[PreemptQueryEvent, _Mapping]] = ..., preempt_at: _Optional[_Union[PreemptAtEvent, _Mapping]] = ..., warning: _Optional[_Union[Warning, _Mapping]] = ..., take_stack: _Optional[_Union[TakeStackEvent, _Mapping]] = ...) -> None: ...
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., generation_opened: _Optional[_Union[_common_pb2.Generation, _Mapping]] = ..., fenced: _Optional[_Union[Fenced, _Mapping]] = ..., step: _Optional[_Union[StepEvent, _Mapping]] = ..., step_query: _Optional[_Union[StepQueryEvent, _Mapping]] = ..., step_agreed: _Optional[_Union[StepAgreedEvent, _Mapping]] = ..., warning: _Optional[_Union[Warning, _Mapping]] = ..., take_stack: _Optional[_Union[TakeStackEvent, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("session", "version", "job_uuid", "arena", "store", "save_wait_ms", "commit_timeout_ms", "timeout_ms", "generation", "resumed", "life")
@@ -116,15 +116,23 @@ class StepEvent(_message.Message):
     reason: str
     def __init__(self, step: _Optional[int] = ..., state: _Optional[str] = ..., info: _Optional[_Union[_common_pb2.StepInfo, _Mapping]] = ..., kind: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
-class PreemptQueryEvent(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+class StepQueryEvent(_message.Message):
+    __slots__ = ("purpose", "vote")
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    VOTE_FIELD_NUMBER: _ClassVar[int]
+    purpose: _common_pb2.StepPurpose
+    vote: int
+    def __init__(self, purpose: _Optional[_Union[_common_pb2.StepPurpose, str]] = ..., vote: _Optional[int] = ...) -> None: ...
 
-class PreemptAtEvent(_message.Message):
-    __slots__ = ("step",)
+class StepAgreedEvent(_message.Message):
+    __slots__ = ("step", "purpose", "vote")
     STEP_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    VOTE_FIELD_NUMBER: _ClassVar[int]
     step: int
-    def __init__(self, step: _Optional[int] = ...) -> None: ...
+    purpose: _common_pb2.StepPurpose
+    vote: int
+    def __init__(self, step: _Optional[int] = ..., purpose: _Optional[_Union[_common_pb2.StepPurpose, str]] = ..., vote: _Optional[int] = ...) -> None: ...
 
 class TakeStackEvent(_message.Message):
     __slots__ = ("request",)
@@ -324,17 +332,17 @@ class PreemptReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class AnswerPreemptionRequest(_message.Message):
-    __slots__ = ("session", "last_step")
+class VoteStepRequest(_message.Message):
+    __slots__ = ("session", "last_step", "purpose", "vote")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     LAST_STEP_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    VOTE_FIELD_NUMBER: _ClassVar[int]
     session: int
     last_step: int
-    def __init__(self, session: _Optional[int] = ..., last_step: _Optional[int] = ...) -> None: ...
-
-class AnswerPreemptionReply(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    purpose: _common_pb2.StepPurpose
+    vote: int
+    def __init__(self, session: _Optional[int] = ..., last_step: _Optional[int] = ..., purpose: _Optional[_Union[_common_pb2.StepPurpose, str]] = ..., vote: _Optional[int] = ...) -> None: ...
 
 class AnswerStackRequest(_message.Message):
     __slots__ = ("session", "request", "stack", "missing")
@@ -349,5 +357,9 @@ class AnswerStackRequest(_message.Message):
     def __init__(self, session: _Optional[int] = ..., request: _Optional[int] = ..., stack: _Optional[str] = ..., missing: _Optional[str] = ...) -> None: ...
 
 class AnswerStackReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class VoteStepReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

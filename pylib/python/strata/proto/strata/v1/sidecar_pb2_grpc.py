@@ -90,15 +90,15 @@ class SidecarStub:
                 request_serializer=strata_dot_v1_dot_sidecar__pb2.PreemptRequest.SerializeToString,
                 response_deserializer=strata_dot_v1_dot_sidecar__pb2.PreemptReply.FromString,
                 _registered_method=True)
-        self.AnswerPreemption = channel.unary_unary(
-                '/strata.v1.Sidecar/AnswerPreemption',
-                request_serializer=strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionRequest.SerializeToString,
-                response_deserializer=strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionReply.FromString,
-                _registered_method=True)
         self.AnswerStack = channel.unary_unary(
                 '/strata.v1.Sidecar/AnswerStack',
                 request_serializer=strata_dot_v1_dot_sidecar__pb2.AnswerStackRequest.SerializeToString,
                 response_deserializer=strata_dot_v1_dot_sidecar__pb2.AnswerStackReply.FromString,
+                _registered_method=True)
+        self.VoteStep = channel.unary_unary(
+                '/strata.v1.Sidecar/VoteStep',
+                request_serializer=strata_dot_v1_dot_sidecar__pb2.VoteStepRequest.SerializeToString,
+                response_deserializer=strata_dot_v1_dot_sidecar__pb2.VoteStepReply.FromString,
                 _registered_method=True)
 
 
@@ -182,14 +182,15 @@ class SidecarServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def AnswerPreemption(self, request, context):
+    def AnswerStack(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def AnswerStack(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+    def VoteStep(self, request, context):
+        """The answer to a StepQueryEvent.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -252,15 +253,15 @@ def add_SidecarServicer_to_server(servicer, server):
                     request_deserializer=strata_dot_v1_dot_sidecar__pb2.PreemptRequest.FromString,
                     response_serializer=strata_dot_v1_dot_sidecar__pb2.PreemptReply.SerializeToString,
             ),
-            'AnswerPreemption': grpc.unary_unary_rpc_method_handler(
-                    servicer.AnswerPreemption,
-                    request_deserializer=strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionRequest.FromString,
-                    response_serializer=strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionReply.SerializeToString,
-            ),
             'AnswerStack': grpc.unary_unary_rpc_method_handler(
                     servicer.AnswerStack,
                     request_deserializer=strata_dot_v1_dot_sidecar__pb2.AnswerStackRequest.FromString,
                     response_serializer=strata_dot_v1_dot_sidecar__pb2.AnswerStackReply.SerializeToString,
+            ),
+            'VoteStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.VoteStep,
+                    request_deserializer=strata_dot_v1_dot_sidecar__pb2.VoteStepRequest.FromString,
+                    response_serializer=strata_dot_v1_dot_sidecar__pb2.VoteStepReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -571,33 +572,6 @@ class Sidecar:
             _registered_method=True)
 
     @staticmethod
-    def AnswerPreemption(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/strata.v1.Sidecar/AnswerPreemption',
-            strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionRequest.SerializeToString,
-            strata_dot_v1_dot_sidecar__pb2.AnswerPreemptionReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def AnswerStack(request,
             target,
             options=(),
@@ -614,6 +588,33 @@ class Sidecar:
             '/strata.v1.Sidecar/AnswerStack',
             strata_dot_v1_dot_sidecar__pb2.AnswerStackRequest.SerializeToString,
             strata_dot_v1_dot_sidecar__pb2.AnswerStackReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VoteStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.v1.Sidecar/VoteStep',
+            strata_dot_v1_dot_sidecar__pb2.VoteStepRequest.SerializeToString,
+            strata_dot_v1_dot_sidecar__pb2.VoteStepReply.FromString,
             options,
             channel_credentials,
             insecure,
