@@ -65,6 +65,12 @@ impl Engine {
             self.lease(job.clone(), rank, incarnation.clone());
             return self.registered(&job, rank, &incarnation);
         }
+        // The answer was lost, and with it perhaps the line: pushes of the job go there from now on, and what was asked.
+        if let Some(name) = node
+            && self.nodes.by_name.get_mut(&name).is_some_and(|node| node.jobs.insert(job.clone()))
+        {
+            self.redrive_asks(&name, &job);
+        }
         let incarnation = self.state.job(&job)?.by_key(rank, &key).map(|member| member.incarnation.clone());
         self.registered(&job, rank, &incarnation.unwrap_or_default())
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::super::state::Job;
 use super::Engine;
 use crate::error::Error;
 use crate::ids::{Generation, JobName, Rank};
@@ -88,6 +89,12 @@ impl Engine {
                 node.jobs.insert(job);
             }
         }
+        // A registration whose answer was lost: its sidecar does not know of it yet, and must hear of the job all the same.
+        let unnamed = self.state.jobs.iter().filter(|(job, _)| !node.jobs.contains(*job));
+        let lives_here = |known: &Job| known.members().any(|member| member.node.as_deref() == Some(&*name));
+        let registered: Vec<JobName> =
+            unnamed.filter(|(_, known)| lives_here(known)).map(|(job, _)| job.clone()).collect();
+        node.jobs.extend(registered);
         tracing::info!(node = %name, host = %node.host, "sidecar attached");
         self.nodes.by_name.insert(name.clone(), node);
         self.count_nodes();

@@ -151,6 +151,11 @@ impl Job {
         [open, self.forming.get(&rank)].into_iter().flatten().find(|member| member.incarnation == incarnation)
     }
 
+    /// Of the open generation and of the next one.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.open.iter().flat_map(|open| open.members.values()).chain(self.forming.values())
+    }
+
     /// An earlier registration with the same idempotency key.
     pub fn by_key(&self, rank: Rank, key: &str) -> Option<&Member> {
         let open = self.open.as_ref().and_then(|open| open.members.get(&rank)).filter(|member| !member.left);

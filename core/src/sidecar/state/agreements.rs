@@ -61,12 +61,23 @@ impl State {
     pub fn step_query(&mut self, query: &v1::StepQuery) {
         let Ok(job) = query.job.parse::<JobName>() else { return };
         if !self.is_open(&job, query.generation) {
+            if self.job(&job).latest.0 < query.generation {
+                // The push that opened it was lost; the answer to a rank that waits for it is on its way.
+                self.job(&job).early.insert(query.purpose(), query.clone());
+            }
             return;
         }
         let agreement = self.job(&job).agreements.by_purpose.entry(query.purpose()).or_default();
         if agreement.hold(query.vote) {
             let event = v1::StepQueryEvent { purpose: query.purpose, vote: query.vote };
             self.push_generation(&job, Generation(query.generation), &Event::StepQuery(event));
+        }
+    }
+
+    /// What was asked before the generation was known to be open.
+    pub(super) fn early_queries(&mut self, job: &JobName) {
+        for query in std::mem::take(&mut self.job(job).early).into_values() {
+            self.step_query(&query);
         }
     }
 

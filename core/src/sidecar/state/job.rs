@@ -8,7 +8,7 @@ use super::agreements::Agreements;
 use crate::error::Error;
 use crate::format::StepKind;
 use crate::ids::{Generation, JobName, JobUuid, Rank, Step, WorldSize};
-use crate::proto::v1::{self, StepInfo};
+use crate::proto::v1::{self, StepInfo, StepPurpose};
 
 /// Outcomes kept for handles that ask later; older ones are asked of the coordinator.
 const OUTCOMES: usize = 512;
@@ -34,6 +34,8 @@ pub(in super::super) struct Job {
     pub committed: BTreeMap<Step, Base>,
     outcomes: BTreeMap<Step, (Generation, Outcome)>,
     pub agreements: Agreements,
+    /// By purpose: questions of a generation that is not known to have opened.
+    pub early: BTreeMap<StepPurpose, v1::StepQuery>,
     /// When the newest save was begun here, and how long after the one before.
     begun: Option<Duration>,
     pub interval: Option<Duration>,

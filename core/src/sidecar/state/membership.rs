@@ -28,6 +28,7 @@ impl State {
         for session in joining {
             self.join_generation(session);
         }
+        self.early_queries(&job);
         self.place_saves(&job);
     }
 

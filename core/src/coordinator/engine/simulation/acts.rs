@@ -1,7 +1,7 @@
 //! What nodes and trainers do: join, restore, save, meet, and obey the coordinator.
 
 use super::host::{Answer, Request};
-use super::node::{self, Agreement, Attempt, JOB, Place, STORE, Slot, SlotState, name};
+use super::node::{self, Attempt, JOB, Place, STORE, Slot, SlotState, name};
 use super::world::{Event, World};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Generation, Step};
@@ -272,7 +272,10 @@ impl World {
                 let member = &mut self.trainers[trainer];
                 assert!(generation > member.told, "rank {} is told of {generation} twice", member.rank);
                 (member.told, member.place, member.round) = (generation, Place::Restoring(generation), 0);
-                self.hear_asks(self.trainers[trainer].node, trainer);
+                let node = self.trainers[trainer].node;
+                // Its push may have been lost.
+                self.nodes[node].agreement.begin(generation);
+                self.hear_asks(node, trainer);
                 self.act_within(trainer, 1..50);
             }
             Ok(Answer::Resolved(resolved)) => {
@@ -329,13 +332,14 @@ impl World {
         let life = self.nodes[node].life;
         match command.command.expect("never empty") {
             Command::GenerationOpened(opened) => {
-                let held = &mut self.nodes[node].agreement;
-                if held.generation.0 != opened.generation {
-                    *held = Agreement { generation: Generation(opened.generation), ..Agreement::default() };
-                }
+                self.nodes[node].agreement.begin(Generation(opened.generation));
             }
-            Command::StepQuery(query) if self.nodes[node].agreement.generation.0 == query.generation => {
-                self.step_query(node, v1::StepQueryEvent { purpose: query.purpose, vote: query.vote });
+            Command::StepQuery(query) => {
+                // The push that opened its generation may have been lost.
+                self.nodes[node].agreement.begin(Generation(query.generation));
+                if self.nodes[node].agreement.generation.0 == query.generation {
+                    self.step_query(node, v1::StepQueryEvent { purpose: query.purpose, vote: query.vote });
+                }
             }
             Command::StepAgreed(v1::StepAgreed { generation, step, purpose, vote, .. })
                 if self.nodes[node].agreement.generation.0 == generation =>

@@ -67,6 +67,13 @@ pub struct Agreement {
 }
 
 impl Agreement {
+    /// A generation has opened, as far as it is not known.
+    pub fn begin(&mut self, generation: Generation) {
+        if self.generation < generation {
+            *self = Agreement { generation, ..Agreement::default() };
+        }
+    }
+
     /// Makes this the vote that is held; false: it is over.
     pub fn hold(&mut self, vote: u64) -> bool {
         if vote > self.vote {
