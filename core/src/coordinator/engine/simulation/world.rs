@@ -170,12 +170,17 @@ impl World {
 
     /// Trouble, then peace, in which everything must come right.
     pub fn run(&mut self) {
-        while let Some(((at, _), event)) = self.events.pop_first() {
+        while let Some(((at, number), event)) = self.events.pop_first() {
             if at > TROUBLE + PEACE {
                 break;
             }
             self.clock.advance(at - self.now);
             self.now = at;
+            if let Some(until) = self.stopped_until(&event) {
+                // In its place among those that wait: a line's messages never overtake each other.
+                self.events.insert((until, number), event);
+                continue;
+            }
             self.happen(event);
             if let Some(engine) = self.host.engine() {
                 self.truth.check(&engine.state, &self.store);
@@ -218,9 +223,6 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
-        if let Some(until) = self.stopped_until(&event) {
-            return self.at(until, event);
-        }
         match event {
             Event::Tick => {
                 self.after(TICK.as_millis() as u64, Event::Tick);
