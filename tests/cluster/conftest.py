@@ -106,19 +106,20 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def script(python: Path, site: Path, tmp_path: Path) -> Start:
+def script(python: Path, site: Path, tmp_path: Path) -> Iterator[Start]:
     """Starts Python code as a rank of job `t`; what it prints is its log."""
-    count = 0
+    started: list[Process] = []
 
     def start(code: str, env: dict[str, str], rank: int = 0, world: int = 1) -> Process:
-        nonlocal count
-        count += 1
         prelude = "import os, signal, sys, time, numpy as np, strata\n"
         place = {"PYTHONPATH": str(site), "STRATA_JOB": "t", "RANK": str(rank), "WORLD_SIZE": str(world)}
         command = [python, "-u", "-W", "error::DeprecationWarning", "-c", prelude + textwrap.dedent(code)]
-        return Process(command, env | place, tmp_path / f"script-{count}-{rank}.log")
+        started.append(Process(command, env | place, tmp_path / f"script-{len(started) + 1}-{rank}.log"))
+        return started[-1]
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
 
 
 @pytest.fixture
