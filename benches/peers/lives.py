@@ -114,6 +114,8 @@ class Lives:
         # What a cycle took beyond its steps is what its save cost, whenever that was paid.
         paces = tried.paces()
         cycles = [sum(paces[at : at + TRIED_EVERY]) for at in range(0, len(paces) - TRIED_EVERY + 1, TRIED_EVERY)]
+        if not cycles:
+            raise SystemExit(f"{way} made {len(paces)} steps in {QUIET:.0f} s: too few to tell what a save costs")
         cost = max(0.001, statistics.median(cycles) - TRIED_EVERY * bare)
         interval = max(1, round(math.sqrt(2 * cost * self.every) / bare))
         life, ledger = self.live(way, interval, self.every * (kills + 0.5), kills, "killed")

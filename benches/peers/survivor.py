@@ -74,6 +74,8 @@ class Dcp(Nothing):
             use_pinned_memory=False, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=False
         )
         self.stager = DefaultStager(options)
+        # Its thread talks to the other ranks while they train: a group of its own, or the messages meet.
+        self.group = dist.new_group(backend="gloo")
         self.upload: Any = None
         whole = self.whole()
         if not whole:
@@ -100,7 +102,10 @@ class Dcp(Nothing):
         if dist.get_rank() == 0:
             for old in self.whole()[:-2]:
                 shutil.rmtree(self.path(old))
-        answer = self.dcp.async_save(self.state(), checkpoint_id=self.path(step), async_stager=self.stager)
+        path = self.path(step)
+        answer = self.dcp.async_save(
+            self.state(), checkpoint_id=path, async_stager=self.stager, process_group=self.group
+        )
         self.upload = getattr(answer, "upload_completion", answer)
 
 

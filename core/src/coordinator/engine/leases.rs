@@ -144,6 +144,7 @@ impl Engine {
                 format!("rank {} was silent for its lease of {lease:?}", super::convert::list(&ranks));
             self.ledger_silence(&lost);
             self.lose(&job, lost, reason);
+            self.ledger_heard();
         }
     }
 

@@ -61,7 +61,7 @@ impl Engine {
     }
 
     pub(super) fn ledger_ended(&mut self, job: &JobName, is_loss: bool) {
-        let (now, silent) = (self.now(), std::mem::take(&mut self.ledgers.silent));
+        let (now, silent) = (self.now(), self.ledgers.silent);
         match is_loss {
             true => self.track(job).lost(now, silent),
             false => self.track(job).closed(now),
@@ -74,6 +74,11 @@ impl Engine {
         let now = self.now();
         let heard = lost.values().filter_map(|who| self.lease_of(who)).map(|lease| lease.heard).min();
         self.ledgers.silent = heard.map_or(Duration::ZERO, |at| now.saturating_sub(at));
+    }
+
+    /// A loss of registrations alone ends no generation: its silence is not the next loss's.
+    pub(super) fn ledger_heard(&mut self) {
+        self.ledgers.silent = Duration::ZERO;
     }
 
     /// A member of the open generation says where it is.
