@@ -94,7 +94,10 @@ def main() -> int:
         bench = Bench(args.strata.resolve(), args.python, Path(folder), "survivor.py")
         lives = Lives(bench, args.step, args.every, random.Random(args.seed))
         try:
-            found = {way: lives.measure(way, args.kills) for way in args.only}
+            found = {}
+            for way in args.only:
+                found[way] = lives.measure(way, args.kills)
+                print(json.dumps({way: found[way]}), file=sys.stderr, flush=True)
         finally:
             bench.close()
     if args.json:
@@ -147,12 +150,14 @@ class Lives:
                 over.enter_context(self.node(folder, env))
             launcher = over.enter_context(self.launcher(way, folder, interval, env))
             self.wait_for(folder, launcher, 10)
-            began, done = time.monotonic(), 0
+            began, done, killed = time.monotonic(), 0, 0
             while (left := began + seconds - time.monotonic()) > 0:
                 next_kill = began + self.every * (done + 1) - time.monotonic()
                 if done < kills and next_kill <= 0:
                     victim = int((folder / f"pid.{self.chance.randrange(RANKS)}").read_text())
-                    os.kill(victim, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # the job is still down from the kill before
+                        os.kill(victim, signal.SIGKILL)
+                        killed += 1
                     done += 1
                     continue
                 time.sleep(min(left, next_kill if done < kills else left))
@@ -161,7 +166,7 @@ class Lives:
             if way == "strata":
                 command = [str(self.bench.strata), "goodput"]
                 told = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
-            return Life(self.lines(folder), began, ended, done), told
+            return Life(self.lines(folder), began, ended, killed), told
 
     def node_env(self, folder: Path) -> dict[str, str]:
         return {
