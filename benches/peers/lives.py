@@ -4,8 +4,8 @@
 
 The same training under `strata run --standby` with Strata, and under torchrun with torch.distributed.checkpoint's
 async_save, each saving as often as is best for it by Young's formula, from what its own saves cost in a first, quiet
-minute. What was lost is told against the same steps without saves and kills: a step of 250 ms of which the host works
-in about the half, as beside a device.
+minute, but not before the last one would outlive the kill. What was lost is told against the same steps without saves
+and kills: a step of 250 ms of which the host works in about the half, as beside a device.
 """
 
 from __future__ import annotations
@@ -35,10 +35,14 @@ SHOWN = {"strata": "strata run --standby", "dcp": "torchrun, torch DCP"}
 RANKS = 2
 PATIENCE = 180.0
 NEVER = 10**9
-QUIET = 40.0
+WIDE = 72
+"""Bytes of the state for each unit of the width's square: six layers, their weights and AdamW's two moments."""
+QUIET = 60.0
 """Seconds of the runs in which nobody is killed."""
-TRIED_EVERY = 20
+TRIED_EVERY = 40
 """Steps between the saves whose cost is measured."""
+FIRST = 2
+"""So many saves bring the memory that all later ones use: they are not measured."""
 
 
 @dataclass
@@ -49,6 +53,8 @@ class Life:
     began: float
     ended: float
     kills: int
+    saving: int
+    """Steps that ended while a save was under way."""
 
     def steps(self) -> list[tuple[float, int]]:
         return [(at, int(what)) for at, what in self.lines if what != "start" and self.began < at <= self.ended]
@@ -84,6 +90,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=5, help="of each run")
     parser.add_argument("--every", type=float, default=60.0, help="seconds between two of them")
     parser.add_argument("--step", type=float, default=0.25, help="seconds of a step")
+    parser.add_argument("--width", type=int, default=1408, help="of the model's six layers")
     parser.add_argument("--only", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="of who is killed")
     parser.add_argument("--folder", type=Path, help="where to write; on the disk to be measured")
@@ -92,41 +99,49 @@ def main() -> int:
     print(f"seed {args.seed}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="strata-lives-", dir=args.folder) as folder:
         bench = Bench(args.strata.resolve(), args.python, Path(folder), "survivor.py")
-        lives = Lives(bench, args.step, args.every, random.Random(args.seed))
+        lives = Lives(bench, args.step, args.width, args.every, random.Random(args.seed))
         try:
             found = {}
+            bare = lives.bare()
             for way in args.only:
-                found[way] = lives.measure(way, args.kills)
+                found[way] = lives.measure(way, bare, args.kills)
                 print(json.dumps({way: found[way]}), file=sys.stderr, flush=True)
         finally:
             bench.close()
     if args.json:
         args.json.write_text(json.dumps(found, indent=1))
-    print(render(found, args.every))
+    print(render(found, args.every, args.width))
     return 0
 
 
 class Lives:
-    def __init__(self, bench: Bench, step: float, every: float, chance: random.Random) -> None:
-        self.bench, self.step, self.every, self.chance = bench, step, every, chance
+    def __init__(self, bench: Bench, step: float, width: int, every: float, chance: random.Random) -> None:
+        self.bench, self.step, self.width, self.every, self.chance = bench, step, width, every, chance
 
-    def measure(self, way: str, kills: int) -> dict[str, Any]:
-        """Three runs: the bare steps, what a save costs, and the one with kills."""
-        bare = statistics.median(self.live("none", NEVER, QUIET, 0, "the bare steps")[0].paces())
+    def bare(self) -> float:
+        """Seconds of a step of a run without saves and kills."""
+        return statistics.median(self.live("none", NEVER, QUIET, 0, "the bare steps")[0].paces())
+
+    def measure(self, way: str, bare: float, kills: int) -> dict[str, Any]:
+        """Two runs: what a save costs, and the one with kills."""
         tried, _ = self.live(way, TRIED_EVERY, QUIET, 0, "a save's cost")
-        # What a cycle took beyond its steps is what its save cost, whenever that was paid.
         paces = tried.paces()
-        cycles = [sum(paces[at : at + TRIED_EVERY]) for at in range(0, len(paces) - TRIED_EVERY + 1, TRIED_EVERY)]
+        starts = range(FIRST * TRIED_EVERY, len(paces) - TRIED_EVERY + 1, TRIED_EVERY)
+        cycles = [paces[at : at + TRIED_EVERY] for at in starts]
         if not cycles:
             raise SystemExit(f"{way} made {len(paces)} steps in {QUIET:.0f} s: too few to tell what a save costs")
-        cost = max(0.001, statistics.median(cycles) - TRIED_EVERY * bare)
-        interval = max(1, round(math.sqrt(2 * cost * self.every) / bare))
+        # What a cycle took beyond its usual steps is what its save cost, whenever that was paid.
+        cost = max(0.001, statistics.median(sum(cycle) - TRIED_EVERY * statistics.median(cycle) for cycle in cycles))
+        # Before one save is of use another gains nothing (and torch's waits for the one before).
+        took = math.ceil(tried.saving / max(1, len(tried.steps()) // TRIED_EVERY))
+        interval = max(1, took, round(math.sqrt(2 * cost * self.every) / bare))
         life, ledger = self.live(way, interval, self.every * (kills + 0.5), kills, "killed")
         whole = life.ended - life.began
         downs = life.downs()
         return {
             "bare": bare,
             "cost": cost,
+            "took": took * bare,
             "interval": interval,
             "kills": life.kills,
             "downs": downs,
@@ -166,7 +181,8 @@ class Lives:
             if way == "strata":
                 command = [str(self.bench.strata), "goodput"]
                 told = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
-            return Life(self.lines(folder), began, ended, killed), told
+            saving = sum(len(line) == 3 and began < float(line[0]) <= ended for line in self.written(folder))
+            return Life(self.lines(folder), began, ended, killed, saving), told
 
     def node_env(self, folder: Path) -> dict[str, str]:
         return {
@@ -196,13 +212,15 @@ class Lives:
 
     @contextlib.contextmanager
     def launcher(self, way: str, folder: Path, interval: int, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-        rank = [str(HERE / "survivor.py"), way, str(folder), str(interval), str(self.step)]
+        rank = [str(HERE / "survivor.py"), way, str(folder), str(interval), str(self.step), str(self.width)]
         each = ["--nproc-per-node", str(RANKS), "--max-restarts", "1000"]
         if way == "dcp":
             each += ["--standalone", "--monitor-interval", "0.1"]
             command = [self.bench.python, "-m", "torch.distributed.run", *each, *rank]
         else:
-            command = [str(self.bench.strata), "run", *each, "--standby", "--", self.bench.python, *rank]
+            # Ranks that never connect would not wait for their turn.
+            ahead = ["--standby"] if way == "strata" else []
+            command = [str(self.bench.strata), "run", *each, *ahead, "--", self.bench.python, *rank]
         log = (folder / "run.log").open("w")
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -223,14 +241,19 @@ class Lives:
             time.sleep(0.1)
 
     def lines(self, folder: Path) -> list[tuple[float, str]]:
+        return [(float(at), what) for at, what, *_ in self.written(folder)]
+
+    def written(self, folder: Path) -> list[list[str]]:
+        """Every line that is whole: when, which step or "start", and whether a save was under way."""
         log = folder / "steps.log"
         lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-        return [(float(at), what) for at, what in (line.split() for line in lines if line.endswith("\n"))]
+        return [line.split() for line in lines if line.endswith("\n")]
 
 
 COLUMNS = (
     "bare step",
-    "a save",
+    "a save costs",
+    "and is of use after",
     "saves every",
     "kills",
     "down a kill (longest)",
@@ -240,7 +263,7 @@ COLUMNS = (
 LOST = ("down", "again", "the rest: saves, slower steps")
 
 
-def render(found: dict[str, dict[str, Any]], every: float) -> str:
+def render(found: dict[str, dict[str, Any]], every: float, width: int) -> str:
     lines = ["| | " + " | ".join([*COLUMNS, *LOST]) + " |", "|---" * (len(COLUMNS) + len(LOST) + 1) + "|"]
     for way, one in found.items():
         rest = one["lost"] - one["of it down"] - one["of it again"]
@@ -248,6 +271,7 @@ def render(found: dict[str, dict[str, Any]], every: float) -> str:
         cells = (
             f"{one['bare'] * 1e3:.0f} ms",
             f"{one['cost'] * 1e3:.0f} ms",
+            f"{one['took']:.1f} s",
             f"{one['interval']} steps",
             f"{one['kills']} in {one['seconds']:.0f} s",
             f"{statistics.median(one['downs']):.2f} s ({max(one['downs']):.2f})" if one["downs"] else "",
@@ -256,7 +280,7 @@ def render(found: dict[str, dict[str, Any]], every: float) -> str:
             *(f"{part:.1%}" for part in (one["of it down"], one["of it again"], rest)),
         )
         lines.append(f"| {SHOWN[way]} | " + " | ".join(cells) + " |")
-    lines += ["", f"SIGKILL of one of {RANKS} ranks every {every:.0f} s."]
+    lines += ["", f"SIGKILL of one of {RANKS} ranks every {every:.0f} s; a state of {WIDE * width**2 / 1e6:.0f} MB."]
     for one in found.values():
         if one["ledger"]:
             lines += ["", "What Strata's own ledger says, from its first rank's start on:", "", "```"]

@@ -1,6 +1,6 @@
 """One rank of lives.py: trains until it is ended, in one of the ways to save and to come back.
 
-survivor.py WAY FOLDER EVERY SECONDS
+survivor.py WAY FOLDER EVERY SECONDS WIDTH
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-WIDTH = 2048
 LAYERS = 6
-"""25 million parameters; with AdamW's moments a state of 300 MB."""
 
 
 class Nothing:
@@ -39,6 +37,10 @@ class Nothing:
     def made(self, step: int) -> None:
         pass
 
+    def is_saving(self) -> bool:
+        """What was last saved would not outlive this process yet."""
+        return False
+
 
 class Strata(Nothing):
     def begin(self) -> int:
@@ -46,6 +48,7 @@ class Strata(Nothing):
         import strata.torch
 
         strata.torch.fence(self.optimizer)
+        self.handle: Any = None
         self.job = strata.connect()
         restored = self.job.restore(into=self.state(), source="staged")
         dist.init_process_group("gloo")
@@ -55,7 +58,10 @@ class Strata(Nothing):
         return {"model": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def save(self, step: int) -> None:
-        self.job.save(step, self.state(), replicated=True)
+        self.handle = self.job.save(step, self.state(), replicated=True)
+
+    def is_saving(self) -> bool:
+        return self.handle is not None and self.handle.state == "filling"
 
     def made(self, step: int) -> None:
         self.job.reached_preemption(step)
@@ -108,6 +114,9 @@ class Dcp(Nothing):
         )
         self.upload = getattr(answer, "upload_completion", answer)
 
+    def is_saving(self) -> bool:
+        return self.upload is not None and not self.upload.done()
+
 
 WAYS: dict[str, Callable[[torch.nn.Module, torch.optim.Optimizer, Path], Nothing]] = {
     "none": Nothing,
@@ -118,12 +127,13 @@ WAYS: dict[str, Callable[[torch.nn.Module, torch.optim.Optimizer, Path], Nothing
 
 def main() -> None:
     way, folder, every, seconds = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+    width = int(sys.argv[5])
     rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    net = torch.nn.Sequential(*(torch.nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)))
+    net = torch.nn.Sequential(*(torch.nn.Linear(width, width) for _ in range(LAYERS)))
     optimizer = torch.optim.AdamW(net.parameters(), foreach=True)
-    inputs = torch.randn(8, WIDTH)
+    inputs = torch.randn(8, width)
     # The optimizer's state is there from the first step on, so that it can be restored in place.
     net(inputs).square().mean().backward()
     optimizer.step()
@@ -135,6 +145,7 @@ def main() -> None:
     pid.rename(folder / f"pid.{rank}")
     if rank == 0:
         os.write(log, f"{time.monotonic()} start\n".encode())
+    was_saving = False
     for step in itertools.count(first):
         began = time.monotonic()
         optimizer.zero_grad()
@@ -144,10 +155,12 @@ def main() -> None:
         optimizer.step()
         time.sleep(max(0.0, seconds - (time.monotonic() - began)))  # the device computes, the host waits
         saver.made(step)
+        was_saving = was_saving and saver.is_saving()
         if step % every == 0:
             saver.save(step)
+            was_saving = True
         if rank == 0:
-            os.write(log, f"{time.monotonic()} {step}\n".encode())
+            os.write(log, f"{time.monotonic()} {step}{' saving' * was_saving}\n".encode())
 
 
 if __name__ == "__main__":

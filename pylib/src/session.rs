@@ -51,6 +51,11 @@ impl Session {
 
     /// Path of the socket that answered.
     #[getter]
+    fn has_ended(&self) -> bool {
+        self.session.has_ended()
+    }
+
+    #[getter]
     fn socket(&self) -> PathBuf {
         self.session.socket().to_owned()
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 import itertools
 import queue
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
@@ -201,6 +203,20 @@ def test_recovery_information_names_the_missing_ranks(channel: grpc.Channel) -> 
     worker = Direct(channel, 1, 3, "r")
     info = worker.stub.GetRecoveryInfo(coordinator_pb2.GetRecoveryInfoRequest(job="r"), timeout=WAIT)
     assert list(info.missing_ranks) == [0, 2] and not info.HasField("current")
+
+
+def test_a_job_that_asks_without_end_is_told_to_wait_and_lives_on(make_node: Callable[..., Node]) -> None:
+    node = make_node(extra={"STRATA_CALLS_PER_SECOND": "5"}).coordinator()
+    with grpc.insecure_channel(node.endpoint()["grpc"].removeprefix("http://")) as channel:
+        greedy, modest = (Direct(channel, 0, 1, job) for job in ("greedy", "modest"))
+        generation = greedy.wait().generation
+        stub = checkpoint_pb2_grpc.CheckpointStub(channel)
+        asks = functools.partial(stub.LatestStep, checkpoint_pb2.LatestStepRequest(job="greedy"), timeout=WAIT)
+        with pytest.raises(grpc.RpcError, match="more than 5 calls a second") as refused:
+            collections.deque(iter(asks, None), maxlen=0)
+        assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert greedy.stub.Heartbeat(greedy.beat(generation), timeout=WAIT).generation == generation
+        stub.LatestStep(checkpoint_pb2.LatestStepRequest(job=modest.job), timeout=WAIT)
 
 
 def test_admin_health_and_reflection(channel: grpc.Channel) -> None:

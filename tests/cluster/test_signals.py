@@ -56,6 +56,32 @@ def test_sigterm_on_one_rank_stops_all_at_the_same_step(node: Node, script: Star
     assert "chained" in said[0] and "chained" not in said[1]
 
 
+LEFT_OVER = """
+job = strata.connect()
+for step in range(1, 10):
+    job.reached_preemption(step)
+print("up")
+if job.rank == 1:
+    time.sleep(600)
+while True:
+    try:
+        job.barrier("nobody comes")
+    except strata.FencedError:
+        break
+print("told")
+time.sleep(600)
+"""
+
+
+def test_sigterm_ends_a_script_that_has_nothing_left_to_save(node: Node, script: Start) -> None:
+    ranks = [script(LEFT_OVER, node.env, rank, 2) for rank in range(2)]
+    for rank in ranks:
+        rank.wait_until(lambda rank=rank: "up" in rank.text(), "the steps")
+    ranks[1].kill()
+    ranks[0].wait_until(lambda: "told" in ranks[0].text(), "the survivor to know")
+    assert ranks[0].stop() == -signal.SIGTERM
+
+
 def test_sigterm_still_ends_a_script_that_never_asks(node: Node, script: Start) -> None:
     deaf = script("job = strata.connect()\nprint('up')\ntime.sleep(600)", node.env)
     deaf.wait_until(lambda: "up" in deaf.text(), "the script to connect")

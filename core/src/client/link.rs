@@ -12,6 +12,7 @@ use tonic::transport::Channel;
 use super::call::Caller;
 use super::options::ConnectOptions;
 use super::state::{Link, State};
+use crate::config::locate;
 use crate::error::{Error, Kind, Result};
 use crate::proto::v1::session_event::Event;
 use crate::proto::v1::session_request::Request;
@@ -50,7 +51,7 @@ pub(super) async fn open(
         token: options.token.clone().unwrap_or_default(),
         coordinator: options.coordinator.clone().unwrap_or_default(),
         pid: std::process::id(),
-        host: host(),
+        host: locate::host_name(),
         resume,
         timeout_ms: options.timeout.as_millis() as u64,
     };
@@ -225,11 +226,4 @@ impl Listener {
         let ended = async { while let Ok(Some(_)) = stream.events.message().await {} };
         let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
     }
-}
-
-/// This machine's name, as member lists show it.
-pub(super) fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_default()
 }

@@ -145,6 +145,11 @@ impl Session {
         Generation(self.inner.generation.load(Ordering::Relaxed))
     }
 
+    /// A rank was lost, or the job was left: no call can succeed any more.
+    pub fn has_ended(&self) -> bool {
+        self.inner.state.borrow().ended().is_some()
+    }
+
     /// The budget of a blocking call that names none.
     pub fn default_timeout(&self) -> Duration {
         match self.own().map(|inner| inner.state.borrow().welcome.timeout_ms) {

@@ -99,6 +99,10 @@ settings! {
         /// A rank whose step has not changed for so long, and for much longer than the job's steps take, is shown as stalled,
         /// with its Python stack. Ends nothing. 0s: never.
         stall_after: Duration = "5m", "STRATA_STALL_AFTER";
+        /// The most calls a second that one job may make, a second's worth at once; more are refused as Overloaded and
+        /// told when to come again, so that other jobs are not held up. What a job lives by (heartbeats, registrations,
+        /// barriers, restores) counts and is never refused. 0: as many as it likes.
+        calls_per_second: u64 = "0", "STRATA_CALLS_PER_SECOND";
         /// A Python file with on_commit, on_worker_lost or retain, run in a child process.
         hooks: Option<PathBuf> = "", "STRATA_HOOKS";
     }

@@ -16,6 +16,12 @@ pub const SOCKET_PATH_LIMIT: usize = 107;
 /// Where a coordinator listens when nobody says otherwise.
 pub const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:50051";
 
+/// This machine's name, as member lists show it.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map(|name| name.trim().to_owned()).unwrap_or_else(|_| "localhost".to_owned())
+}
+
 /// Argument > STRATA_JOB > "default".
 pub fn job(env: &Environment, argument: Option<&str>) -> Result<JobName> {
     argument.map(str::to_owned).or_else(|| env.text("STRATA_JOB")).unwrap_or_else(|| "default".into()).parse()

@@ -41,6 +41,7 @@ pub struct Coordinator {
     ended: watch::Receiver<Option<Result<()>>>,
     /// Of calls that give no time-out.
     timeout: watch::Sender<Duration>,
+    quotas: Arc<service::Quotas>,
 }
 
 impl Coordinator {
@@ -71,7 +72,8 @@ impl Coordinator {
             engine::Engine::new(state, settings.clone(), clock, names, metrics, handle.clone(), hooks)
         };
         let (timeout, default) = watch::channel(settings.timings.timeout);
-        let services = service::Services { engine: handle.clone(), timeout: default };
+        let quotas = Arc::new(service::Quotas::new(settings.calls_per_second));
+        let services = service::Services { engine: handle.clone(), timeout: default, quotas: quotas.clone() };
         let (told, ended) = watch::channel(None);
         let serving = stop.child_token();
         tokio::spawn(async move {
@@ -93,7 +95,7 @@ impl Coordinator {
             let _ = told.send(Some(engine.and(server)));
         });
         tracing::info!(%address, %cluster, "coordinator serves");
-        Ok(Coordinator { address, engine: handle, cluster, ended, timeout })
+        Ok(Coordinator { address, engine: handle, cluster, ended, timeout, quotas })
     }
 
     /// The address that was bound.
@@ -109,9 +111,10 @@ impl Coordinator {
     /// Takes other settings for those that may change while it runs, and tells sidecars and workers. Invalid, and nothing
     /// is changed, for settings that can't work.
     pub async fn reconfigure(&self, live: LiveSettings) -> Result<()> {
-        let timeout = live.timings.timeout;
+        let (timeout, calls) = (live.timings.timeout, live.calls_per_second);
         self.engine.call(move |engine| engine.reconfigure(live)).await?;
         self.timeout.send_replace(timeout);
+        self.quotas.set(calls);
         Ok(())
     }
 

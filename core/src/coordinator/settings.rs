@@ -26,6 +26,8 @@ pub struct CoordinatorSettings {
     /// What retention keeps.
     pub keep: KeepRules,
     pub checkpoint_interval: SaveEvery,
+    /// The most calls a second of one job; 0: as many as it likes.
+    pub calls_per_second: u64,
     /// Command line of the hooks child, such as `[exe, "python", "-m", "strata._hooks", FILE]`; none: no hooks.
     pub hooks: Option<Vec<String>>,
 }
@@ -37,6 +39,7 @@ pub struct LiveSettings {
     pub keep: KeepRules,
     /// A number of steps is that of the generations that open from now on.
     pub checkpoint_interval: SaveEvery,
+    pub calls_per_second: u64,
 }
 
 /// PEM files.
@@ -93,19 +96,21 @@ impl CoordinatorSettings {
             timings: Timings::default(),
             keep: KeepRules::default(),
             checkpoint_interval: SaveEvery::default(),
+            calls_per_second: 0,
             hooks: None,
         }
     }
 
     pub fn live(&self) -> LiveSettings {
-        let checkpoint_interval = self.checkpoint_interval;
-        LiveSettings { timings: self.timings.clone(), keep: self.keep.clone(), checkpoint_interval }
+        let (checkpoint_interval, calls_per_second) = (self.checkpoint_interval, self.calls_per_second);
+        let (timings, keep) = (self.timings.clone(), self.keep.clone());
+        LiveSettings { timings, keep, checkpoint_interval, calls_per_second }
     }
 
     /// With these instead of its own.
     pub fn with(self, live: LiveSettings) -> CoordinatorSettings {
-        let LiveSettings { timings, keep, checkpoint_interval } = live;
-        CoordinatorSettings { timings, keep, checkpoint_interval, ..self }
+        let LiveSettings { timings, keep, checkpoint_interval, calls_per_second } = live;
+        CoordinatorSettings { timings, keep, checkpoint_interval, calls_per_second, ..self }
     }
 
     /// Fails with Denied for an open door (P11) and with Invalid for times, or rules of retention, that can't work.

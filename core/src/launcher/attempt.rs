@@ -11,9 +11,9 @@ use super::rank::{Meeting, RankGroup, RankProcess};
 use super::{LaunchOptions, Stops};
 use crate::error::{Doing, Result};
 
-/// After a rank was lost the others get this long. What they have Sealed survives them, and a collective that waits for
-/// the lost rank never returns: waiting longer gains nothing.
-const GRACE_AFTER_LOSS: Duration = Duration::from_secs(3);
+/// After a rank was lost the others get this long, to write out what they have to say. What they have Sealed survives
+/// them, and a collective that waits for the lost rank never returns: waiting longer gains nothing.
+const GRACE_AFTER_LOSS: Duration = Duration::from_secs(1);
 
 /// Codes above it are signals.
 const KILLED: u8 = 128;

@@ -31,7 +31,7 @@ pub fn coordinator(options: &RoleOptions) -> Result<u8> {
             ("gRPC", running.endpoint.grpc.clone()),
             ("HTTP", running.endpoint.http.clone()),
             ("state", running.home.display().to_string()),
-            ("next:", format!("STRATA_COORDINATOR={} strata sidecar", running.endpoint.grpc)),
+            ("next:", format!("STRATA_COORDINATOR={} strata sidecar", running.seen_by_others())),
         ]);
         running.ended().await?;
         Ok(0)
@@ -69,6 +69,18 @@ impl Running {
         let endpoint = Endpoint::of("coordinator", grpc, format!("http://{}", http.addr), None);
         endpoint.write(&home)?;
         Ok(Running { coordinator, endpoint, home })
+    }
+
+    /// Where a sidecar reaches it: an address that stands for all of this machine's means each machine itself.
+    fn seen_by_others(&self) -> String {
+        let addr = self.coordinator.grpc_addr();
+        match addr.ip().is_unspecified() {
+            true => self
+                .endpoint
+                .grpc
+                .replace(&addr.to_string(), &format!("{}:{}", locate::host_name(), addr.port())),
+            false => self.endpoint.grpc.clone(),
+        }
     }
 
     async fn ended(self) -> Result<()> {
@@ -131,6 +143,20 @@ mod tests {
         stop.cancel();
         running.ended().await.unwrap();
         assert_eq!(Endpoint::read(home.path()).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn sidecar_elsewhere_is_told_this_machines_name_where_all_addresses_are_served() {
+        let home = tempfile::tempdir().unwrap();
+        let all = Flag::new("--listen", "coordinator.listen", "0.0.0.0:0");
+        let (options, loaded) =
+            options(home.path(), &[all, Flag::new("--insecure", "coordinator.insecure", "true")]);
+        let stop = CancellationToken::new();
+        let running = Running::start(&loaded, &options, stop.clone()).await.unwrap();
+        let port = running.coordinator.grpc_addr().port();
+        assert_eq!(running.seen_by_others(), format!("http://{}:{port}", locate::host_name()));
+        stop.cancel();
+        running.ended().await.unwrap();
     }
 
     async fn ask_ready(http: &str) -> String {

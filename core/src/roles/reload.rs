@@ -10,7 +10,7 @@ use crate::coordinator::Coordinator;
 use crate::error::{Doing, Result};
 
 /// Keys that take effect at once; the others do at the next start.
-const LIVE: [&str; 13] = [
+const LIVE: [&str; 15] = [
     "checkpoint.interval_steps",
     "checkpoint.keep_last",
     "checkpoint.keep_every_steps",
@@ -18,7 +18,9 @@ const LIVE: [&str; 13] = [
     "checkpoint.keep_best",
     "checkpoint.best_metric",
     "checkpoint.best_is",
+    "coordinator.calls_per_second",
     "coordinator.lease",
+    "coordinator.stall_after",
     "coordinator.suspect_after",
     "job.timeout",
     "job.heartbeat_interval",

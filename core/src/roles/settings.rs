@@ -56,6 +56,7 @@ pub(super) fn live(config: &Config) -> LiveSettings {
         },
         keep: keep(&config.checkpoint),
         checkpoint_interval: config.checkpoint.interval_steps,
+        calls_per_second: config.coordinator.calls_per_second,
     }
 }
 

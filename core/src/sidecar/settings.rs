@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::peer::DeathProof;
 use super::state::Job;
 use crate::checkpoint::Takeover;
+use crate::config::locate;
 use crate::handoff::{ArenaDirectory, MachineMemory, MemoryBudget};
 use crate::proto::v1;
 use crate::storage::{StoreOptions, StoreUrl};
@@ -109,12 +110,7 @@ impl SidecarSettings {
             memory_limit: 256 << 20,
             death_proof: DeathProof::Auto,
             budget: Arc::new(MachineMemory::default()),
-            host: host_name(),
+            host: locate::host_name(),
         }
     }
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
-    name.map(|name| name.trim().to_owned()).unwrap_or_else(|_| "localhost".to_owned())
 }

@@ -12,11 +12,7 @@ use crate::proto::v1;
 
 /// Each condition of being usable, and what is wrong with it.
 pub(super) fn checks(node: &Arc<Node>) -> Vec<(&'static str, Option<String>)> {
-    let line = node.read(|state| {
-        let down =
-            || state.line.problem.as_ref().map_or("not attached yet".to_owned(), |e| e.message.clone());
-        (!state.line.attached).then(down)
-    });
+    let line = node.read(line_down);
     let socket =
         (!node.settings.socket.exists()).then(|| format!("{} is gone", node.settings.socket.display()));
     let arenas = access(&node.settings.arenas, Access::WRITE_OK | Access::EXEC_OK)
@@ -31,6 +27,12 @@ pub(super) fn checks(node: &Arc<Node>) -> Vec<(&'static str, Option<String>)> {
     ]
 }
 
+/// Why the line to the coordinator is not up, if it isn't.
+fn line_down(state: &State) -> Option<String> {
+    let why = || state.line.problem.as_ref().map_or("not attached yet".to_owned(), |e| e.message.clone());
+    (!state.line.attached).then(why)
+}
+
 pub(super) fn status(node: &Arc<Node>) -> v1::Status {
     node.read(|state| {
         let own = v1::NodeStatus {
@@ -39,6 +41,7 @@ pub(super) fn status(node: &Arc<Node>) -> v1::Status {
             attached: state.line.attached,
             silent_ms: 0,
             version: crate::VERSION.to_owned(),
+            problem: line_down(state).unwrap_or_default(),
         };
         v1::Status {
             version: Some(crate::version::ours()),

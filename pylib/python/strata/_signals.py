@@ -22,12 +22,16 @@ _ECHO = 2.0  # seconds
 
 
 class Watch:
-    """One job's interest: `notify` is called once, at the first SIGTERM, if the script asks `reached_preemption`."""
+    """One job's interest: `notify` is called once, at the first SIGTERM, if the script asks `reached_preemption`, and
+    the job has a step left to save."""
 
-    def __init__(self, notify: Callable[[], None]) -> None:
-        self.notify = notify
+    def __init__(self, notify: Callable[[], None], has_ended: Callable[[], bool]) -> None:
+        self.notify, self.has_ended = notify, has_ended
         self.asks = False  # the script asks where to stop, so it may be trusted to stop
         self.told_at: float | None = None
+
+    def stops(self) -> bool:
+        return self.told_at is not None or (self.asks and not self.has_ended())
 
 
 _watches: list[Watch] = []
@@ -35,7 +39,7 @@ _previous: _Handler = signal.SIG_DFL
 _pid = 0  # that installed the handler
 
 
-def watch(notify: Callable[[], None]) -> Watch | None:
+def watch(notify: Callable[[], None], has_ended: Callable[[], bool]) -> Watch | None:
     """Installs the handler; None outside of the main thread, where Python allows none."""
     global _previous, _pid
     if threading.current_thread() is not threading.main_thread():
@@ -43,7 +47,7 @@ def watch(notify: Callable[[], None]) -> Watch | None:
     if signal.getsignal(signal.SIGTERM) is not _on_sigterm:
         _previous, _pid = signal.getsignal(signal.SIGTERM), os.getpid()
         signal.signal(signal.SIGTERM, _on_sigterm)
-    interest = Watch(notify)
+    interest = Watch(notify, has_ended)
     _watches.append(interest)
     return interest
 
@@ -59,7 +63,7 @@ def forget(interest: Watch) -> None:
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     # In a forked child (a DataLoader worker that is told to end) the job is the parent's affair.
-    ours = [interest for interest in _watches if interest.asks] if os.getpid() == _pid else []
+    ours = [interest for interest in _watches if interest.stops()] if os.getpid() == _pid else []
     now = time.monotonic()
     for interest in ours:
         if interest.told_at is None:

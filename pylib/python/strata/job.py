@@ -58,7 +58,7 @@ class Job:
         open_jobs.add(self)
 
     def _watch_sigterm(self) -> None:
-        self._watch = _signals.watch(self._session.notify_preemption)
+        self._watch = _signals.watch(self._session.notify_preemption, lambda: self._session.has_ended)
 
     @property
     def name(self) -> str:

@@ -13,12 +13,12 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::super::interrupt::{Interrupt, block_on};
-use super::super::link::host;
 use super::super::runtime;
 use super::super::session::milliseconds;
 use super::beats::{Beats, Registration};
 use super::line::Line;
 use super::standing::{Standing, ended};
+use crate::config::locate;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{Generation, JobName, Rank, WorldSize};
 use crate::proto::v1;
@@ -74,7 +74,7 @@ impl DirectWorker {
             job: options.job.to_string(),
             rank: options.rank.0,
             world_size: options.world_size.0,
-            host: host(),
+            host: locate::host_name(),
             ip: options.ip,
             port: options.port.into(),
             token: options.token.clone().unwrap_or_default(),

@@ -23,6 +23,7 @@ impl Engine {
             attached: node.line.is_some(),
             silent_ms: now.saturating_sub(node.heard).as_millis() as u64,
             version: node.version.clone(),
+            problem: String::new(),
         };
         let jobs = self.state.jobs.iter().filter(|(job, _)| only.as_ref().is_none_or(|only| only == *job));
         Ok(v1::Status {

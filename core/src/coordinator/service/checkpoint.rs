@@ -3,7 +3,7 @@
 use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
-use super::Services;
+use super::{Need, Services};
 use crate::coordinator::state::Command;
 use crate::error::Error;
 use crate::proto::v1;
@@ -15,6 +15,7 @@ impl v1::checkpoint_server::Checkpoint for Services {
         request: Request<v1::LatestStepRequest>,
     ) -> Result<Response<v1::LatestStepReply>, Status> {
         let job = request.into_inner().job;
+        self.admit(&job, Need::Ordinary)?;
         let step = self.engine.call(move |engine| engine.latest_step(&job)).await?;
         Ok(Response::new(v1::LatestStepReply { step }))
     }
@@ -24,12 +25,14 @@ impl v1::checkpoint_server::Checkpoint for Services {
         request: Request<v1::ListStepsRequest>,
     ) -> Result<Response<v1::ListStepsReply>, Status> {
         let job = request.into_inner().job;
+        self.admit(&job, Need::Ordinary)?;
         let steps = self.engine.call(move |engine| engine.steps(&job)).await?;
         Ok(Response::new(v1::ListStepsReply { steps }))
     }
 
     async fn get_step(&self, request: Request<v1::GetStepRequest>) -> Result<Response<v1::StepInfo>, Status> {
         let v1::GetStepRequest { job, step } = request.into_inner();
+        self.admit(&job, Need::Ordinary)?;
         Ok(Response::new(self.engine.call(move |engine| engine.step(&job, step)).await?))
     }
 
@@ -61,6 +64,7 @@ impl v1::checkpoint_server::Checkpoint for Services {
         request: Request<v1::ResolveRestoreRequest>,
     ) -> Result<Response<v1::ResolveRestoreReply>, Status> {
         let mut request = request.into_inner();
+        self.admit_caller(request.caller.as_ref(), Need::Vital)?;
         request.timeout_ms = self.time(request.timeout_ms).as_millis() as u64;
         let answer = self.engine.wait(move |engine, reply| engine.resolve_restore(request, reply)).await?;
         Ok(Response::new(answer))
@@ -71,6 +75,7 @@ impl v1::checkpoint_server::Checkpoint for Services {
         request: Request<v1::NotifyCheckpointRequest>,
     ) -> Result<Response<v1::NotifyCheckpointReply>, Status> {
         let told = request.into_inner();
+        self.admit(&told.job, Need::Ordinary)?;
         let kind = told.kind().into();
         let command = Command::Notify {
             job: told.job.parse()?,

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Services;
+use super::{Need, Services};
 use crate::coordinator::compat;
 use crate::error::{Error, Kind};
 use crate::proto::v1;
@@ -34,6 +34,7 @@ impl v1::coordinator_server::Coordinator for Services {
         request: Request<v1::RegisterWorkerRequest>,
     ) -> Result<Response<v1::RegisterWorkerReply>, Status> {
         let request = request.into_inner();
+        self.admit(&request.job, Need::Vital)?;
         compat::check("worker", request.version.as_ref())?;
         self.node_announced(&request.node).await?;
         let until = Instant::now() + CONFLICT_GRACE;
@@ -51,6 +52,7 @@ impl v1::coordinator_server::Coordinator for Services {
         request: Request<v1::RemoveWorkerRequest>,
     ) -> Result<Response<v1::RemoveWorkerReply>, Status> {
         let request = request.into_inner();
+        self.admit_caller(request.caller.as_ref(), Need::Vital)?;
         self.engine.call(move |engine| engine.remove_worker(request)).await?;
         Ok(Response::new(v1::RemoveWorkerReply {}))
     }
@@ -60,6 +62,7 @@ impl v1::coordinator_server::Coordinator for Services {
         request: Request<v1::WaitGenerationRequest>,
     ) -> Result<Response<v1::Generation>, Status> {
         let request = request.into_inner();
+        self.admit(&request.job, Need::Vital)?;
         let (job, limit) = (request.job.clone(), self.time(request.timeout_ms));
         let opened = self.engine.wait(move |engine, reply| engine.wait_generation(request, reply));
         match timeout(limit, opened).await {
@@ -73,6 +76,7 @@ impl v1::coordinator_server::Coordinator for Services {
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatReply>, Status> {
         let request = request.into_inner();
+        self.admit_caller(request.caller.as_ref(), Need::Vital)?;
         Ok(Response::new(self.engine.call(move |engine| engine.heartbeat(request)).await?))
     }
 
@@ -106,7 +110,9 @@ impl v1::coordinator_server::Coordinator for Services {
         &self,
         request: Request<v1::GetWorkerConfigRequest>,
     ) -> Result<Response<v1::WorkerConfig>, Status> {
-        let job = request.into_inner().job.parse()?;
+        let job = request.into_inner().job;
+        self.admit(&job, Need::Ordinary)?;
+        let job = job.parse()?;
         Ok(Response::new(self.engine.call(move |engine| Ok(engine.worker_config(&job))).await?))
     }
 
@@ -115,6 +121,7 @@ impl v1::coordinator_server::Coordinator for Services {
         request: Request<v1::BarrierRequest>,
     ) -> Result<Response<v1::BarrierReply>, Status> {
         let request = request.into_inner();
+        self.admit_caller(request.caller.as_ref(), Need::Vital)?;
         let (again, limit) = (request.clone(), self.time(request.timeout_ms));
         let released = self.engine.wait(move |engine, reply| engine.barrier(request, reply));
         match timeout(limit, released).await {
@@ -131,6 +138,7 @@ impl v1::coordinator_server::Coordinator for Services {
         request: Request<v1::GetRecoveryInfoRequest>,
     ) -> Result<Response<v1::RecoveryInfo>, Status> {
         let job = request.into_inner().job;
+        self.admit(&job, Need::Ordinary)?;
         Ok(Response::new(self.engine.call(move |engine| engine.recovery(&job)).await?))
     }
 

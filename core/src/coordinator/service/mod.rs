@@ -5,16 +5,22 @@ mod attach;
 mod checkpoint;
 mod coordinator;
 mod dataset;
+mod quota;
 mod rendezvous;
 mod server;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use quota::Need;
+pub(super) use quota::Quotas;
 pub(super) use server::{listen, serve};
 
 use super::engine::Handle;
+use crate::error::Result;
+use crate::proto::v1;
 
 /// All services share the way to the engine and the default time-out.
 #[derive(Clone)]
@@ -22,9 +28,19 @@ pub(super) struct Services {
     pub engine: Handle,
     /// For calls that give no time-out.
     pub timeout: watch::Receiver<Duration>,
+    pub quotas: Arc<Quotas>,
 }
 
 impl Services {
+    /// Every call that names a job asks here first, operators' apart.
+    fn admit(&self, job: &str, need: Need) -> Result<()> {
+        self.quotas.admit(job, need)
+    }
+
+    fn admit_caller(&self, caller: Option<&v1::Caller>, need: Need) -> Result<()> {
+        caller.map_or(Ok(()), |caller| self.admit(&caller.job, need))
+    }
+
     fn time(&self, millis: u64) -> Duration {
         match millis {
             0 => *self.timeout.borrow(),

@@ -113,12 +113,20 @@ impl Job {
         let settled = self.store.is_some() && (self.present().next().is_some() || !self.steps.is_empty());
         match self.uuid {
             Some(uuid) if settled && uuid != findings.uuid => Err(Error::conflict(format!(
-                "the store {store} belongs to the job with uuid {} as this node sees it, but to {uuid} as the coordinator knows it",
-                findings.uuid
+                "the store {store} belongs to the job with uuid {} as this node sees it, but to {uuid} as {}",
+                findings.uuid,
+                self.holder_of_the_store(),
             ))
             .hint("is the store mounted there? every node must see the same directory or bucket; if the job's checkpoints were removed on purpose, use another job name")),
             _ => Ok(()),
         }
+    }
+
+    fn holder_of_the_store(&self) -> String {
+        let holder = self.present().find(|(_, member)| member.node.is_some());
+        holder.map_or("the coordinator knows it".to_owned(), |(rank, member)| {
+            format!("host {} sees it, where rank {rank} is", member.host)
+        })
     }
 
     /// Everyone who holds a number now: living members and registrations.

@@ -84,18 +84,20 @@ class Status(_message.Message):
     def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., role: _Optional[str] = ..., cluster: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
-    __slots__ = ("node", "host", "attached", "silent_ms", "version")
+    __slots__ = ("node", "host", "attached", "silent_ms", "version", "problem")
     NODE_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     SILENT_MS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
     node: str
     host: str
     attached: bool
     silent_ms: int
     version: str
-    def __init__(self, node: _Optional[str] = ..., host: _Optional[str] = ..., attached: _Optional[bool] = ..., silent_ms: _Optional[int] = ..., version: _Optional[str] = ...) -> None: ...
+    problem: str
+    def __init__(self, node: _Optional[str] = ..., host: _Optional[str] = ..., attached: _Optional[bool] = ..., silent_ms: _Optional[int] = ..., version: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class JobStatus(_message.Message):
     __slots__ = ("job", "job_uuid", "store", "generation", "world_size", "ranks", "missing_ranks", "pending", "latest_step", "committed_steps", "last_warning", "targets")
