@@ -52,7 +52,7 @@ fn under_load(options: &Options, clients: &Runtime) {
     let mut table = Table::new(&options.groups);
     for turn in 0..options.turns {
         eprintln!("turn {} of {}", turn + 1, options.turns);
-        table.add(Turn::start(options, clients).measure(&options.groups, turn == 0));
+        table.add(Turn::start(options, clients).measure(order(&options.groups, turn)));
     }
     println!("after: {}", machine());
     println!("{} turns of {TURN:?} each; ours and each peer as new processes in each turn\n", options.turns);
@@ -77,14 +77,13 @@ impl Turn<'_> {
         Turn { clients, cluster, peers }
     }
 
-    fn measure(&mut self, groups: &[Group], first: bool) -> HashMap<Row, Load> {
+    fn measure(&mut self, rows: Vec<Row>) -> HashMap<Row, Load> {
         let mut found = HashMap::new();
-        for row in groups.iter().flat_map(|group| [&group.ours].into_iter().chain(&group.beside)) {
-            if found.contains_key(row) || (once(row) && !first) {
-                continue;
-            }
-            if let Some(load) = self.run(row) {
-                found.insert(*row, load);
+        for row in rows {
+            if !found.contains_key(&row)
+                && let Some(load) = self.run(&row)
+            {
+                found.insert(row, load);
             }
         }
         found
@@ -115,6 +114,16 @@ fn wanted(groups: &[Group]) -> HashSet<Program> {
         What::Ours(_) => None,
     };
     groups.iter().flat_map(|group| &group.beside).filter_map(peer).collect()
+}
+
+/// Every second turn the other way round: who comes first is at an advantage or not, by what the machine did before.
+fn order(groups: &[Group], turn: usize) -> Vec<Row> {
+    let all = groups.iter().flat_map(|group| [&group.ours].into_iter().chain(&group.beside));
+    let mut rows: Vec<Row> = all.filter(|row| turn == 0 || !once(row)).copied().collect();
+    if turn % 2 == 1 {
+        rows.reverse();
+    }
+    rows
 }
 
 fn once(row: &Row) -> bool {

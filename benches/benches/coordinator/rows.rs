@@ -36,7 +36,7 @@ impl Row {
     }
 }
 
-/// A hundred callers' worth of one call each is one caller here.
+/// In the order of the table. A barrier of whatever size counts as one caller, who waits for its end.
 pub fn groups() -> Vec<Group> {
     use Operation::{Barrier, EmptyAndSync, EmptyByAll, Folded, Frames, Register, Sockets};
     let meetings = [Asked::Quorum(Ranks::Hundred), Asked::Meet];

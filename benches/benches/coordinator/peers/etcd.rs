@@ -92,7 +92,9 @@ impl Etcd {
     pub fn start(clients: &Runtime, path: &Path, request: usize) -> Etcd {
         let [client, peer] = free_ports().map(|port| format!("{LOOPBACK}:{port}"));
         let command = |folder: &Path| {
-            let mut command = Command::new(path);
+            // It would outlive a bench that is killed.
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL"]).arg(path);
             command.args(["--name", "bench", "--logger", "zap", "--log-level", "error"]);
             command.arg("--data-dir").arg(folder.join("data"));
             command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
