@@ -100,7 +100,7 @@ impl Asked {
             Asked::Quorum(Ranks::Thousand) => "torchft lighthouse: quorum of 1,000",
             Asked::Add => "TCPStore: add, a process each",
             Asked::Get => "TCPStore: get, a process each",
-            Asked::Meet => "TCPStore: barrier, 100 workers",
+            Asked::Meet => "TCPStore: barrier, 100 processes, from the last arrival",
         }
     }
 
