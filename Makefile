@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON ?= python3
 TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 
-.PHONY: help build demo check lint fix test torture bench bench-durable bench-objects bench-restore bench-peers bench-training bench-deaths bench-lives stubs
+.PHONY: help build demo check lint fix test torture bench bench-coordinator bench-durable bench-objects bench-restore bench-peers bench-training bench-deaths bench-lives stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,6 +45,13 @@ torture: ## the fault tests in their full numbers, about two hours; writes docs/
 bench: ## coordinator, checkpoint and data figures (criterion), next to what the machine allows
 	@$(PYTHON) scripts/cargo_target.py
 	cargo bench
+
+bench-coordinator: ## calls, barriers and beats beside empty calls, etcd, torchft and TCPStore (BENCH='--only heartbeat --json FILE')
+	@$(PYTHON) scripts/cargo_target.py
+	etcd=$$($(PYTHON) scripts/unpacked.py benches/peers/etcd.txt)/root/usr/bin/etcd; \
+	torchft=$$($(PYTHON) scripts/environment.py benches/peers/lighthouse.txt --no-deps); \
+	torch=$$($(PYTHON) scripts/environment.py scripts/torch.txt); \
+	cargo bench --bench coordinator -- --etcd $$etcd --torchft $$torchft --tcpstore $$torch $(BENCH)
 
 bench-durable: ## how much of the disk's own rate (fio) reaches a committed step; TMPDIR is on the disk (BENCH='--rounds 15')
 	@$(PYTHON) scripts/debian.py benches/peers/debian.txt

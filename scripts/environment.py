@@ -1,8 +1,9 @@
 """Makes a virtual environment outside the checkout, keyed by what it must hold; prints the path of its interpreter.
 
-    python3 scripts/environment.py REQUIREMENTS_FILE
+    python3 scripts/environment.py REQUIREMENTS_FILE [--no-deps]
 
-An environment that is there already is used as it is; one that was being made when something broke is made anew.
+With --no-deps it holds the packages of the file and nothing that they ask for. An environment that is there already
+is used as it is; one that was being made when something broke is made anew.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,26 +47,26 @@ def pins(requirements: Path) -> set[str]:
     return found
 
 
-def folder_of(requirements: Path) -> Path:
-    key = hashlib.sha256("\n".join([*sorted(pins(requirements)), sys.version]).encode())
+def folder_of(requirements: Path, options: Sequence[str] = ()) -> Path:
+    key = hashlib.sha256("\n".join([*sorted(pins(requirements)), *options, sys.version]).encode())
     return cache_folder() / "venvs" / f"{requirements.stem}-{key.hexdigest()[:16]}"
 
 
-def complete(requirements: Path) -> bool:
-    return (folder_of(requirements) / "complete").exists()
+def complete(requirements: Path, options: Sequence[str] = ()) -> bool:
+    return (folder_of(requirements, options) / "complete").exists()
 
 
-def environment(requirements: Path) -> Path:
-    """The interpreter of an environment that holds exactly `requirements`.
+def environment(requirements: Path, options: Sequence[str] = ()) -> Path:
+    """The interpreter of an environment that holds exactly `requirements`; pip is given the options.
 
     Raises:
         CalledProcessError: pip could not install them; its output has been shown.
     """
-    folder = folder_of(requirements)
+    folder = folder_of(requirements, options)
     python = folder / "bin" / "python"
-    if not complete(requirements):
+    if not complete(requirements, options):
         with alone(folder):
-            if not complete(requirements):
+            if not complete(requirements, options):
                 print(f"installing {requirements.name} into {folder}", file=sys.stderr)
                 shutil.rmtree(folder, ignore_errors=True)
                 venv.create(folder, with_pip=True)
@@ -79,10 +80,10 @@ def environment(requirements: Path) -> Path:
                     "--disable-pip-version-check",
                     "--no-cache-dir",
                 ]
-                subprocess.run([*pip, "-r", requirements], check=True, stdout=sys.stderr)
+                subprocess.run([*pip, *options, "-r", requirements], check=True, stdout=sys.stderr)
                 (folder / "complete").touch()
     return python
 
 
 if __name__ == "__main__":
-    print(environment(Path(sys.argv[1])))
+    print(environment(Path(sys.argv[1]), sys.argv[2:]))

@@ -3,7 +3,6 @@
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
 /// About what an arrival takes on the wire.
@@ -13,23 +12,11 @@ const MESSAGE: usize = 48;
 pub struct Sockets(Vec<Mutex<TcpStream>>);
 
 impl Sockets {
-    /// `count` of them, to one task of `server`.
-    pub async fn start(server: &Runtime, count: usize) -> Sockets {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let address = listener.local_addr().expect("it is bound").to_string();
-        let accepting = server.spawn(async move {
-            let mut accepted = Vec::new();
-            while accepted.len() < count {
-                accepted.push(nodelay(listener.accept().await.expect("somebody connects").0));
-            }
-            accepted
-        });
+    /// `count` of them, to where [`serve`] listens.
+    pub async fn connect(address: &str, count: usize) -> Sockets {
         let connect =
-            || async { Mutex::new(nodelay(TcpStream::connect(&address).await.expect("it listens"))) };
-        let ours = join_all((0..count).map(|_| connect())).await;
-        let accepted = accepting.await.expect("all have connected");
-        server.spawn(answer(accepted));
-        Sockets(ours)
+            || async { Mutex::new(nodelay(TcpStream::connect(address).await.expect("it listens"))) };
+        Sockets(join_all((0..count).map(|_| connect())).await)
     }
 
     pub async fn barrier(&self) {
@@ -41,6 +28,20 @@ impl Sockets {
         }))
         .await;
     }
+}
+
+/// The other ends of `count` connections, all of one task; returns their address.
+pub async fn serve(count: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    tokio::spawn(async move {
+        let mut accepted = Vec::new();
+        while accepted.len() < count {
+            accepted.push(nodelay(listener.accept().await.expect("somebody connects").0));
+        }
+        answer(accepted).await;
+    });
+    address
 }
 
 /// Until one of them is closed.

@@ -1,102 +1,151 @@
-//! The coordinator over loopback gRPC with its real log: `cargo bench --bench coordinator`.
+//! The coordinator over loopback gRPC with its real log, beside what limits it and what a user would ask instead:
+//! `make bench-coordinator`, or `cargo bench --bench coordinator`.
 //!
-//! First a table under load: rate, median and 99th percentile of each operation with several callers, in turns with
-//! the limits of this machine in the same run (an empty call through the same gRPC stack, and a durable write of one
-//! block). Then criterion's figures for one caller at a time.
+//! First a table under load: rate, median and 99th percentile of each operation with several callers. A turn starts
+//! every server anew, each in a process of its own, and measures each operation, then its limit on this machine (an
+//! empty call of the same sizes through the same gRPC stack, a durable write, bare sockets) and its peers. Ratios are
+//! of the same turn. Then criterion's figures for one caller at a time, unless `--only` names what is wanted.
+//! Words after `--`: see [`options`].
 
 mod cluster;
+mod empty;
 mod floor;
 mod load;
 mod operations;
+mod options;
+mod peers;
+mod rows;
+mod server;
 mod sidecars;
+mod table;
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
+use tokio::runtime::Runtime;
 
-use cluster::{BARRIER_RANKS, Cluster};
+use cluster::Cluster;
 use load::Load;
-use operations::{Operation, Ranks, Target};
+use operations::{Operation, Target};
+use options::Options;
+use peers::{Peers, Program};
+use rows::{Group, Row, What};
+use table::Table;
 
-const TURNS: usize = 5;
 const TURN: Duration = Duration::from_secs(1);
 
-struct Row {
-    operation: Operation,
-    callers: usize,
-    turns: Vec<Load>,
+fn main() {
+    if std::env::args().any(|word| word == server::SERVE) {
+        return server::serve();
+    }
+    let options = Options::read();
+    let clients = Runtime::new().expect("threads can be started");
+    under_load(&options, &clients);
+    if !options.named {
+        one_at_a_time(&clients);
+    }
 }
 
-fn under_load(_: &mut Criterion) {
-    let cluster = Cluster::start();
-    let wanted = [
-        (Operation::Empty, 4),
-        (Operation::Heartbeat, 4),
-        (Operation::GetShards, 4),
-        (Operation::Empty, 32),
-        (Operation::Heartbeat, 32),
-        (Operation::GetShards, 32),
-        (Operation::Sync, 1),
-        (Operation::Register, 1),
-        (Operation::Register, 200),
-        (Operation::EmptyByAll, 1),
-        (Operation::Barrier, 1),
-        (Operation::Sockets(Ranks::Hundred), 1),
-        (Operation::Folded(Ranks::Hundred), 1),
-        (Operation::Sockets(Ranks::Thousand), 1),
-        (Operation::Folded(Ranks::Thousand), 1),
-        (Operation::Frames, 1),
-    ];
-    let mut rows: Vec<Row> =
-        wanted.map(|(operation, callers)| Row { operation, callers, turns: Vec::new() }).into();
-    for _ in 0..TURNS {
-        for row in &mut rows {
-            let target = Target::new(&cluster, row.operation);
-            row.turns.push(cluster.clients.block_on(load::run(row.callers, TURN, target)));
+fn under_load(options: &Options, clients: &Runtime) {
+    println!("before: {}", machine());
+    let mut table = Table::new(&options.groups);
+    for turn in 0..options.turns {
+        eprintln!("turn {} of {}", turn + 1, options.turns);
+        table.add(Turn::start(options, clients).measure(order(&options.groups, turn)));
+    }
+    println!("after: {}", machine());
+    println!("{} turns of {TURN:?} each; ours and each peer as new processes in each turn\n", options.turns);
+    println!("{table}");
+    if let Some(file) = &options.json {
+        let text = serde_json::to_string_pretty(&table.json()).expect("figures are JSON");
+        std::fs::write(file, text).unwrap_or_else(|error| panic!("writing {}: {error}", file.display()));
+    }
+}
+
+/// All the servers of one turn.
+struct Turn<'a> {
+    clients: &'a Runtime,
+    cluster: Cluster,
+    peers: Peers<'a>,
+}
+
+impl Turn<'_> {
+    fn start<'a>(options: &'a Options, clients: &'a Runtime) -> Turn<'a> {
+        let cluster = Cluster::start(clients);
+        let peers = Peers::start(clients, &options.peers, &wanted(&options.groups), &cluster.sizes);
+        Turn { clients, cluster, peers }
+    }
+
+    fn measure(&mut self, rows: Vec<Row>) -> HashMap<Row, Load> {
+        let mut found = HashMap::new();
+        for row in rows {
+            if !found.contains_key(&row)
+                && let Some(load) = self.run(&row)
+            {
+                found.insert(row, load);
+            }
+        }
+        found
+    }
+
+    fn run(&mut self, row: &Row) -> Option<Load> {
+        match row.what {
+            What::Ours(operation) => Some(ours(self.clients, &self.cluster, operation, row.callers)),
+            What::Peer(asked) => self.peers.measure(asked, row.callers, TURN),
         }
     }
-    println!("coordinator, {BARRIER_RANKS} workers, {TURNS} turns of {TURN:?} each");
-    println!(
-        "{:<32}{:>8}{:>12}{:>20}{:>10}{:>10}{:>14}",
-        "", "callers", "a second", "of turns", "p50 ms", "p99 ms", "p99 skew ms"
-    );
-    for row in &rows {
-        let rates = load::sorted(row.turns.iter().map(Load::rate));
-        let all =
-            load::sorted(row.turns.iter().flat_map(|turn| turn.latencies.iter().map(Duration::as_secs_f64)));
-        let skews =
-            load::sorted(row.turns.iter().flat_map(|turn| turn.skews.iter().map(Duration::as_secs_f64)));
-        println!(
-            "{:<32}{:>8}{:>12.0}{:>20}{:>10.3}{:>10.3}{:>14}",
-            row.operation.name(),
-            row.callers,
-            load::quantile(&rates, 0.5),
-            format!("{:.0}–{:.0}", rates[0], rates[rates.len() - 1]),
-            load::quantile(&all, 0.5) * 1e3,
-            load::quantile(&all, 0.99) * 1e3,
-            if skews.is_empty() {
-                String::new()
-            } else {
-                format!("{:.3}", load::quantile(&skews, 0.99) * 1e3)
-            },
-        );
-    }
 }
 
-fn one_at_a_time(criterion: &mut Criterion) {
-    let cluster = Cluster::start();
+fn ours(clients: &Runtime, cluster: &Cluster, operation: Operation, callers: usize) -> Load {
+    let target = Target::new(cluster, operation);
+    let called = target.clone();
+    let call = move |caller| {
+        let target = called.clone();
+        async move { target.call(caller).await }
+    };
+    let load = clients.block_on(load::run(callers, TURN, call));
+    Load { skews: target.skews(), ..load }
+}
+
+fn wanted(groups: &[Group]) -> HashSet<Program> {
+    let peer = |row: &Row| match row.what {
+        What::Peer(asked) => Some(asked.of()),
+        What::Ours(_) => None,
+    };
+    groups.iter().flat_map(|group| &group.beside).filter_map(peer).collect()
+}
+
+/// Every second turn the other way round: who comes first is at an advantage or not, by what the machine did before.
+fn order(groups: &[Group], turn: usize) -> Vec<Row> {
+    let all = groups.iter().flat_map(|group| [&group.ours].into_iter().chain(&group.beside));
+    let mut rows: Vec<Row> = all.filter(|row| turn == 0 || !once(row)).copied().collect();
+    if turn % 2 == 1 {
+        rows.reverse();
+    }
+    rows
+}
+
+fn once(row: &Row) -> bool {
+    matches!(row.what, What::Peer(asked) if asked.once())
+}
+
+/// What there is of it, and how busy it is.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    format!("{cores} cores, load {}", load.split(' ').next().unwrap_or("unknown"))
+}
+
+fn one_at_a_time(clients: &Runtime) {
+    let cluster = Cluster::start(clients);
+    let mut criterion = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(3));
     let mut group = criterion.benchmark_group("coordinator");
     for operation in Operation::ONE_AT_A_TIME {
         let target = Target::new(&cluster, operation);
         group.bench_function(operation.name(), |bencher| {
-            bencher.iter(|| cluster.clients.block_on(target.call(0)));
+            bencher.iter(|| clients.block_on(target.call(0)));
         });
     }
+    group.finish();
 }
-
-criterion_group! {
-    name = benches;
-    config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(3));
-    targets = under_load, one_at_a_time
-}
-criterion_main!(benches);
