@@ -1,4 +1,4 @@
-//! The cluster's coordinator: one deterministic state machine, its redb log, leases, barriers, and the gRPC services.
+//! The cluster's coordinator: one deterministic state machine, its log, leases, barriers, and the gRPC services.
 //! Called by start-up alone; sidecars and workers reach it over gRPC.
 //! The state machine never reads a clock, does IO or draws randomness; effects leave only after their record is durable.
 //!
@@ -57,7 +57,7 @@ impl Coordinator {
     ) -> Result<Coordinator> {
         settings.check()?;
         let home = home::Home::claim(&settings.home)?;
-        let (log, state) = log::Log::open(&home.folder, settings.cluster.unwrap_or_else(ClusterId::new))?;
+        let (log, state) = log::Log::open(&home, settings.cluster.unwrap_or_else(ClusterId::new))?;
         let (listener, address) = service::listen(&settings).await?;
         let cluster = state.cluster;
         let (handle, inbox) = engine::Handle::new();

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
-use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
 use super::super::{AttachId, Engine, Handle, Reply, Work};
-use super::disk::Disk;
 use crate::clock::ManualClock;
 use crate::coordinator::log::Log;
+use crate::coordinator::log::machine::Machine;
+use crate::coordinator::state::State;
 use crate::coordinator::{CoordinatorSettings, KeepRules};
 use crate::error::Result;
 use crate::ids::ClusterId;
@@ -68,7 +68,7 @@ pub enum Sent {
 }
 
 pub struct Host {
-    disk: Disk,
+    disk: Machine,
     clock: Arc<ManualClock>,
     process: Option<Process>,
     /// What a restart may find: the state as of the last durable batch, or of the one whose write the process died in.
@@ -105,7 +105,7 @@ const QUEUE: usize = super::super::QUEUE;
 
 impl Host {
     pub fn new(clock: Arc<ManualClock>, names: StdRng) -> Host {
-        Host { disk: Disk::default(), clock, process: None, possible: Vec::new(), names }
+        Host { disk: Machine::default(), clock, process: None, possible: Vec::new(), names }
     }
 
     pub fn is_up(&self) -> bool {
@@ -116,20 +116,18 @@ impl Host {
         self.process.as_ref().map(|process| &process.engine)
     }
 
-    pub fn disk(&self) -> &Disk {
+    pub fn disk(&self) -> &Machine {
         &self.disk
     }
 
     /// P7: the log brings back what was durable, byte for byte.
     pub fn start(&mut self, random: &mut StdRng) {
         let cluster = ClusterId(self.name());
-        let opened = Database::builder().create_with_backend(self.disk.open()).map_err(redb::Error::from);
-        let opened = opened.map_err(|error| error.to_string());
-        let opened = opened.and_then(|database| Log::over(database, cluster).map_err(|error| error.message));
+        let opened = self.open_log(cluster);
         let (log, state) = match opened {
             Ok(opened) => opened,
             Err(_) if self.disk.has_failed() => return self.kill(random),
-            Err(error) => panic!("P7: the log does not open: {error}"),
+            Err(error) => panic!("P7: the log does not open: {}", error.message),
         };
         let found = state.encode();
         assert!(
@@ -146,6 +144,14 @@ impl Host {
         engine.resume();
         let (arrived, lines, cut, calls) = Default::default();
         self.process = Some(Process { engine, log, posted, arrived, lines, cut, calls });
+    }
+
+    fn open_log(&self, fresh: ClusterId) -> Result<(Log, State)> {
+        if let Some(opened) = Log::reopen(Box::new(self.disk.open()))? {
+            return Ok(opened);
+        }
+        let state = State::new(fresh);
+        Log::create(Box::new(self.disk.open()), 0, &state).map(|log| (log, state))
     }
 
     fn name(&mut self) -> uuid::Uuid {

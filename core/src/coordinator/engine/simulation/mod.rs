@@ -3,7 +3,6 @@
 //! must come right. The same seed gives the same events.
 
 mod acts;
-mod disk;
 mod faults;
 mod host;
 mod node;
