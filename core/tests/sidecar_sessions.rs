@@ -8,6 +8,7 @@ use sidecar::{Cluster, PATIENCE, State, Trainer, Tune};
 use strata_core::client::{RestoreOptions, Uninterrupted};
 use strata_core::error::Kind;
 use strata_core::ids::Step;
+use strata_core::proto::v1;
 use strata_core::storage::StoreOptions;
 use tokio_util::sync::CancellationToken;
 
@@ -196,4 +197,55 @@ fn look_up_waits_no_longer_than_it_is_told_to() {
     for error in errors {
         assert_eq!(error.unwrap().kind, Kind::Timeout, "sooner than the sidecar gives the coordinator up");
     }
+}
+
+fn shards(trainer: &Trainer, epoch: u64) -> v1::GetShardsReply {
+    trainer.session.get_shards("d", epoch, Some(PATIENCE), &Uninterrupted).unwrap()
+}
+
+fn ids(reply: &v1::GetShardsReply) -> Vec<u64> {
+    reply.shards.iter().map(|shard| shard.id).collect()
+}
+
+#[test]
+fn node_knows_the_shards_of_its_ranks_as_the_coordinator_does_also_while_that_is_away() {
+    let mut cluster = Cluster::start();
+    let ranks = Trainer::world(&cluster, "j", 2);
+    let spec = v1::DatasetSpec {
+        id: "d".into(),
+        path: "/d".into(),
+        format: "parquet".into(),
+        total_samples: 1000,
+        shard_size: 10,
+        shuffle: true,
+        seed: 7,
+        ..Default::default()
+    };
+    ranks[0].session.register_dataset(spec, &Uninterrupted).unwrap();
+    let told = [shards(&ranks[0], 3), shards(&ranks[1], 3)];
+    let mut all: Vec<u64> = told.iter().flat_map(ids).collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..100).collect::<Vec<u64>>(), "each is held once");
+    for (rank, known) in told.iter().enumerate() {
+        let request = v1::GetShardsRequest {
+            job: "j".into(),
+            dataset: "d".into(),
+            rank: rank as u32,
+            epoch: 3,
+            world_size: 2,
+            ..Default::default()
+        };
+        let asked = cluster.block(async {
+            let mut coordinator = v1::dataset_client::DatasetClient::connect(cluster.url()).await.unwrap();
+            coordinator.get_shards(request).await.unwrap().into_inner()
+        });
+        assert_eq!(asked, *known);
+    }
+    cluster.stop_coordinator();
+    assert_eq!(shards(&ranks[1], 3), told[1]);
+    assert_ne!(ids(&shards(&ranks[1], 4)), ids(&told[1]), "another epoch, another order");
+    cluster.start_coordinator();
+    ranks.into_iter().for_each(Trainer::close);
+    let larger = Trainer::world(&cluster, "j", 3);
+    assert_eq!(shards(&larger[0], 3).world_size, 3, "a map belongs to its generation");
 }

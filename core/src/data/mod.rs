@@ -4,6 +4,7 @@
 //! Opens files for reading only; must never write, and holds no state that a restarted process would need: a
 //! [`crate::sharding::Cursor`] says it all.
 
+mod assignment;
 mod batches;
 mod reader;
 mod scan;
@@ -11,6 +12,7 @@ mod shard;
 mod spec;
 mod wire;
 
+pub use assignment::Assignment;
 pub use batches::{Batch, Batches};
 pub use reader::Reader;
 pub use scan::{Scanned, resolve};

@@ -23,6 +23,7 @@ mod save;
 mod seals;
 mod service;
 mod settings;
+mod shards;
 mod sharing;
 mod socket;
 mod stacks;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use super::super::shards;
 use super::Services;
 use crate::error::{Error, Result};
 use crate::ids::JobName;
@@ -131,6 +132,9 @@ impl v1::dataset_server::Dataset for Services {
     async fn get_shards(&self, request: Request<v1::GetShardsRequest>) -> Answer<v1::GetShardsReply> {
         self.allow(&request, &request.get_ref().job)?;
         let wait = |asked: &v1::GetShardsRequest| patience(asked.timeout_ms);
+        if let Some(own) = shards::held(&self.node, request.get_ref(), wait(request.get_ref())).await? {
+            return Ok(Response::new(own));
+        }
         forward!(self, request, dataset.get_shards, "asking for shards", wait)
     }
 }

@@ -1,10 +1,12 @@
 //! A job as this node takes part in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::records::JobRecord;
 use super::agreements::Agreements;
+use crate::data::Assignment;
 use crate::error::Error;
 use crate::format::StepKind;
 use crate::ids::{Generation, JobName, JobUuid, Rank, Step, WorldSize};
@@ -30,6 +32,8 @@ pub(in super::super) struct Job {
     /// Of the newest generation heard of: by node, its ranks.
     pub nodes: BTreeMap<String, Vec<Rank>>,
     pub latest: Generation,
+    /// Which shards the ranks of the open generation hold, by dataset.
+    pub assignments: BTreeMap<String, Arc<Assignment>>,
     /// Committed steps that an INCREMENTAL save may refer to.
     pub committed: BTreeMap<Step, Base>,
     outcomes: BTreeMap<Step, (Generation, Outcome)>,
@@ -137,6 +141,7 @@ impl Job {
         // Told again over a new line it is the same one, with what was asked in it.
         if self.open.as_ref().is_none_or(|open| open.generation != generation.generation) {
             self.agreements = Agreements::default();
+            self.assignments.clear();
         }
         self.latest = Generation(generation.generation);
         self.open = Some(generation.clone());
@@ -149,6 +154,13 @@ impl Job {
         }
         let wanted = |rank: &&Rank| expected.is_empty() || expected.contains(&rank.0);
         Some(self.nodes.get(node).into_iter().flatten().filter(wanted).copied().collect())
+    }
+
+    /// The copy of a map that was made for this generation.
+    pub fn learn_assignment(&mut self, generation: Generation, dataset: &str, map: Arc<Assignment>) {
+        if self.latest == generation {
+            self.assignments.insert(dataset.to_owned(), map);
+        }
     }
 
     pub fn record(&self, job: &JobName) -> Option<JobRecord> {
