@@ -87,6 +87,7 @@ async fn refusal(node: &Arc<Node>, record: &SessionRecord, deadline: Instant) ->
             rank: record.rank.0,
             incarnation: record.incarnation.clone(),
             timeout_ms: (left.as_millis() as u64).max(1),
+            place: true,
         };
         let mut coordinator = node.uplink.coordinator();
         async move { coordinator.wait_generation(request).await }

@@ -15,6 +15,7 @@ mod node;
 mod pacing;
 mod peer;
 mod persist;
+mod place;
 mod process;
 mod publish;
 mod records;

@@ -18,6 +18,7 @@ mod rendezvous;
 mod reports;
 mod restores;
 mod retention;
+mod roster;
 mod runner;
 mod saves;
 mod shards;
@@ -130,6 +131,7 @@ pub(super) struct Engine {
     placements: shards::Placements,
     awaited: rendezvous::Awaited,
     waiting: membership::Waiting,
+    rosters: roster::Rosters,
     ledgers: ledger::Ledgers,
     warnings: BTreeMap<JobName, String>,
     hooks: Option<mpsc::UnboundedSender<HookCall>>,
@@ -170,6 +172,7 @@ impl Engine {
             placements: Default::default(),
             awaited: Default::default(),
             waiting: Default::default(),
+            rosters: Default::default(),
             ledgers: Default::default(),
             warnings: BTreeMap::new(),
             hooks,

@@ -29,6 +29,8 @@ pub struct Node {
     pub version: String,
     /// It says what its ranks are doing when it is asked.
     pub takes_stacks: bool,
+    /// It needs to know of its own ranks alone.
+    pub takes_places: bool,
     /// None while its line is down.
     pub line: Option<Line>,
     pub heard: Duration,
@@ -60,6 +62,7 @@ impl Engine {
         let name = hello.node.clone();
         self.lose_line(&name);
         let takes_stacks = crate::version::has(hello.version.as_ref(), crate::version::STACKS);
+        let takes_places = crate::version::has(hello.version.as_ref(), crate::version::PLACES);
         let version = hello.version.unwrap_or_default().version;
         let mut node = match self.nodes.by_name.remove(&name) {
             Some(node) if node.incarnation == hello.incarnation => node,
@@ -69,6 +72,7 @@ impl Engine {
                 host: String::new(),
                 version: String::new(),
                 takes_stacks: false,
+                takes_places: false,
                 line: None,
                 heard: now,
                 announced: false,
@@ -79,7 +83,7 @@ impl Engine {
             },
         };
         (node.host, node.version, node.heard) = (hello.host, version, now);
-        node.takes_stacks = takes_stacks;
+        (node.takes_stacks, node.takes_places) = (takes_stacks, takes_places);
         (node.announced, node.draining) = (false, false);
         node.targets = hello.targets;
         node.line = Some(Line { id, send });
@@ -193,18 +197,14 @@ impl Engine {
         let Ok(known) = self.state.job(job) else { return };
         let push = match &known.open {
             Some(open) if open.generation >= generation => {
-                let opened = super::convert::generation(job, known, open);
                 let stale = generation.0 > 0 && open.generation != generation;
                 if stale {
                     let reason = known.fenced(job, generation).message;
-                    let ended = v1::GenerationEnded {
-                        job: job.to_string(),
-                        generation: generation.0,
-                        lost: Vec::new(),
-                        reason,
-                    };
+                    let (job, generation) = (job.to_string(), generation.0);
+                    let ended = v1::GenerationEnded { job, generation, reason, ..Default::default() };
                     self.push_node(name, Push::GenerationEnded(ended));
                 }
+                let Some(opened) = self.generation_for(name, job) else { return };
                 Push::GenerationOpened(opened)
             }
             _ if generation.0 == 0 => return,
@@ -215,8 +215,8 @@ impl Engine {
                 _ => Push::GenerationEnded(v1::GenerationEnded {
                     job: job.to_string(),
                     generation: generation.0,
-                    lost: Vec::new(),
                     reason: known.fenced(job, generation).message,
+                    ..Default::default()
                 }),
             },
         };

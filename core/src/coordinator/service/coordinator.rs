@@ -134,6 +134,11 @@ impl v1::coordinator_server::Coordinator for Services {
         Ok(Response::new(self.engine.call(move |engine| engine.recovery(&job)).await?))
     }
 
+    async fn get_place(&self, request: Request<v1::GetPlaceRequest>) -> Result<Response<v1::Place>, Status> {
+        let request = request.into_inner();
+        Ok(Response::new(self.engine.call(move |engine| engine.place(request)).await?))
+    }
+
     async fn attach(
         &self,
         request: Request<Streaming<v1::NodeReport>>,
