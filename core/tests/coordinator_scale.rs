@@ -75,3 +75,27 @@ async fn place_among_those_that_save_is_told_to_who_asks_and_to_no_zombie() {
     let error = strata_core::error::Error::from(client.get_place(request(2)).await.unwrap_err());
     assert_eq!(error.kind, strata_core::error::Kind::Fenced, "P6");
 }
+
+#[tokio::test]
+async fn ranks_that_register_together_are_refused_one_by_one() {
+    let cluster = Cluster::start().await;
+    let mut sidecar = Sidecar::attach_as(&cluster, "n", Vec::new(), version::ours()).await;
+    sidecar.announce().await;
+    let of = |rank: u32, world: u32| v1::RegisterWorkerRequest {
+        node: "n".into(),
+        store: "file:///store".into(),
+        findings: Some(v1::StoreFindings { job_uuid: UUID.into(), ..Default::default() }),
+        ..coordinator::register("j", rank, world)
+    };
+    let foreign = v1::RegisterWorkerRequest { node: "elsewhere".into(), ..of(2, 3) };
+    let newer = v1::Version { version: "999.0.0".into(), ..version::ours() };
+    let newer = v1::RegisterWorkerRequest { version: Some(newer), ..of(2, 3) };
+    let registrations = vec![of(0, 3), of(1, 7), of(1, 3), foreign, newer, of(2, 3)];
+    let mut client = cluster.coordinator().await;
+    let request = v1::RegisterWorkersRequest { registrations };
+    let outcomes = client.register_workers(request).await.unwrap().into_inner().outcomes;
+    let registered: Vec<bool> = outcomes.iter().map(|outcome| outcome.registered.is_some()).collect();
+    assert_eq!(registered, [true, false, true, false, false, true]);
+    let opened = sidecar.opened().await;
+    assert_eq!((opened.world_size, opened.members.len()), (3, 3));
+}

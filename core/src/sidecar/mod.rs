@@ -19,6 +19,7 @@ mod place;
 mod process;
 mod publish;
 mod records;
+mod register;
 mod restore;
 mod save;
 mod seals;

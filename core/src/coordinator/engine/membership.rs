@@ -136,6 +136,7 @@ impl Engine {
             node.sessions.remove(&(job.clone(), rank));
         }
         self.submit(Command::Leave { job: job.clone(), rank, incarnation: request.incarnation })?;
+        self.leases_ended();
         self.barriers_after_leaving(&job);
         self.asks_after_leaving(&job);
         Ok(())
@@ -331,6 +332,9 @@ impl Engine {
 
     /// Commands of members that are gone.
     pub(super) fn forget_told(&mut self) {
+        if self.waiting.told.is_empty() {
+            return;
+        }
         let known = &self.state.jobs;
         let alive = |who: &String| {
             known.values().any(|job| {

@@ -45,7 +45,7 @@ use crate::proto::v1;
 use crate::telemetry::Metrics;
 
 pub(super) use hooks::Retained;
-pub(super) use nodes::{AttachId, QUEUE, refusal};
+pub(super) use nodes::{AttachId, Down, QUEUE, refusal};
 pub(super) use runner::run;
 
 /// How often leases, suspicion and time-outs are looked at.

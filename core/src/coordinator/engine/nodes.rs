@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::super::state::Job;
+use super::super::state::Member;
 use super::Engine;
 use crate::error::Error;
 use crate::ids::{Generation, JobName, Rank};
@@ -21,6 +21,7 @@ pub const QUEUE: usize = 4096;
 pub struct Nodes {
     pub by_name: BTreeMap<String, Node>,
     next: AttachId,
+    attached: i64,
 }
 
 pub struct Node {
@@ -44,18 +45,17 @@ pub struct Node {
     pub targets: Vec<v1::Target>,
 }
 
+/// Boxed: a channel takes room for 32 messages as soon as it is there, and there may be 12,500 lines.
+pub type Down = mpsc::Sender<Result<Box<v1::NodeCommand>, tonic::Status>>;
+
 pub struct Line {
     pub id: AttachId,
-    pub send: mpsc::Sender<Result<v1::NodeCommand, tonic::Status>>,
+    pub send: Down,
 }
 
 impl Engine {
     /// A stream's Hello. An older stream of the same node is replaced.
-    pub fn attach(
-        &mut self,
-        hello: v1::NodeHello,
-        send: mpsc::Sender<Result<v1::NodeCommand, tonic::Status>>,
-    ) -> AttachId {
+    pub fn attach(&mut self, hello: v1::NodeHello, send: Down) -> AttachId {
         self.nodes.next += 1;
         let id = self.nodes.next;
         let now = self.now();
@@ -94,14 +94,13 @@ impl Engine {
             }
         }
         // A registration whose answer was lost: its sidecar does not know of it yet, and must hear of the job all the same.
-        let unnamed = self.state.jobs.iter().filter(|(job, _)| !node.jobs.contains(*job));
-        let lives_here = |known: &Job| known.members().any(|member| member.node.as_deref() == Some(&*name));
-        let registered: Vec<JobName> =
-            unnamed.filter(|(_, known)| lives_here(known)).map(|(job, _)| job.clone()).collect();
-        node.jobs.extend(registered);
+        let unnamed = self.state.jobs.keys().filter(|job| !node.jobs.contains(*job));
+        let unnamed: Vec<JobName> = unnamed.cloned().collect();
+        node.jobs.extend(unnamed.into_iter().filter(|job| self.has_ranks(&name, job)));
         tracing::info!(node = %name, host = %node.host, "sidecar attached");
         self.nodes.by_name.insert(name.clone(), node);
-        self.count_nodes();
+        self.nodes.attached += 1;
+        self.metrics.nodes_attached.set(self.nodes.attached);
         let welcome = v1::NodeWelcome {
             cluster: self.state.cluster.to_string(),
             version: Some(super::super::compat::ours()),
@@ -131,13 +130,14 @@ impl Engine {
             tracing::warn!(node = %name, host = %node.host, "sidecar's line is down");
             self.lose_line(name);
         }
-        self.count_nodes();
     }
 
     /// What was ordered over a node's line, if it has one, may have been lost with it: it is ordered anew.
     fn lose_line(&mut self, name: &str) {
         let line = self.nodes.by_name.get_mut(name).and_then(|node| node.line.take());
         if line.is_some() {
+            self.nodes.attached -= 1;
+            self.metrics.nodes_attached.set(self.nodes.attached);
             self.commits_lost_line(name);
             self.removals_lost_line(name);
             self.targets_lost_line(name);
@@ -146,6 +146,13 @@ impl Engine {
 
     pub fn is_current(&self, name: &str, id: AttachId) -> bool {
         self.line(name).is_some_and(|line| line.id == id)
+    }
+
+    /// Whether ranks of the job live there, or have registered through it.
+    fn has_ranks(&mut self, name: &str, job: &JobName) -> bool {
+        let is_here = |member: &Member| member.node.as_deref() == Some(name);
+        let joining = self.state.jobs.get(job).is_some_and(|known| known.forming.values().any(is_here));
+        joining || self.roster(job).is_some_and(|roster| !roster.ranks(name).is_empty())
     }
 
     fn line(&self, name: &str) -> Option<&Line> {
@@ -167,12 +174,6 @@ impl Engine {
         attached.filter(|(_, node)| node.jobs.contains(job)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Ascending by name.
-    pub fn attached_nodes(&self) -> Vec<String> {
-        let attached = self.nodes.by_name.iter().filter(|(_, node)| node.line.is_some());
-        attached.map(|(name, _)| name.clone()).collect()
-    }
-
     pub fn push_job(&mut self, job: &JobName, push: Push) {
         for name in self.nodes_of(job) {
             self.push_node(&name, push.clone());
@@ -185,7 +186,7 @@ impl Engine {
         let (send, id) = (line.send.clone(), line.id);
         let (handle, name) = (self.handle.clone(), name.to_owned());
         self.outbox.push(Box::new(move || {
-            let command = v1::NodeCommand { command: Some(push) };
+            let command = Box::new(v1::NodeCommand { command: Some(push) });
             if send.try_send(Ok(command)).is_err() {
                 handle.post(move |engine| engine.detach(&name, id));
             }
@@ -221,11 +222,6 @@ impl Engine {
             },
         };
         self.push_node(name, push);
-    }
-
-    fn count_nodes(&self) {
-        let attached = self.nodes.by_name.values().filter(|node| node.line.is_some()).count();
-        self.metrics.nodes_attached.set(attached as i64);
     }
 }
 

@@ -53,6 +53,7 @@ impl Engine {
         let message = convert::ended(job, &ended);
         self.push_job(job, Push::GenerationEnded(message.clone()));
         self.roster_ended(job);
+        self.leases_ended();
         self.barriers_ended(job, ended.generation);
         self.stalls.forget(job);
         self.asks_ended(job);

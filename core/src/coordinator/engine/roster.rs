@@ -85,7 +85,7 @@ impl Roster {
 
 impl Engine {
     /// Of the job's open generation.
-    fn roster(&mut self, job: &JobName) -> Option<Arc<Roster>> {
+    pub(super) fn roster(&mut self, job: &JobName) -> Option<Arc<Roster>> {
         let open = self.state.jobs.get(job)?.open.as_ref()?;
         if let Some(roster) = self.rosters.by_job.get(job).filter(|known| known.generation == open.generation)
         {
