@@ -51,6 +51,14 @@ fn main() {
         size.sidecars >= size.loads && size.ranks >= size.sidecars,
         "every process needs sidecars, every sidecar ranks"
     );
+    // The server has all connections, and some files.
+    if !process::may_open(u64::from(size.sidecars) + 200) {
+        println!(
+            "ranks: left out, a process may not open {} files; hint: ulimit -n, or fewer --sidecars",
+            size.sidecars
+        );
+        return;
+    }
     let turns: Vec<Vec<Figure>> = (0..number("--turns", 3)).map(|_| turn(size)).collect();
     print(size, &turns);
 }

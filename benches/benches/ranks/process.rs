@@ -3,6 +3,19 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Lets this process and its children have so many files open, where they may.
+pub fn may_open(files: u64) -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    let is_enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= files);
+    if is_enough(limit.current) {
+        return true;
+    }
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    is_enough(limit.maximum) && setrlimit(Resource::Nofile, raised).is_ok()
+}
+
 pub struct Process {
     child: Child,
     input: ChildStdin,
