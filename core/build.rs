@@ -35,7 +35,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(SERVICES, [&root])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
-    let mut generate = tonic_prost_build::configure().bytes(".strata.v1.WriteCommit");
+    let mut generate = tonic_prost_build::configure()
+        .bytes(".strata.v1.WriteCommit")
+        .codec_path("crate::codec::SmallBuffers");
     for message in SHOWN {
         generate = generate.type_attribute(format!("strata.v1.{message}"), "#[derive(serde::Serialize)]");
     }

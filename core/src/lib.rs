@@ -22,6 +22,7 @@ pub mod storage;
 // ground
 pub mod checksum;
 pub mod clock;
+pub mod codec;
 pub mod config;
 pub mod error;
 pub mod ids;

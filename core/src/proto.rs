@@ -45,6 +45,17 @@ impl v1::StepInfo {
     }
 }
 
+/// Who was lost, for messages: those that are named, and how many there are besides.
+pub fn lost_names(lost: &[v1::Member], count: u32) -> String {
+    let names: Vec<String> =
+        lost.iter().map(|member| format!("rank {} on {}", member.rank, member.host)).collect();
+    match (count as usize).saturating_sub(names.len()) {
+        _ if names.is_empty() => "nobody".to_owned(),
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
 /// Text that is no JSON is passed as text.
 fn users_json(text: &str) -> serde_json::Value {
     match text.is_empty() {

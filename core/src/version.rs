@@ -8,9 +8,15 @@ pub const PROTOCOL: u32 = 1;
 /// Whoever says so in its Hello answers when it is asked for the stacks of its processes.
 pub const STACKS: &str = "stacks";
 
+/// Whoever says so in its NodeHello is told of a generation its own ranks and its place; others are told all members.
+pub const PLACES: &str = "places";
+
+/// A coordinator that says so takes several registrations in one call.
+pub const REGISTERS_MANY: &str = "register-workers";
+
 /// What this build says of itself in Hello, NodeHello and GetVersion.
 pub fn ours() -> v1::Version {
-    let features = vec![STACKS.to_owned()];
+    let features = vec![STACKS.to_owned(), PLACES.to_owned()];
     v1::Version { version: crate::VERSION.to_owned(), protocol: PROTOCOL, features }
 }
 

@@ -47,6 +47,7 @@ async fn workers_join_beat_meet_and_leave() {
         rank: 0,
         incarnation: a.incarnation.clone(),
         timeout_ms: 100,
+        place: false,
     };
     let error = Error::from(client.wait_generation(wait.clone()).await.unwrap_err());
     assert_eq!(error.kind, Kind::Timeout);

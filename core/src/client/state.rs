@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::asks::Asks;
 use crate::error::{Error, Kind};
 use crate::ids::Step;
+use crate::proto::lost_names;
 use crate::proto::v1::session_event::Event;
 use crate::proto::v1::{Fenced, Generation, StepEvent, StepInfo, Welcome};
 
@@ -134,9 +135,7 @@ impl State {
 }
 
 fn fenced_error(job: &str, fenced: &Fenced) -> Error {
-    let lost: Vec<String> =
-        fenced.lost.iter().map(|member| format!("rank {} on {}", member.rank, member.host)).collect();
-    let lost = if lost.is_empty() { "nobody".to_owned() } else { lost.join(", ") };
+    let lost = lost_names(&fenced.lost, fenced.lost_count);
     Error::fenced(format!(
         "working in generation {} of job {job:?}: it has ended, lost: {lost} ({})",
         fenced.generation, fenced.reason

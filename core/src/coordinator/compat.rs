@@ -2,13 +2,18 @@
 
 use crate::error::{Error, Result};
 use crate::proto::v1;
+use crate::version::REGISTERS_MANY;
 
 /// The wire protocol of this build.
 pub const PROTOCOL: u32 = 1;
 
 /// What this build says of itself.
 pub fn ours() -> v1::Version {
-    v1::Version { version: crate::VERSION.to_owned(), protocol: PROTOCOL, features: Vec::new() }
+    v1::Version {
+        version: crate::VERSION.to_owned(),
+        protocol: PROTOCOL,
+        features: vec![REGISTERS_MANY.to_owned()],
+    }
 }
 
 /// Fails with Invalid naming both versions. A worker that names no version speaks the protos themselves and passes.

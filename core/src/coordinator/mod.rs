@@ -77,18 +77,23 @@ impl Coordinator {
         let (told, ended) = watch::channel(None);
         let serving = stop.child_token();
         tokio::spawn(async move {
-            let failed = serving.clone();
-            let engine = async {
-                let done = engine::run(owner, log, inbox, serving.clone()).await;
-                failed.cancel();
+            // A task of its own: while it works connections are accepted. Nobody is served without it.
+            let failed = serving.clone().drop_guard();
+            let stopped = serving.clone();
+            let engine = tokio::spawn(async move {
+                let done = engine::run(owner, log, inbox, stopped).await;
+                drop(failed);
                 done
-            };
+            });
             let server = async {
                 let done = service::serve(services, &settings, listener, serving.clone()).await;
                 serving.cancel();
                 done
             };
             let (engine, server) = tokio::join!(engine, server);
+            let engine = engine.unwrap_or_else(|error| {
+                Err(Error::internal(format!("running the coordinator: its engine ended: {error}")))
+            });
             // The lock on the state directory is held until the log is closed.
             drop(home);
             // Nobody may be waiting for the end.
@@ -116,6 +121,11 @@ impl Coordinator {
         self.timeout.send_replace(timeout);
         self.quotas.set(calls);
         Ok(())
+    }
+
+    /// Whether calls are answered.
+    pub async fn serves(&self) -> Result<()> {
+        self.engine.call(|_| Ok(())).await
     }
 
     /// What `strata status` and `/api/v1/status` show.

@@ -95,7 +95,7 @@ struct Source(Arc<Coordinator>);
 impl AdminSource for Source {
     fn checks(&self) -> BoxFuture<'_, Vec<Check>> {
         Box::pin(async {
-            let problem = self.0.status().await.err().map(|error| error.message);
+            let problem = self.0.serves().await.err().map(|error| error.message);
             vec![Check { name: "coordinator serves", problem }]
         })
     }

@@ -212,7 +212,7 @@ struct Source {
 impl AdminSource for Source {
     fn checks(&self) -> BoxFuture<'_, Vec<Check>> {
         Box::pin(async {
-            let problem = self.coordinator.status().await.err().map(|error| error.message);
+            let problem = self.coordinator.serves().await.err().map(|error| error.message);
             let mut checks = vec![Check { name: "coordinator serves", problem }];
             checks.extend(self.sidecar.checks().await);
             checks

@@ -87,7 +87,7 @@ impl Sealed {
         }
         let nodes = BTreeMap::from([("here".to_owned(), vec![Rank(0), Rank(1)])]);
         let (job, store) = ("run-1".parse().unwrap(), "/data".to_owned());
-        let jobs = vec![JobRecord { job, job_uuid, store, generation: Generation(3), nodes }];
+        let jobs = vec![JobRecord { job, job_uuid, store, generation: Generation(3), nodes, place: None }];
         sessions.iter().for_each(|record| records::save_session(folder.path(), record).unwrap());
         jobs.iter().for_each(|record| records::save_job(folder.path(), record).unwrap());
         drop(directory);

@@ -12,7 +12,7 @@ use super::process::{self, ProcessId};
 use super::records::SessionRecord;
 use super::state::{Session, State};
 use super::stores::Prior;
-use super::{leave, stores, targets};
+use super::{leave, register, stores, targets};
 use crate::checkpoint::Claimant;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::handoff::life::{self, LifeWatch};
@@ -293,12 +293,7 @@ async fn register(
         uid: record.uid,
         ..Default::default()
     };
-    node.uplink
-        .call("registering at the coordinator", Instant::now() + REGISTER, || {
-            let (mut coordinator, request) = (node.uplink.coordinator(), request.clone());
-            async move { coordinator.register_worker(request).await }
-        })
-        .await
+    register::register(node, request, Instant::now() + REGISTER).await
 }
 
 async fn take_membership(

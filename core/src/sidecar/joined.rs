@@ -15,6 +15,9 @@ use crate::proto::v1;
 /// The coordinator keeps the time and names who has not come; ours is for one that does not answer.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Within which the coordinator's push usually comes: no call of every rank has to wait for it there meanwhile.
+const PUSHED: Duration = Duration::from_secs(3);
+
 /// Returns when the session is a member. Fenced when its generation has ended, or its registration was lost; Timeout
 /// naming the missing ranks.
 pub(super) async fn joined(node: &Arc<Node>, session: SessionId, deadline: Instant) -> Result<()> {
@@ -42,7 +45,11 @@ async fn until<T>(
     let record = node.read(|state| state.sessions.get(&session).map(|known| known.record.clone()));
     let record = record.ok_or_else(gone)?;
     let pushed = node.wait(|state| ready(state, session));
-    let refused = refusal(node, &record, deadline);
+    let refused = async {
+        let left = deadline.saturating_duration_since(Instant::now());
+        tokio::time::sleep(PUSHED.min(left / 2)).await;
+        refusal(node, &record, deadline).await
+    };
     let either = async {
         tokio::select! {
             biased;
@@ -87,6 +94,7 @@ async fn refusal(node: &Arc<Node>, record: &SessionRecord, deadline: Instant) ->
             rank: record.rank.0,
             incarnation: record.incarnation.clone(),
             timeout_ms: (left.as_millis() as u64).max(1),
+            place: true,
         };
         let mut coordinator = node.uplink.coordinator();
         async move { coordinator.wait_generation(request).await }

@@ -15,7 +15,7 @@ use super::settings::SidecarSettings;
 use super::state::{State, Todo};
 use super::stores::Stores;
 use super::uplink::Uplink;
-use super::{learn, persist, publish, seals, sharing, stacks, sweep, targets};
+use super::{learn, persist, publish, register, seals, sharing, stacks, sweep, targets};
 use crate::error::{Error, Result};
 use crate::telemetry::Metrics;
 
@@ -29,6 +29,7 @@ pub(super) struct Node {
     pub uplink: Uplink,
     pub stores: Stores,
     pub turns: persist::Turns,
+    pub registering: register::Registering,
     pub target_turns: targets::TargetTurns,
     /// Bytes that targets have taken: grows while a copy goes on.
     pub copied: AtomicU64,
@@ -61,6 +62,7 @@ impl Node {
             uplink,
             stores,
             turns,
+            registering: register::Registering::default(),
             target_turns: targets::TargetTurns::default(),
             copied: AtomicU64::new(0),
             making: tokio::sync::Mutex::new(()),

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::node::Node;
 use super::pacing::paced;
+use super::place;
 use super::state::{SaveId, SlotKey, Stage, State, Use, durable_report};
 use super::sums::Sums;
 use crate::checkpoint::{Attempt, BaseSlot, Durable, NodeShare, PersistRequest, RankSlot};
@@ -55,6 +56,7 @@ pub(super) async fn run(node: Arc<Node>, id: SaveId) {
         return;
     }
     let _turn = node.turns.take(&id.job).await;
+    place::learn(&node, &id).await;
     let work = match node.change(|state| take(state, &id)) {
         Ok(Some(work)) => work,
         // Decided while it waited for its turn.
@@ -140,22 +142,11 @@ fn take_with(
     Ok(Some((request, url, uuid)))
 }
 
-/// This node's part of what all nodes hold alike. Where the members are not known any more it stores everything: equal
-/// bytes twice are safe, none is not.
+/// This node's part of what all nodes hold alike. Where it is not known it stores everything: equal bytes twice are safe,
+/// none is not.
 fn share(state: &State, id: &SaveId, expected: &[u32]) -> NodeShare {
-    let Some(known) = state.jobs.get(&id.job).filter(|known| known.latest == id.generation) else {
-        return NodeShare::ALONE;
-    };
-    let lowest = |ranks: &Vec<Rank>| {
-        ranks.iter().filter(|rank| expected.is_empty() || expected.contains(&rank.0)).min().copied()
-    };
-    let mut nodes: Vec<(Rank, &String)> =
-        known.nodes.iter().filter_map(|(node, ranks)| Some((lowest(ranks)?, node))).collect();
-    nodes.sort();
-    match nodes.iter().position(|(_, node)| **node == state.node) {
-        Some(node) => NodeShare { node, nodes: nodes.len() },
-        None => NodeShare::ALONE,
-    }
+    let known = state.jobs.get(&id.job);
+    known.and_then(|known| known.share(&state.node, id.generation, expected)).unwrap_or(NodeShare::ALONE)
 }
 
 fn base_slot(

@@ -13,6 +13,7 @@ use super::process::ProcessId;
 use crate::error::{Doing, Error, Result};
 use crate::format::sealed_json;
 use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, WorldSize};
+use crate::proto::v1;
 
 const FORMAT: u32 = 1;
 const SESSION: &str = "session";
@@ -57,8 +58,26 @@ pub(super) struct JobRecord {
     pub job_uuid: JobUuid,
     pub store: String,
     pub generation: Generation,
-    /// By node, its ranks: decides which node stores which replicated tensor.
+    /// By node, its ranks: decides which node stores which replicated tensor. Of this node alone where `place` is known.
     pub nodes: BTreeMap<String, Vec<Rank>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<NodePlace>,
+}
+
+/// Where this node stands among those of a generation, as the coordinator told it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NodePlace {
+    /// None: it has no rank there.
+    pub number: Option<usize>,
+    pub nodes: usize,
+    pub neighbours: Vec<String>,
+}
+
+impl From<v1::Place> for NodePlace {
+    fn from(told: v1::Place) -> NodePlace {
+        let number = told.number.map(|number| number as usize);
+        NodePlace { number, nodes: told.nodes as usize, neighbours: told.neighbours }
+    }
 }
 
 pub(super) fn save_session(folder: &Path, record: &SessionRecord) -> Result<()> {
@@ -227,6 +246,7 @@ mod tests {
             store: "/data".into(),
             generation: Generation(2),
             nodes: BTreeMap::from([("n".into(), vec![Rank(3)])]),
+            place: Some(NodePlace { number: Some(1), nodes: 2, neighbours: vec!["m".into()] }),
         };
         save_session(folder.path(), &session).unwrap();
         save_job(folder.path(), &job).unwrap();

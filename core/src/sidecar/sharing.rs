@@ -1,5 +1,6 @@
-//! Whether all nodes of a job see one store: each leaves a token there that the others look for. A directory of the same
-//! name on every node is refused before a step is lost in it.
+//! Whether all nodes of a job see one store: each leaves a token there that its neighbours look for. A directory of the
+//! same name on every node is refused before a step is lost in it. Neighbours go round all nodes: where those see more than
+//! one store, some two that stand side by side see different ones.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::ids::{JobName, NodeId};
 pub(super) async fn check(node: Arc<Node>, job: JobName) {
     let (url, others, uid) = node.read(|state| {
         let Some(known) = state.jobs.get(&job) else { return (None, Vec::new(), 0) };
-        let others = known.nodes.keys().filter(|other| **other != state.node);
+        let others = known.neighbours(&state.node).into_iter();
         (known.store.clone(), others.filter_map(|other| other.parse::<NodeId>().ok()).collect(), known.uid)
     });
     let Some(store) = url.and_then(|url| node.stores.open(&url.parse().ok()?, &job, uid).ok()) else {

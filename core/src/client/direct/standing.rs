@@ -4,6 +4,7 @@ use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::ids::{Generation, JobName};
+use crate::proto::lost_names;
 use crate::proto::v1::worker_command::Command;
 use crate::proto::v1::{GenerationEnded, HeartbeatReply};
 
@@ -69,9 +70,7 @@ pub(super) async fn ended(standing: &watch::Sender<Standing>) -> Error {
 }
 
 fn fenced(job: &JobName, ended: &GenerationEnded) -> Error {
-    let lost: Vec<String> =
-        ended.lost.iter().map(|member| format!("rank {} on {}", member.rank, member.host)).collect();
-    let lost = if lost.is_empty() { "nobody".to_owned() } else { lost.join(", ") };
+    let lost = lost_names(&ended.lost, ended.lost_count);
     Error::fenced(format!(
         "working in generation {} of job {job}: it has ended, lost: {lost} ({})",
         ended.generation, ended.reason
@@ -92,7 +91,8 @@ mod tests {
 
     fn ended(generation: u64) -> Command {
         let lost = vec![Member { rank: 3, node: "direct".into(), host: "h3".into() }];
-        Command::GenerationEnded(GenerationEnded { job: "j".into(), generation, lost, reason: "why".into() })
+        let (job, reason, lost_count) = ("j".into(), "why".into(), lost.len() as u32);
+        Command::GenerationEnded(GenerationEnded { job, generation, lost, reason, lost_count })
     }
 
     #[test]

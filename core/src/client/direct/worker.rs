@@ -204,6 +204,7 @@ impl Inner {
                     rank: registration.rank.0,
                     incarnation: registration.incarnation.clone(),
                     timeout_ms: milliseconds(left),
+                    place: true,
                 };
                 async move { CoordinatorClient::new(channel).wait_generation(request).await }
             })

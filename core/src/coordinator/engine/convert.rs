@@ -1,6 +1,8 @@
 //! Between what the wire carries and what the state holds.
 
-use super::super::state::{DatasetFile, DatasetRecord, Ended, Findings, Job, Open, Purpose, StepRecord};
+use super::super::state::{
+    DatasetFile, DatasetRecord, Ended, Findings, Job, LostMember, Member, Open, Purpose, StepRecord,
+};
 use crate::error::{Error, Result};
 use crate::format::StepKind;
 use crate::ids::{Generation, JobName, Rank, Step, WorldSize};
@@ -15,8 +17,12 @@ pub fn kind(number: i32) -> Result<StepKind> {
     })
 }
 
+/// Lost ranks, and ranks that are waited for, of which a message names so many. All of them to all nodes would cost
+/// O(members²).
+const NAMED: usize = 64;
+
 pub fn ended(job: &JobName, ended: &Ended) -> v1::GenerationEnded {
-    let member = |lost: &super::super::state::LostMember| v1::Member {
+    let member = |lost: &LostMember| v1::Member {
         rank: lost.rank.0,
         node: lost.node.clone().unwrap_or_else(|| DIRECT.to_owned()),
         host: lost.host.clone(),
@@ -24,24 +30,35 @@ pub fn ended(job: &JobName, ended: &Ended) -> v1::GenerationEnded {
     v1::GenerationEnded {
         job: job.to_string(),
         generation: ended.generation.0,
-        lost: ended.lost.iter().map(member).collect(),
+        lost: ended.lost.iter().take(NAMED).map(member).collect(),
         reason: ended.reason.clone(),
+        lost_count: ended.lost.len() as u32,
     }
 }
 
-pub fn generation(job: &JobName, known: &Job, open: &Open) -> v1::Generation {
-    let member = |(rank, member): (&Rank, &super::super::state::Member)| v1::Member {
+pub fn member(rank: Rank, member: &Member) -> v1::Member {
+    v1::Member {
         rank: rank.0,
         node: member.node.clone().unwrap_or_else(|| DIRECT.to_owned()),
         host: member.host.clone(),
-    };
+    }
+}
+
+/// With all its members.
+pub fn generation(job: &JobName, known: &Job, open: &Open) -> v1::Generation {
+    let members = open.members.iter().map(|(rank, one)| member(*rank, one)).collect();
+    v1::Generation { members, ..generation_without_members(job, known, open) }
+}
+
+pub fn generation_without_members(job: &JobName, known: &Job, open: &Open) -> v1::Generation {
     v1::Generation {
         job: job.to_string(),
         job_uuid: known.uuid.map(|uuid| uuid.to_string()).unwrap_or_default(),
         generation: open.generation.0,
         world_size: open.world.0,
-        members: open.members.iter().map(member).collect(),
+        members: Vec::new(),
         interval_steps: open.interval_steps,
+        place: None,
     }
 }
 
@@ -152,11 +169,40 @@ pub fn ranks(ranks: impl IntoIterator<Item = Rank>) -> Vec<u32> {
     ranks.into_iter().map(|rank| rank.0).collect()
 }
 
-/// `1, 2 and 5` for messages.
+/// As many of them as a message may name.
+pub fn some_ranks(ranks: impl IntoIterator<Item = Rank>) -> Vec<u32> {
+    ranks.into_iter().take(NAMED).map(|rank| rank.0).collect()
+}
+
+/// `1, 2 and 5` for messages, `0, 1, … and 99936 more` where they are many.
 pub fn list(ranks: &[Rank]) -> String {
-    let names: Vec<String> = ranks.iter().map(Rank::to_string).collect();
+    let mut names: Vec<String> = ranks.iter().take(NAMED).map(Rank::to_string).collect();
+    if ranks.len() > NAMED {
+        names.push(format!("{} more", ranks.len() - NAMED));
+    }
     match names.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
         _ => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_about_thousands_of_lost_ranks_names_some_and_counts_all() {
+        let lost: Vec<LostMember> = (0..100_000)
+            .map(|rank| LostMember { rank: Rank(rank), node: Some("n".into()), host: format!("host-{rank}") })
+            .collect();
+        let ranks: Vec<Rank> = lost.iter().map(|lost| lost.rank).collect();
+        let reason = format!("rank {} was silent", list(&ranks));
+        let told = ended(&"j".parse().unwrap(), &Ended { generation: Generation(1), lost, reason });
+        assert_eq!((told.lost.len(), told.lost_count), (NAMED, 100_000));
+        assert!(told.reason.ends_with("63 and 99936 more was silent"), "{}", told.reason);
+        assert!(prost::Message::encoded_len(&told) < 4096);
+        let named = crate::proto::lost_names(&told.lost, told.lost_count);
+        assert!(named.ends_with("rank 63 on host-63 and 99936 more"), "{named}");
+        assert_eq!(list(&[Rank(1), Rank(2), Rank(5)]), "1, 2 and 5");
     }
 }

@@ -17,6 +17,8 @@ type Who = String;
 pub struct Leases {
     pub(super) by_member: HashMap<Who, Lease>,
     last_tick: Duration,
+    /// None ends before. Looking at all of 100,000 leases takes longer than a barrier may.
+    soonest: Duration,
 }
 
 pub struct Lease {
@@ -27,14 +29,15 @@ pub struct Lease {
     pub progress: Option<(v1::Progress, Duration)>,
     pub line: Line,
     /// It stands still.
-    pub stall: Option<Stall>,
+    /// Boxed: of 100,000 leases few have one.
+    pub stall: Option<Box<Stall>>,
     /// Its sidecar says that its session's line has ended.
     pub suspect: bool,
 }
 
 impl Leases {
     pub fn new(now: Duration) -> Leases {
-        Leases { by_member: HashMap::new(), last_tick: now }
+        Leases { by_member: HashMap::new(), last_tick: now, soonest: Duration::MAX }
     }
 }
 
@@ -56,7 +59,13 @@ impl Engine {
         let until = now + self.settings.timings.lease;
         let (line, stall) = (Line::default(), None);
         let lease = Lease { job, rank, until, heard: now, progress: None, line, stall, suspect: false };
+        self.leases.soonest = self.leases.soonest.min(until);
         self.leases.by_member.insert(incarnation, lease);
+    }
+
+    /// Members have left or were told that they are none any more: their leases go with the next tick.
+    pub(super) fn leases_ended(&mut self) {
+        self.leases.soonest = Duration::ZERO;
     }
 
     pub(super) fn lease_of(&self, incarnation: &str) -> Option<&Lease> {
@@ -76,8 +85,11 @@ impl Engine {
 
     fn sign_of_life(&mut self, incarnation: &str, progress: Option<v1::Progress>, age: Option<Duration>) {
         let (now, lease_for) = (self.now(), self.settings.timings.lease);
+        let until = now + lease_for;
         if let Some(lease) = self.leases.by_member.get_mut(incarnation) {
-            (lease.until, lease.heard, lease.suspect) = (now + lease_for, now, false);
+            (lease.until, lease.heard, lease.suspect) = (until, now, false);
+            // The time of a lease may have been made shorter.
+            self.leases.soonest = self.leases.soonest.min(until);
             if let Some(progress) = progress {
                 self.stalls.follow(lease, &progress, age, now);
                 lease.progress = Some((progress, now));
@@ -126,7 +138,12 @@ impl Engine {
             for node in self.nodes.by_name.values_mut() {
                 node.heard += gap;
             }
+            self.leases.soonest = self.leases.soonest.saturating_add(gap);
         }
+        if now < self.leases.soonest {
+            return;
+        }
+        let mut soonest = Duration::MAX;
         let mut expired: BTreeMap<JobName, BTreeMap<Rank, String>> = BTreeMap::new();
         let known = &self.state.jobs;
         self.leases.by_member.retain(|incarnation, lease| {
@@ -135,8 +152,13 @@ impl Engine {
             if alive && lease.until <= now {
                 expired.entry(lease.job.clone()).or_default().insert(lease.rank, incarnation.clone());
             }
-            alive && lease.until > now
+            let stays = alive && lease.until > now;
+            if stays {
+                soonest = soonest.min(lease.until);
+            }
+            stays
         });
+        self.leases.soonest = soonest;
         let lease = self.settings.timings.lease;
         for (job, lost) in expired {
             let ranks: Vec<Rank> = lost.keys().copied().collect();
@@ -152,7 +174,9 @@ impl Engine {
         self.metrics.ranks_lost.inc_by(lost.len() as u64);
         for (rank, incarnation) in &lost {
             self.leases.by_member.remove(incarnation);
-            for node in self.nodes.by_name.values_mut() {
+            let member = self.state.job(job).ok().and_then(|known| known.by_incarnation(*rank, incarnation));
+            let node = member.and_then(|member| member.node.as_ref());
+            if let Some(node) = node.and_then(|name| self.nodes.by_name.get_mut(name)) {
                 node.sessions.remove(&(job.clone(), *rank));
             }
         }

@@ -12,7 +12,12 @@ use crate::ids::{Generation, JobName, JobUuid, Rank, SessionId, WorldSize};
 use crate::proto::v1::{self, worker_command::Command as Told};
 
 /// A call that waits for the generation to open; a member's names its incarnation.
-type Waiter = (Option<String>, Reply<v1::Generation>);
+struct Waiter {
+    who: Option<String>,
+    /// It wants to know of one node alone.
+    node: Option<String>,
+    reply: Reply<v1::Generation>,
+}
 
 #[derive(Default)]
 pub struct Waiting {
@@ -131,6 +136,7 @@ impl Engine {
             node.sessions.remove(&(job.clone(), rank));
         }
         self.submit(Command::Leave { job: job.clone(), rank, incarnation: request.incarnation })?;
+        self.leases_ended();
         self.barriers_after_leaving(&job);
         self.asks_after_leaving(&job);
         Ok(())
@@ -141,14 +147,33 @@ impl Engine {
             Ok(Some(generation)) => self.answer(reply, Ok(generation)),
             Ok(None) => {
                 let job: JobName = request.job.parse().expect("opened_for has parsed it");
+                let node = self.node_asked_for(&job, &request);
                 let who = Some(request.incarnation).filter(|who| !who.is_empty());
-                self.waiting.generations.entry(job).or_default().push((who, reply));
+                self.waiting.generations.entry(job).or_default().push(Waiter { who, node, reply });
             }
             Err(error) => self.answer(reply, Err(error)),
         }
     }
 
-    fn opened_for(&self, request: &v1::WaitGenerationRequest) -> Result<Option<v1::Generation>> {
+    /// The node of the rank that waits, where nothing else is wanted.
+    fn node_asked_for(&self, job: &JobName, request: &v1::WaitGenerationRequest) -> Option<String> {
+        let known = self.state.job(job).ok().filter(|_| request.place)?;
+        let rank = Rank(request.rank);
+        let registered = known.forming.get(&rank);
+        let member = registered.or_else(|| known.open.as_ref()?.members.get(&rank))?;
+        Some(member.node.clone().unwrap_or_else(|| convert::DIRECT.to_owned()))
+    }
+
+    /// All of the open generation, or one node's part.
+    fn opened_as_asked(&mut self, job: &JobName, node: Option<&str>) -> Option<v1::Generation> {
+        if let Some(node) = node {
+            return self.own_part(node, job);
+        }
+        let known = self.state.job(job).ok()?;
+        Some(convert::generation(job, known, known.open.as_ref()?))
+    }
+
+    fn opened_for(&mut self, request: &v1::WaitGenerationRequest) -> Result<Option<v1::Generation>> {
         let job: JobName = request.job.parse()?;
         let known = self.state.job(&job)?;
         let rank = Rank(request.rank);
@@ -158,7 +183,11 @@ impl Engine {
             .as_ref()
             .filter(|open| open.members.get(&rank).is_some_and(|member| is_mine(&member.incarnation)));
         match open {
-            Some(open) => Ok(Some(convert::generation(&job, known, open))),
+            Some(open) => {
+                let node = open.members[&rank].node.as_deref().unwrap_or(convert::DIRECT);
+                let node = Some(node.to_owned()).filter(|_| request.place);
+                Ok(self.opened_as_asked(&job, node.as_deref()))
+            }
             None if known.forming.get(&rank).is_some_and(|member| is_mine(&member.incarnation)) => Ok(None),
             None => Err(known.fenced(&job, known.latest)),
         }
@@ -171,7 +200,10 @@ impl Engine {
                 let generation = convert::generation(&job, known, open);
                 self.answer(reply, Ok(generation));
             }
-            None => self.waiting.generations.entry(job).or_default().push((None, reply)),
+            None => {
+                let waiter = Waiter { who: None, node: None, reply };
+                self.waiting.generations.entry(job).or_default().push(waiter);
+            }
         }
     }
 
@@ -193,14 +225,19 @@ impl Engine {
     pub(super) fn generation_opened(&mut self, job: &JobName) {
         let Ok(known) = self.state.job(job) else { return };
         let Some(open) = &known.open else { return };
-        let generation = convert::generation(job, known, open);
         let direct: Vec<String> =
             open.members.values().filter(|m| m.node.is_none()).map(|m| m.incarnation.clone()).collect();
         tracing::info!(%job, generation = %open.generation, world = %open.world, "generation opened");
         self.metrics.generations_opened.inc();
-        for (_, reply) in self.waiting.generations.remove(job).unwrap_or_default() {
-            self.answer(reply, Ok(generation.clone()));
+        for Waiter { node, reply, .. } in self.waiting.generations.remove(job).unwrap_or_default() {
+            if let Some(generation) = self.opened_as_asked(job, node.as_deref()) {
+                self.answer(reply, Ok(generation));
+            }
         }
+        if direct.is_empty() {
+            return;
+        }
+        let Some(generation) = self.opened_as_asked(job, None) else { return };
         for who in direct {
             self.tell(&who, Told::GenerationOpened(generation.clone()));
         }
@@ -210,10 +247,10 @@ impl Engine {
     pub(super) fn registration_lost(&mut self, job: &JobName, incarnation: &str, reason: &str) {
         let Some(waiters) = self.waiting.generations.get_mut(job) else { return };
         let (lost, stay) =
-            std::mem::take(waiters).into_iter().partition(|(who, _)| who.as_deref() == Some(incarnation));
+            std::mem::take(waiters).into_iter().partition(|one| one.who.as_deref() == Some(incarnation));
         *waiters = stay;
         let lost: Vec<Waiter> = lost;
-        for (_, reply) in lost {
+        for Waiter { reply, .. } in lost {
             let error =
                 Error::fenced(format!("waiting for the world of job {job}: {reason}")).hint("join again");
             self.answer(reply, Err(error));
@@ -295,6 +332,9 @@ impl Engine {
 
     /// Commands of members that are gone.
     pub(super) fn forget_told(&mut self) {
+        if self.waiting.told.is_empty() {
+            return;
+        }
         let known = &self.state.jobs;
         let alive = |who: &String| {
             known.values().any(|job| {

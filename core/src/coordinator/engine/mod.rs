@@ -18,6 +18,7 @@ mod rendezvous;
 mod reports;
 mod restores;
 mod retention;
+mod roster;
 mod runner;
 mod saves;
 mod shards;
@@ -44,7 +45,7 @@ use crate::proto::v1;
 use crate::telemetry::Metrics;
 
 pub(super) use hooks::Retained;
-pub(super) use nodes::{AttachId, QUEUE, refusal};
+pub(super) use nodes::{AttachId, Down, QUEUE, refusal};
 pub(super) use runner::run;
 
 /// How often leases, suspicion and time-outs are looked at.
@@ -130,6 +131,7 @@ pub(super) struct Engine {
     assignments: shards::Assignments,
     awaited: rendezvous::Awaited,
     waiting: membership::Waiting,
+    rosters: roster::Rosters,
     ledgers: ledger::Ledgers,
     warnings: BTreeMap<JobName, String>,
     hooks: Option<mpsc::UnboundedSender<HookCall>>,
@@ -170,6 +172,7 @@ impl Engine {
             assignments: Default::default(),
             awaited: Default::default(),
             waiting: Default::default(),
+            rosters: Default::default(),
             ledgers: Default::default(),
             warnings: BTreeMap::new(),
             hooks,

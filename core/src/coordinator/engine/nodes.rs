@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::super::state::Job;
+use super::super::state::Member;
 use super::Engine;
 use crate::error::Error;
 use crate::ids::{Generation, JobName, Rank};
@@ -21,6 +21,7 @@ pub const QUEUE: usize = 4096;
 pub struct Nodes {
     pub by_name: BTreeMap<String, Node>,
     next: AttachId,
+    attached: i64,
 }
 
 pub struct Node {
@@ -29,6 +30,8 @@ pub struct Node {
     pub version: String,
     /// It says what its ranks are doing when it is asked.
     pub takes_stacks: bool,
+    /// It needs to know of its own ranks alone.
+    pub takes_places: bool,
     /// None while its line is down.
     pub line: Option<Line>,
     pub heard: Duration,
@@ -42,24 +45,24 @@ pub struct Node {
     pub targets: Vec<v1::Target>,
 }
 
+/// Boxed: a channel takes room for 32 messages as soon as it is there, and there may be 12,500 lines.
+pub type Down = mpsc::Sender<Result<Box<v1::NodeCommand>, tonic::Status>>;
+
 pub struct Line {
     pub id: AttachId,
-    pub send: mpsc::Sender<Result<v1::NodeCommand, tonic::Status>>,
+    pub send: Down,
 }
 
 impl Engine {
     /// A stream's Hello. An older stream of the same node is replaced.
-    pub fn attach(
-        &mut self,
-        hello: v1::NodeHello,
-        send: mpsc::Sender<Result<v1::NodeCommand, tonic::Status>>,
-    ) -> AttachId {
+    pub fn attach(&mut self, hello: v1::NodeHello, send: Down) -> AttachId {
         self.nodes.next += 1;
         let id = self.nodes.next;
         let now = self.now();
         let name = hello.node.clone();
         self.lose_line(&name);
         let takes_stacks = crate::version::has(hello.version.as_ref(), crate::version::STACKS);
+        let takes_places = crate::version::has(hello.version.as_ref(), crate::version::PLACES);
         let version = hello.version.unwrap_or_default().version;
         let mut node = match self.nodes.by_name.remove(&name) {
             Some(node) if node.incarnation == hello.incarnation => node,
@@ -69,6 +72,7 @@ impl Engine {
                 host: String::new(),
                 version: String::new(),
                 takes_stacks: false,
+                takes_places: false,
                 line: None,
                 heard: now,
                 announced: false,
@@ -79,7 +83,7 @@ impl Engine {
             },
         };
         (node.host, node.version, node.heard) = (hello.host, version, now);
-        node.takes_stacks = takes_stacks;
+        (node.takes_stacks, node.takes_places) = (takes_stacks, takes_places);
         (node.announced, node.draining) = (false, false);
         node.targets = hello.targets;
         node.line = Some(Line { id, send });
@@ -90,14 +94,13 @@ impl Engine {
             }
         }
         // A registration whose answer was lost: its sidecar does not know of it yet, and must hear of the job all the same.
-        let unnamed = self.state.jobs.iter().filter(|(job, _)| !node.jobs.contains(*job));
-        let lives_here = |known: &Job| known.members().any(|member| member.node.as_deref() == Some(&*name));
-        let registered: Vec<JobName> =
-            unnamed.filter(|(_, known)| lives_here(known)).map(|(job, _)| job.clone()).collect();
-        node.jobs.extend(registered);
+        let unnamed = self.state.jobs.keys().filter(|job| !node.jobs.contains(*job));
+        let unnamed: Vec<JobName> = unnamed.cloned().collect();
+        node.jobs.extend(unnamed.into_iter().filter(|job| self.has_ranks(&name, job)));
         tracing::info!(node = %name, host = %node.host, "sidecar attached");
         self.nodes.by_name.insert(name.clone(), node);
-        self.count_nodes();
+        self.nodes.attached += 1;
+        self.metrics.nodes_attached.set(self.nodes.attached);
         let welcome = v1::NodeWelcome {
             cluster: self.state.cluster.to_string(),
             version: Some(super::super::compat::ours()),
@@ -127,13 +130,14 @@ impl Engine {
             tracing::warn!(node = %name, host = %node.host, "sidecar's line is down");
             self.lose_line(name);
         }
-        self.count_nodes();
     }
 
     /// What was ordered over a node's line, if it has one, may have been lost with it: it is ordered anew.
     fn lose_line(&mut self, name: &str) {
         let line = self.nodes.by_name.get_mut(name).and_then(|node| node.line.take());
         if line.is_some() {
+            self.nodes.attached -= 1;
+            self.metrics.nodes_attached.set(self.nodes.attached);
             self.commits_lost_line(name);
             self.removals_lost_line(name);
             self.targets_lost_line(name);
@@ -142,6 +146,13 @@ impl Engine {
 
     pub fn is_current(&self, name: &str, id: AttachId) -> bool {
         self.line(name).is_some_and(|line| line.id == id)
+    }
+
+    /// Whether ranks of the job live there, or have registered through it.
+    fn has_ranks(&mut self, name: &str, job: &JobName) -> bool {
+        let is_here = |member: &Member| member.node.as_deref() == Some(name);
+        let joining = self.state.jobs.get(job).is_some_and(|known| known.forming.values().any(is_here));
+        joining || self.roster(job).is_some_and(|roster| !roster.ranks(name).is_empty())
     }
 
     fn line(&self, name: &str) -> Option<&Line> {
@@ -163,12 +174,6 @@ impl Engine {
         attached.filter(|(_, node)| node.jobs.contains(job)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Ascending by name.
-    pub fn attached_nodes(&self) -> Vec<String> {
-        let attached = self.nodes.by_name.iter().filter(|(_, node)| node.line.is_some());
-        attached.map(|(name, _)| name.clone()).collect()
-    }
-
     pub fn push_job(&mut self, job: &JobName, push: Push) {
         for name in self.nodes_of(job) {
             self.push_node(&name, push.clone());
@@ -181,7 +186,7 @@ impl Engine {
         let (send, id) = (line.send.clone(), line.id);
         let (handle, name) = (self.handle.clone(), name.to_owned());
         self.outbox.push(Box::new(move || {
-            let command = v1::NodeCommand { command: Some(push) };
+            let command = Box::new(v1::NodeCommand { command: Some(push) });
             if send.try_send(Ok(command)).is_err() {
                 handle.post(move |engine| engine.detach(&name, id));
             }
@@ -193,18 +198,14 @@ impl Engine {
         let Ok(known) = self.state.job(job) else { return };
         let push = match &known.open {
             Some(open) if open.generation >= generation => {
-                let opened = super::convert::generation(job, known, open);
                 let stale = generation.0 > 0 && open.generation != generation;
                 if stale {
                     let reason = known.fenced(job, generation).message;
-                    let ended = v1::GenerationEnded {
-                        job: job.to_string(),
-                        generation: generation.0,
-                        lost: Vec::new(),
-                        reason,
-                    };
+                    let (job, generation) = (job.to_string(), generation.0);
+                    let ended = v1::GenerationEnded { job, generation, reason, ..Default::default() };
                     self.push_node(name, Push::GenerationEnded(ended));
                 }
+                let Some(opened) = self.generation_for(name, job) else { return };
                 Push::GenerationOpened(opened)
             }
             _ if generation.0 == 0 => return,
@@ -215,17 +216,12 @@ impl Engine {
                 _ => Push::GenerationEnded(v1::GenerationEnded {
                     job: job.to_string(),
                     generation: generation.0,
-                    lost: Vec::new(),
                     reason: known.fenced(job, generation).message,
+                    ..Default::default()
                 }),
             },
         };
         self.push_node(name, push);
-    }
-
-    fn count_nodes(&self) {
-        let attached = self.nodes.by_name.values().filter(|node| node.line.is_some()).count();
-        self.metrics.nodes_attached.set(attached as i64);
     }
 }
 

@@ -28,10 +28,10 @@ impl Engine {
     }
 
     fn on_opened(&mut self, job: &JobName) {
-        if let Ok(known) = self.state.job(job)
-            && let Some(open) = &known.open
-        {
-            self.push_job(job, Push::GenerationOpened(convert::generation(job, known, open)));
+        for node in self.nodes_of(job) {
+            if let Some(opened) = self.generation_for(&node, job) {
+                self.push_node(&node, Push::GenerationOpened(opened));
+            }
         }
         self.ledger_opened(job);
         self.generation_opened(job);
@@ -52,6 +52,8 @@ impl Engine {
         self.ledger_ended(job, !ended.lost.is_empty());
         let message = convert::ended(job, &ended);
         self.push_job(job, Push::GenerationEnded(message.clone()));
+        self.roster_ended(job);
+        self.leases_ended();
         self.barriers_ended(job, ended.generation);
         self.stalls.forget(job);
         self.asks_ended(job);

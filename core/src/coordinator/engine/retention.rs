@@ -147,8 +147,10 @@ impl Engine {
     pub(super) fn remover(&self, job: &JobName) -> Option<String> {
         let known = self.state.job(job).ok()?;
         let told = known.store.is_some() && known.uuid.is_some();
-        let others = || self.attached_nodes().into_iter().next().filter(|_| told);
-        self.nodes_of(job).into_iter().next().or_else(others)
+        let attached = || self.nodes.by_name.iter().filter(|(_, node)| node.line.is_some());
+        let of_the_job = attached().find(|(_, node)| node.jobs.contains(job));
+        let found = of_the_job.or_else(|| attached().next().filter(|_| told));
+        found.map(|(name, _)| name.clone())
     }
 
     /// Starts the next removal of every job that has none under way.

@@ -366,7 +366,7 @@ impl Engine {
             let reason = format!("{id} is not durable on rank {} after {limit:?}", convert::list(&missing));
             let mut message =
                 self.outcome_message(&id, StepState::Late, Kind::Timeout.name().to_owned(), reason.clone());
-            message.missing_ranks = convert::ranks(missing);
+            message.missing_ranks = convert::some_ranks(missing);
             self.push_job(&id.job, Push::Step(message));
             self.warn(&id.job, reason);
         }

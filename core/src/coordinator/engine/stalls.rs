@@ -23,6 +23,10 @@ pub struct Stalls {
     /// Of the open generation.
     paces: BTreeMap<JobName, Pace>,
     looked: Duration,
+    /// No line was written longer ago: while that is no stall, nobody has to be looked at.
+    earliest: Duration,
+    /// Ranks that were found to stand still, and have yet to be seen moving.
+    known: usize,
 }
 
 /// A rank that stands still.
@@ -59,6 +63,7 @@ impl Stalls {
         now: Duration,
     ) {
         let time = lease.line.read(now, Step(progress.step), progress.phase(), age);
+        self.earliest = lease.line.moved().map_or(self.earliest, |moved| self.earliest.min(moved));
         if let Some(time) = time {
             match self.paces.get_mut(&lease.job) {
                 Some(pace) => pace.learn(time),
@@ -82,15 +87,31 @@ impl Engine {
         self.stalls.looked = now;
         let open = self.state.jobs.iter().filter(|(_, known)| known.open.is_some());
         let jobs: Vec<JobName> = open.map(|(job, _)| job.clone()).collect();
+        let of_job = |job: JobName| {
+            let patience = self
+                .stalls
+                .paces
+                .get(&job)
+                .map_or_else(|| Pace::default().patience(floor), |pace| pace.patience(floor));
+            (job, patience)
+        };
+        let jobs: Vec<(JobName, Duration)> = jobs.into_iter().map(of_job).collect();
+        let may_stall =
+            |(_, patience): &(JobName, Duration)| now.saturating_sub(self.stalls.earliest) >= *patience;
+        if self.stalls.known == 0 && !jobs.iter().any(may_stall) {
+            return;
+        }
         let mut count = 0;
-        for job in jobs {
-            let patience = self.stalls.paces.get(&job).cloned().unwrap_or_default().patience(floor);
+        for (job, patience) in jobs {
             let changes = self.compare(&job, patience, now);
             count += changes.count;
             self.tell_stalled(&job, changes.stalled);
             self.tell_moving(&job, changes.moving);
         }
         self.metrics.ranks_stalled.set(count as i64);
+        let leases = || self.leases.by_member.values();
+        self.stalls.earliest = leases().filter_map(|lease| lease.line.moved()).min().unwrap_or(now);
+        self.stalls.known = leases().filter(|lease| lease.stall.is_some()).count();
     }
 
     fn compare(&self, job: &JobName, patience: Duration, now: Duration) -> Changes {
@@ -157,7 +178,7 @@ impl Engine {
         );
         for who in stalled.values() {
             if let Some(lease) = self.leases.by_member.get_mut(&who.incarnation) {
-                lease.stall = Some(Stall { told: told.clone(), stack: None });
+                lease.stall = Some(Box::new(Stall { told: told.clone(), stack: None }));
             }
         }
         for rank in stalled.keys().take(ASKED) {

@@ -9,14 +9,12 @@ use tonic::{Status, Streaming};
 
 use super::Services;
 use crate::coordinator::compat;
-use crate::coordinator::engine::{Handle, QUEUE, refusal};
+use crate::coordinator::engine::{Down, Handle, QUEUE, refusal};
 use crate::error::{Error, Result};
 use crate::proto::v1::{self, node_report::Report};
 
 /// A line that says no Hello is cut.
 const HELLO: Duration = Duration::from_secs(10);
-
-type Down = mpsc::Sender<Result<v1::NodeCommand, Status>>;
 
 impl Services {
     pub(super) fn attached(
@@ -25,7 +23,7 @@ impl Services {
     ) -> impl Stream<Item = Result<v1::NodeCommand, Status>> + Send + use<> {
         let (send, receive) = mpsc::channel(QUEUE);
         tokio::spawn(run(self.engine.clone(), reports, send));
-        ReceiverStream::new(receive)
+        ReceiverStream::new(receive).map(|told| told.map(|command| *command))
     }
 }
 
@@ -35,7 +33,7 @@ async fn run(engine: Handle, mut reports: Streaming<v1::NodeReport>, send: Down)
         Err(error) => {
             tracing::warn!("refused a sidecar: {}", error.message);
             // The peer may be gone already.
-            let _ = send.send(Ok(refusal(&error))).await;
+            let _ = send.send(Ok(Box::new(refusal(&error)))).await;
             let _ = send.send(Err(error.into())).await;
             return;
         }

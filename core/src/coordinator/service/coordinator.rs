@@ -11,8 +11,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Need, Services};
 use crate::coordinator::compat;
+use crate::coordinator::engine::Engine;
 use crate::error::{Error, Kind};
-use crate::proto::v1;
+use crate::proto::v1::{self, register_workers_reply::Outcome};
 
 /// A rank that restarts may register before the proof of its old process's death, on another stream, has come in.
 const CONFLICT_GRACE: Duration = Duration::from_millis(1500);
@@ -36,15 +37,35 @@ impl v1::coordinator_server::Coordinator for Services {
         let request = request.into_inner();
         self.admit(&request.job, Need::Vital)?;
         compat::check("worker", request.version.as_ref())?;
-        self.node_announced(&request.node).await?;
         let until = Instant::now() + CONFLICT_GRACE;
         loop {
-            let again = request.clone();
-            match self.engine.call(move |engine| engine.register(again)).await {
+            match self.registered(&request).await {
                 Err(error) if error.kind == Kind::Conflict && Instant::now() < until => sleep(AGAIN).await,
                 answer => return Ok(Response::new(answer?)),
             }
         }
+    }
+
+    async fn register_workers(
+        &self,
+        request: Request<v1::RegisterWorkersRequest>,
+    ) -> Result<Response<v1::RegisterWorkersReply>, Status> {
+        let registrations = request.into_inner().registrations;
+        registrations.iter().try_for_each(|one| self.admit(&one.job, Need::Vital))?;
+        let Some(node) = registrations.first().map(|first| first.node.clone()) else {
+            return Ok(Response::new(v1::RegisterWorkersReply::default()));
+        };
+        self.node_announced(&node).await?;
+        let register = move |engine: &mut Engine| {
+            let one = |registration: v1::RegisterWorkerRequest| {
+                let speaks = compat::check("worker", registration.version.as_ref()).is_ok();
+                let is_of_the_node = registration.node == node;
+                let registered = (speaks && is_of_the_node).then(|| engine.register(registration));
+                Outcome { registered: registered.and_then(Result::ok) }
+            };
+            Ok(v1::RegisterWorkersReply { outcomes: registrations.into_iter().map(one).collect() })
+        };
+        Ok(Response::new(self.engine.call(register).await?))
     }
 
     async fn remove_worker(
@@ -142,6 +163,12 @@ impl v1::coordinator_server::Coordinator for Services {
         Ok(Response::new(self.engine.call(move |engine| engine.recovery(&job)).await?))
     }
 
+    async fn get_place(&self, request: Request<v1::GetPlaceRequest>) -> Result<Response<v1::Place>, Status> {
+        let request = request.into_inner();
+        self.admit(&request.job, Need::Vital)?;
+        Ok(Response::new(self.engine.call(move |engine| engine.place(request)).await?))
+    }
+
     async fn attach(
         &self,
         request: Request<Streaming<v1::NodeReport>>,
@@ -151,6 +178,15 @@ impl v1::coordinator_server::Coordinator for Services {
 }
 
 impl Services {
+    async fn registered(
+        &self,
+        request: &v1::RegisterWorkerRequest,
+    ) -> Result<v1::RegisterWorkerReply, Error> {
+        self.node_announced(&request.node).await?;
+        let request = request.clone();
+        self.engine.call(move |engine| engine.register(request)).await
+    }
+
     /// What a sidecar holds must be known before a registration of its ranks settles pending steps.
     async fn node_announced(&self, node: &str) -> Result<(), Error> {
         if node.is_empty() {

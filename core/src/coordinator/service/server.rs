@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Server, ServerTlsConfig};
@@ -20,10 +20,14 @@ const MESSAGE_LIMIT: usize = 64 << 20;
 /// After a stop, how long answers under way may take; lines of sidecars and idle clients would stay open for ever.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
+/// Connections that wait to be accepted: all sidecars of a cluster may come at once, and who finds no room tries again after
+/// whole seconds, or is reset. The kernel makes it `net.core.somaxconn` where that is less.
+const BACKLOG: u32 = 16 << 10;
+
 /// Fails with Conflict naming a taken port, with Denied for an open door (P11).
 pub async fn listen(settings: &CoordinatorSettings) -> Result<(TcpListener, SocketAddr)> {
     settings.check()?;
-    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+    let listener = bind(settings.listen).map_err(|error| {
         let doing = format!("listening on {}", settings.listen);
         match error.kind() {
             std::io::ErrorKind::AddrInUse => Error::conflict(format!("{doing}: the port is taken"))
@@ -33,6 +37,14 @@ pub async fn listen(settings: &CoordinatorSettings) -> Result<(TcpListener, Sock
     })?;
     let address = listener.local_addr().doing(|| "reading the address that was bound")?;
     Ok((listener, address))
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // So that a restart finds its port free.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn tls(files: &TlsFiles) -> Result<ServerTlsConfig> {

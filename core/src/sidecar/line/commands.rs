@@ -31,6 +31,7 @@ fn welcomed(node: &Arc<Node>, welcome: &v1::NodeWelcome) -> Result<()> {
         ))
         .hint("run the same version of strata on all nodes"));
     }
+    let registers_many = version::has(welcome.version.as_ref(), version::REGISTERS_MANY);
     let cluster: ClusterId = welcome.cluster.parse()?;
     node.metrics.coordinator_attached.set(1);
     node.metrics.coordinator_attaches.inc();
@@ -40,6 +41,7 @@ fn welcomed(node: &Arc<Node>, welcome: &v1::NodeWelcome) -> Result<()> {
             state.cluster_changed();
         }
         state.line.cluster = Some(cluster);
+        state.line.registers_many = registers_many;
         state.line.attached = true;
         let jobs: Vec<JobName> = state.jobs.keys().cloned().collect();
         state.todo.extend(jobs.into_iter().map(Todo::LearnSteps));

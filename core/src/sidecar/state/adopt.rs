@@ -60,7 +60,7 @@ impl State {
         known.store = Some(record.store);
         known.uid = uid;
         known.latest = record.generation;
-        known.nodes = record.nodes;
+        (known.nodes, known.place) = (record.nodes, record.place);
     }
 
     fn adopt_arena(&mut self, id: u64, arena: &Arena) {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::records::JobRecord;
+use super::super::records::{JobRecord, NodePlace};
 use super::agreements::Agreements;
+use crate::checkpoint::NodeShare;
 use crate::data::Assignment;
 use crate::error::Error;
 use crate::format::StepKind;
@@ -29,8 +30,12 @@ pub(in super::super) struct Job {
     pub open: Option<v1::Generation>,
     /// The newest generation that ended.
     pub ended: Option<v1::GenerationEnded>,
-    /// Of the newest generation heard of: by node, its ranks.
+    /// Of the newest generation heard of: by node, its ranks. Of this node alone where `place` is known.
     pub nodes: BTreeMap<String, Vec<Rank>>,
+    /// This node's among those of that generation.
+    pub place: Option<NodePlace>,
+    /// By some of its ranks: this node's part of what those nodes hold alike.
+    shares: BTreeMap<Vec<u32>, NodeShare>,
     pub latest: Generation,
     /// Which shards the ranks of the open generation hold, by dataset.
     pub assignments: BTreeMap<String, Arc<Assignment>>,
@@ -133,8 +138,12 @@ impl Job {
         self.committed.iter().rev().find(|(_, base)| fits(base)).map(|(step, _)| *step)
     }
 
-    pub fn opened(&mut self, generation: &v1::Generation) {
+    pub fn opened(&mut self, generation: &v1::Generation, node: &str) {
         self.nodes.clear();
+        self.place = generation.place.clone().map(NodePlace::from);
+        if self.place.is_some() {
+            self.nodes.insert(node.to_owned(), Vec::new());
+        }
         for member in &generation.members {
             self.nodes.entry(member.node.clone()).or_default().push(Rank(member.rank));
         }
@@ -142,6 +151,7 @@ impl Job {
         if self.open.as_ref().is_none_or(|open| open.generation != generation.generation) {
             self.agreements = Agreements::default();
             self.assignments.clear();
+            self.shares.clear();
         }
         self.latest = Generation(generation.generation);
         self.open = Some(generation.clone());
@@ -163,6 +173,50 @@ impl Job {
         }
     }
 
+    /// The nodes that this one compares what it sees in the store with.
+    pub fn neighbours(&self, node: &str) -> Vec<String> {
+        match &self.place {
+            Some(place) => place.neighbours.clone(),
+            None => self.nodes.keys().filter(|other| *other != node).cloned().collect(),
+        }
+    }
+
+    /// This node's part of what the nodes of `expected` (empty: all ranks) hold alike. None where the coordinator must
+    /// be asked.
+    pub fn share(&self, node: &str, generation: Generation, expected: &[u32]) -> Option<NodeShare> {
+        if self.latest != generation {
+            return Some(NodeShare::ALONE);
+        }
+        let Some(place) = &self.place else { return Some(self.share_of(node, expected)) };
+        if expected.is_empty() {
+            return Some(share_at(place));
+        }
+        let here = self.nodes.get(node).map_or(&[][..], Vec::as_slice);
+        let are_all_here = expected.iter().all(|rank| here.contains(&Rank(*rank)));
+        if are_all_here { Some(NodeShare::ALONE) } else { self.shares.get(expected).copied() }
+    }
+
+    /// The coordinator's answer.
+    pub fn learn_share(&mut self, generation: Generation, expected: Vec<u32>, place: &NodePlace) {
+        if self.latest == generation {
+            self.shares.insert(expected, share_at(place));
+        }
+    }
+
+    /// All members are known.
+    fn share_of(&self, node: &str, expected: &[u32]) -> NodeShare {
+        let lowest = |ranks: &Vec<Rank>| {
+            ranks.iter().filter(|rank| expected.is_empty() || expected.contains(&rank.0)).min().copied()
+        };
+        let mut nodes: Vec<(Rank, &String)> =
+            self.nodes.iter().filter_map(|(node, ranks)| Some((lowest(ranks)?, node))).collect();
+        nodes.sort();
+        match nodes.iter().position(|(_, other)| **other == *node) {
+            Some(node) => NodeShare { node, nodes: nodes.len() },
+            None => NodeShare::ALONE,
+        }
+    }
+
     pub fn record(&self, job: &JobName) -> Option<JobRecord> {
         Some(JobRecord {
             job: job.clone(),
@@ -170,6 +224,11 @@ impl Job {
             store: self.store.clone()?,
             generation: self.latest,
             nodes: self.nodes.clone(),
+            place: self.place.clone(),
         })
     }
+}
+
+fn share_at(place: &NodePlace) -> NodeShare {
+    place.number.map_or(NodeShare::ALONE, |node| NodeShare { node, nodes: place.nodes })
 }

@@ -16,10 +16,11 @@ impl State {
         let is_over = known.ended.as_ref().is_some_and(|ended| ended.generation >= opened.generation);
         let is_new = known.open.as_ref().is_none_or(|open| open.generation != opened.generation);
         if is_new && !is_over {
-            known.opened(&opened);
+            let node = self.node.clone();
+            self.job(&job).opened(&opened, &node);
             self.barriers.forget_before(&job, generation);
             self.note_job(&job);
-            if self.job(&job).nodes.len() > 1 {
+            if !self.job(&job).neighbours(&node).is_empty() {
                 self.todo.push(Todo::CheckShared(job.clone()));
             }
         }
@@ -56,7 +57,7 @@ impl State {
         // It opened and ended before we heard of our registration.
         let ended = known.ended.clone().filter(|ended| ended.generation >= session.record.joining.0);
         if let Some(ended) = ended {
-            session.fence(ended.generation, ended.lost, ended.reason);
+            session.fence(ended);
         }
     }
 
@@ -71,7 +72,7 @@ impl State {
         }
         let members = self.sessions.values_mut().filter(|session| session.record.job == job);
         for session in members.filter(|session| session.generation().0 == ended.generation) {
-            session.fence(ended.generation, ended.lost.clone(), ended.reason.clone());
+            session.fence(ended.clone());
         }
         self.barriers.forget_before(&job, Generation(ended.generation + 1));
         self.deaths_are_known(&ended);
@@ -82,8 +83,9 @@ impl State {
     /// Another coordinator state answers under the same address: what it never registered is nobody's member.
     pub fn cluster_changed(&mut self) {
         for session in self.sessions.values_mut() {
+            let reason = "the coordinator's state was replaced".to_owned();
             let generation = session.generation().0;
-            session.fence(generation, Vec::new(), "the coordinator's state was replaced".to_owned());
+            session.fence(v1::GenerationEnded { generation, reason, ..Default::default() });
         }
     }
 

@@ -88,6 +88,8 @@ pub(super) struct Line {
     /// Welcomed on the present stream.
     pub attached: bool,
     pub cluster: Option<ClusterId>,
+    /// The coordinator takes several registrations in one call.
+    pub registers_many: bool,
     /// Why it is down.
     pub problem: Option<Error>,
 }

@@ -10,6 +10,7 @@ use super::super::records::SessionRecord;
 use crate::error::Error;
 use crate::handoff::life::LifeWatch;
 use crate::ids::Generation;
+use crate::proto::lost_names;
 use crate::proto::v1::{self, session_event::Event};
 
 /// Events queued for a trainer that does not read; beyond that its stream is cut and it takes the session up anew.
@@ -106,13 +107,12 @@ impl Session {
         }
     }
 
-    pub fn fence(&mut self, generation: u64, lost: Vec<v1::Member>, reason: String) {
+    pub fn fence(&mut self, ended: v1::GenerationEnded) {
         if self.fenced.is_some() {
             return;
         }
-        let who: Vec<String> =
-            lost.iter().map(|member| format!("rank {} on {}", member.rank, member.host)).collect();
-        let who = if who.is_empty() { "nobody".to_owned() } else { who.join(", ") };
+        let v1::GenerationEnded { generation, lost, reason, lost_count, .. } = ended;
+        let who = lost_names(&lost, lost_count);
         let job = &self.record.job;
         self.fenced = Some(
             Error::fenced(format!(
@@ -122,7 +122,7 @@ impl Session {
                 "call strata.connect again to join the next generation, or end this process for its launcher to restart",
             ),
         );
-        let fenced = v1::Fenced { generation, lost, reason };
+        let fenced = v1::Fenced { generation, lost, reason, lost_count };
         self.ended = Some(fenced.clone());
         self.push(Event::Fenced(fenced));
     }

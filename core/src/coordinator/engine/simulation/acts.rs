@@ -125,8 +125,13 @@ impl World {
             }
             Place::Forming => {
                 let incarnation = acting.incarnation.clone();
-                let request =
-                    v1::WaitGenerationRequest { job: JOB.into(), rank: rank.0, incarnation, timeout_ms: 0 };
+                let request = v1::WaitGenerationRequest {
+                    job: JOB.into(),
+                    rank: rank.0,
+                    incarnation,
+                    place: rank.0 % 2 == 0,
+                    ..Default::default()
+                };
                 self.call(trainer, Request::Wait(request));
             }
             Place::Restoring(generation) => {
@@ -313,6 +318,8 @@ impl World {
             incarnation: self.nodes[node].life.to_string(),
             host: name(node),
             sessions: live.collect(),
+            // Every other one is of a build that is told all members.
+            version: (node % 2 == 0).then(crate::version::ours),
             ..v1::NodeHello::default()
         }
     }

@@ -90,7 +90,7 @@ struct Process {
 struct Line {
     number: u64,
     id: AttachId,
-    commands: mpsc::Receiver<std::result::Result<v1::NodeCommand, Status>>,
+    commands: mpsc::Receiver<std::result::Result<Box<v1::NodeCommand>, Status>>,
 }
 
 enum Pending {
@@ -263,7 +263,9 @@ impl Process {
         for (&node, line) in &mut self.lines {
             loop {
                 match line.commands.try_recv() {
-                    Ok(Ok(command)) => sent.push(Sent::Command { node, line: line.number, command }),
+                    Ok(Ok(command)) => {
+                        sent.push(Sent::Command { node, line: line.number, command: *command });
+                    }
                     Err(mpsc::error::TryRecvError::Empty) => break,
                     // The engine has dropped the line.
                     _ => {

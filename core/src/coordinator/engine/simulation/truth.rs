@@ -12,8 +12,9 @@ use crate::proto::v1::{self, node_command::Command, step_outcome::State as StepS
 
 #[derive(Default)]
 pub struct Truth {
-    /// The members of each generation, as first told.
-    members: BTreeMap<Generation, Vec<v1::Member>>,
+    /// The members of each generation, as first told: by rank.
+    members: BTreeMap<Generation, BTreeMap<u32, v1::Member>>,
+    worlds: BTreeMap<Generation, (u32, u32)>,
     /// The newest generation that each node was told of.
     told: BTreeMap<usize, Generation>,
     /// Attempts whose fate was told: committed or not.
@@ -45,8 +46,22 @@ impl Truth {
 
     pub fn opened(&mut self, generation: &v1::Generation) {
         let number = Generation(generation.generation);
-        let first = self.members.entry(number).or_insert_with(|| generation.members.clone());
-        assert_eq!(*first, generation.members, "generation {number} has two memberships");
+        let known = self.members.entry(number).or_default();
+        for member in &generation.members {
+            let first = known.entry(member.rank).or_insert_with(|| member.clone());
+            assert_eq!(first, member, "generation {number} has two memberships");
+        }
+        let nodes: BTreeSet<&str> = generation.members.iter().map(|member| &*member.node).collect();
+        let told = match &generation.place {
+            Some(place) => {
+                assert!(nodes.len() <= 1, "a node is told of {nodes:?}");
+                assert_eq!(place.number.is_some(), nodes.len() == 1);
+                (generation.world_size, place.nodes)
+            }
+            None => (generation.members.len() as u32, nodes.len() as u32),
+        };
+        let first = self.worlds.entry(number).or_insert(told);
+        assert_eq!(*first, told, "generation {number} has two worlds");
     }
 
     pub fn restores(&mut self, generation: Generation, step: Option<u64>) {
@@ -77,7 +92,7 @@ impl Truth {
             Command::Barrier(released) => {
                 let meeting = (Generation(released.generation), released.round);
                 let arrived = self.arrived.get(&meeting).map_or(0, BTreeSet::len);
-                let expected = self.members[&meeting.0].len();
+                let expected = self.worlds[&meeting.0].0 as usize;
                 assert_eq!(
                     arrived, expected,
                     "barrier {meeting:?} was released to {arrived} of {expected} ranks"

@@ -109,20 +109,32 @@ class Member(_message.Message):
     def __init__(self, rank: _Optional[int] = ..., node: _Optional[str] = ..., host: _Optional[str] = ...) -> None: ...
 
 class Generation(_message.Message):
-    __slots__ = ("job", "job_uuid", "generation", "world_size", "members", "interval_steps")
+    __slots__ = ("job", "job_uuid", "generation", "world_size", "members", "interval_steps", "place")
     JOB_FIELD_NUMBER: _ClassVar[int]
     JOB_UUID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     WORLD_SIZE_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
     job: str
     job_uuid: str
     generation: int
     world_size: int
     members: _containers.RepeatedCompositeFieldContainer[Member]
     interval_steps: int
-    def __init__(self, job: _Optional[str] = ..., job_uuid: _Optional[str] = ..., generation: _Optional[int] = ..., world_size: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., interval_steps: _Optional[int] = ...) -> None: ...
+    place: Place
+    def __init__(self, job: _Optional[str] = ..., job_uuid: _Optional[str] = ..., generation: _Optional[int] = ..., world_size: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., interval_steps: _Optional[int] = ..., place: _Optional[_Union[Place, _Mapping]] = ...) -> None: ...
+
+class Place(_message.Message):
+    __slots__ = ("number", "nodes", "neighbours")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    nodes: int
+    neighbours: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, number: _Optional[int] = ..., nodes: _Optional[int] = ..., neighbours: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DataPosition(_message.Message):
     __slots__ = ("dataset", "epoch", "step", "batch_size", "start", "version")

@@ -64,6 +64,23 @@ class RegisterWorkerReply(_message.Message):
     incarnation: str
     def __init__(self, job_uuid: _Optional[str] = ..., joining: _Optional[int] = ..., config: _Optional[_Union[WorkerConfig, _Mapping]] = ..., incarnation: _Optional[str] = ...) -> None: ...
 
+class RegisterWorkersRequest(_message.Message):
+    __slots__ = ("registrations",)
+    REGISTRATIONS_FIELD_NUMBER: _ClassVar[int]
+    registrations: _containers.RepeatedCompositeFieldContainer[RegisterWorkerRequest]
+    def __init__(self, registrations: _Optional[_Iterable[_Union[RegisterWorkerRequest, _Mapping]]] = ...) -> None: ...
+
+class RegisterWorkersReply(_message.Message):
+    __slots__ = ("outcomes",)
+    class Outcome(_message.Message):
+        __slots__ = ("registered",)
+        REGISTERED_FIELD_NUMBER: _ClassVar[int]
+        registered: RegisterWorkerReply
+        def __init__(self, registered: _Optional[_Union[RegisterWorkerReply, _Mapping]] = ...) -> None: ...
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[RegisterWorkersReply.Outcome]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[RegisterWorkersReply.Outcome, _Mapping]]] = ...) -> None: ...
+
 class RemoveWorkerRequest(_message.Message):
     __slots__ = ("caller", "incarnation")
     CALLER_FIELD_NUMBER: _ClassVar[int]
@@ -77,16 +94,18 @@ class RemoveWorkerReply(_message.Message):
     def __init__(self) -> None: ...
 
 class WaitGenerationRequest(_message.Message):
-    __slots__ = ("job", "rank", "incarnation", "timeout_ms")
+    __slots__ = ("job", "rank", "incarnation", "timeout_ms", "place")
     JOB_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
     job: str
     rank: int
     incarnation: str
     timeout_ms: int
-    def __init__(self, job: _Optional[str] = ..., rank: _Optional[int] = ..., incarnation: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    place: bool
+    def __init__(self, job: _Optional[str] = ..., rank: _Optional[int] = ..., incarnation: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., place: _Optional[bool] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
     __slots__ = ("caller", "incarnation", "progress", "metrics")
@@ -179,6 +198,18 @@ class BarrierReply(_message.Message):
     round: int
     def __init__(self, generation: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
 
+class GetPlaceRequest(_message.Message):
+    __slots__ = ("job", "generation", "node", "ranks")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    generation: int
+    node: str
+    ranks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., node: _Optional[str] = ..., ranks: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class GetRecoveryInfoRequest(_message.Message):
     __slots__ = ("job",)
     JOB_FIELD_NUMBER: _ClassVar[int]
@@ -200,16 +231,18 @@ class RecoveryInfo(_message.Message):
     def __init__(self, current: _Optional[_Union[_common_pb2.Generation, _Mapping]] = ..., latest_step: _Optional[int] = ..., adopted_steps: _Optional[_Iterable[int]] = ..., last_ended: _Optional[_Union[GenerationEnded, _Mapping]] = ..., missing_ranks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GenerationEnded(_message.Message):
-    __slots__ = ("job", "generation", "lost", "reason")
+    __slots__ = ("job", "generation", "lost", "reason", "lost_count")
     JOB_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    LOST_COUNT_FIELD_NUMBER: _ClassVar[int]
     job: str
     generation: int
     lost: _containers.RepeatedCompositeFieldContainer[_common_pb2.Member]
     reason: str
-    def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., lost: _Optional[_Iterable[_Union[_common_pb2.Member, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+    lost_count: int
+    def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., lost: _Optional[_Iterable[_Union[_common_pb2.Member, _Mapping]]] = ..., reason: _Optional[str] = ..., lost_count: _Optional[int] = ...) -> None: ...
 
 class NodeReport(_message.Message):
     __slots__ = ("hello", "frame", "slots", "begun", "sealed", "durable", "failed", "commit", "died", "suspect", "arrival", "preempt", "step_vote", "removal", "draining", "left", "target", "stack")

@@ -40,6 +40,11 @@ class CoordinatorStub:
                 request_serializer=strata_dot_v1_dot_coordinator__pb2.RegisterWorkerRequest.SerializeToString,
                 response_deserializer=strata_dot_v1_dot_coordinator__pb2.RegisterWorkerReply.FromString,
                 _registered_method=True)
+        self.RegisterWorkers = channel.unary_unary(
+                '/strata.v1.Coordinator/RegisterWorkers',
+                request_serializer=strata_dot_v1_dot_coordinator__pb2.RegisterWorkersRequest.SerializeToString,
+                response_deserializer=strata_dot_v1_dot_coordinator__pb2.RegisterWorkersReply.FromString,
+                _registered_method=True)
         self.RemoveWorker = channel.unary_unary(
                 '/strata.v1.Coordinator/RemoveWorker',
                 request_serializer=strata_dot_v1_dot_coordinator__pb2.RemoveWorkerRequest.SerializeToString,
@@ -75,6 +80,11 @@ class CoordinatorStub:
                 request_serializer=strata_dot_v1_dot_coordinator__pb2.GetRecoveryInfoRequest.SerializeToString,
                 response_deserializer=strata_dot_v1_dot_coordinator__pb2.RecoveryInfo.FromString,
                 _registered_method=True)
+        self.GetPlace = channel.unary_unary(
+                '/strata.v1.Coordinator/GetPlace',
+                request_serializer=strata_dot_v1_dot_coordinator__pb2.GetPlaceRequest.SerializeToString,
+                response_deserializer=strata_dot_v1_dot_common__pb2.Place.FromString,
+                _registered_method=True)
         self.Attach = channel.stream_stream(
                 '/strata.v1.Coordinator/Attach',
                 request_serializer=strata_dot_v1_dot_coordinator__pb2.NodeReport.SerializeToString,
@@ -88,6 +98,13 @@ class CoordinatorServicer:
     def RegisterWorker(self, request, context):
         """Joins a job as one rank. Returns as soon as the membership is recorded (durable); the generation opens when the
         declared world is complete. A rank that lives already is ABORTED naming its host. Idempotent by `idempotency_key`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterWorkers(self, request, context):
+        """The same for ranks that join through one node at about the same time, at the cost of one call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,6 +157,13 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPlace(self, request, context):
+        """Where a node stands among those that have any of some ranks. Fenced when the generation is not the open one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Attach(self, request_iterator, context):
         """A sidecar's line to the coordinator: frames and reports up, pushes down. Ordered; re-announced after a reconnect.
         """
@@ -154,6 +178,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.RegisterWorker,
                     request_deserializer=strata_dot_v1_dot_coordinator__pb2.RegisterWorkerRequest.FromString,
                     response_serializer=strata_dot_v1_dot_coordinator__pb2.RegisterWorkerReply.SerializeToString,
+            ),
+            'RegisterWorkers': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterWorkers,
+                    request_deserializer=strata_dot_v1_dot_coordinator__pb2.RegisterWorkersRequest.FromString,
+                    response_serializer=strata_dot_v1_dot_coordinator__pb2.RegisterWorkersReply.SerializeToString,
             ),
             'RemoveWorker': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveWorker,
@@ -190,6 +219,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     request_deserializer=strata_dot_v1_dot_coordinator__pb2.GetRecoveryInfoRequest.FromString,
                     response_serializer=strata_dot_v1_dot_coordinator__pb2.RecoveryInfo.SerializeToString,
             ),
+            'GetPlace': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPlace,
+                    request_deserializer=strata_dot_v1_dot_coordinator__pb2.GetPlaceRequest.FromString,
+                    response_serializer=strata_dot_v1_dot_common__pb2.Place.SerializeToString,
+            ),
             'Attach': grpc.stream_stream_rpc_method_handler(
                     servicer.Attach,
                     request_deserializer=strata_dot_v1_dot_coordinator__pb2.NodeReport.FromString,
@@ -223,6 +257,33 @@ class Coordinator:
             '/strata.v1.Coordinator/RegisterWorker',
             strata_dot_v1_dot_coordinator__pb2.RegisterWorkerRequest.SerializeToString,
             strata_dot_v1_dot_coordinator__pb2.RegisterWorkerReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterWorkers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.v1.Coordinator/RegisterWorkers',
+            strata_dot_v1_dot_coordinator__pb2.RegisterWorkersRequest.SerializeToString,
+            strata_dot_v1_dot_coordinator__pb2.RegisterWorkersReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -412,6 +473,33 @@ class Coordinator:
             '/strata.v1.Coordinator/GetRecoveryInfo',
             strata_dot_v1_dot_coordinator__pb2.GetRecoveryInfoRequest.SerializeToString,
             strata_dot_v1_dot_coordinator__pb2.RecoveryInfo.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPlace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.v1.Coordinator/GetPlace',
+            strata_dot_v1_dot_coordinator__pb2.GetPlaceRequest.SerializeToString,
+            strata_dot_v1_dot_common__pb2.Place.FromString,
             options,
             channel_credentials,
             insecure,

@@ -93,14 +93,16 @@ class Welcome(_message.Message):
     def __init__(self, session: _Optional[int] = ..., version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., job_uuid: _Optional[str] = ..., arena: _Optional[str] = ..., store: _Optional[str] = ..., save_wait_ms: _Optional[int] = ..., commit_timeout_ms: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., generation: _Optional[int] = ..., resumed: _Optional[bool] = ..., life: _Optional[str] = ...) -> None: ...
 
 class Fenced(_message.Message):
-    __slots__ = ("generation", "lost", "reason")
+    __slots__ = ("generation", "lost", "reason", "lost_count")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    LOST_COUNT_FIELD_NUMBER: _ClassVar[int]
     generation: int
     lost: _containers.RepeatedCompositeFieldContainer[_common_pb2.Member]
     reason: str
-    def __init__(self, generation: _Optional[int] = ..., lost: _Optional[_Iterable[_Union[_common_pb2.Member, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+    lost_count: int
+    def __init__(self, generation: _Optional[int] = ..., lost: _Optional[_Iterable[_Union[_common_pb2.Member, _Mapping]]] = ..., reason: _Optional[str] = ..., lost_count: _Optional[int] = ...) -> None: ...
 
 class StepEvent(_message.Message):
     __slots__ = ("step", "state", "info", "kind", "reason")
