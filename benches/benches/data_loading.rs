@@ -7,8 +7,9 @@ use std::fs;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use strata_core::data::{Batches, DatasetSpec, Format, resolve};
+use strata_core::data::{Assignment, Batches, DatasetSpec, Format, resolve};
 use strata_core::ids::{Rank, WorldSize};
+use strata_core::proto::v1;
 use strata_core::sharding::{Cursor, DatasetKey, Order, Placement, Ring, Tail};
 
 const SIZES: [(u32, u32); 3] = [(10, 1_000), (100, 10_000), (1_000, 100_000)];
@@ -45,6 +46,30 @@ fn assignment(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("change of map", &size), |bencher| {
             bencher.iter(|| Placement::new(Some(black_box(&placement)), &fewer, key, shards));
         });
+        // What a sidecar answers its ranks with, and the coordinator everyone.
+        let map = Assignment::new(registered(shards), WorldSize(workers)).expect("a world of ranks");
+        group.bench_function(BenchmarkId::new("shards of a rank", &size), |bencher| {
+            let mut epoch = 0;
+            bencher.iter(|| {
+                epoch += 1;
+                map.shards(black_box(Rank(workers / 2)), epoch).expect("a rank of the world")
+            });
+        });
+    }
+}
+
+/// A shuffled dataset of so many shards, each in a file of its own.
+fn registered(shards: u32) -> v1::DatasetSpec {
+    const SHARD: u64 = 1_000;
+    let file = |number| v1::DataFile { path: format!("/data/train/part-{number:06}"), samples: SHARD };
+    v1::DatasetSpec {
+        id: "imagenet".into(),
+        total_samples: u64::from(shards) * SHARD,
+        shard_size: SHARD,
+        shuffle: true,
+        version: 1,
+        files: (0..shards).map(file).collect(),
+        ..Default::default()
     }
 }
 

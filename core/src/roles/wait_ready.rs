@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -14,7 +14,6 @@ use tonic_health::pb::health_client::HealthClient;
 use super::{RoleOptions, runtime};
 use crate::config::{Loaded, locate};
 use crate::error::{Error, Result};
-use crate::proto::v1::{self, admin_client::AdminClient};
 use crate::sidecar::READY_SERVICE;
 
 const AGAIN: Duration = Duration::from_millis(50);
@@ -59,22 +58,11 @@ async fn ask(socket: &Path) -> Result<(), String> {
     UnixStream::connect(socket).await.map_err(|error| error.to_string())?;
     let channel = Endpoint::from_static("http://sidecar.invalid").connect_with_connector_lazy(connector);
     let request = HealthCheckRequest { service: READY_SERVICE.to_owned() };
-    let answer = HealthClient::new(channel.clone()).check(request).await;
+    let answer = HealthClient::new(channel).check(request).await;
     match answer.map(|answer| answer.into_inner().status()) {
         Ok(ServingStatus::Serving) => Ok(()),
-        Ok(_) => Err(format!("it has not reached its coordinator: {}", why(channel).await)),
+        Ok(_) => Err("it has not reached its coordinator".to_owned()),
         Err(status) if status.code() == tonic::Code::NotFound => Err("it is starting".to_owned()),
         Err(status) => Err(status.message().to_owned()),
-    }
-}
-
-/// What the sidecar says of its line to the coordinator.
-async fn why(sidecar: Channel) -> String {
-    let answer = AdminClient::new(sidecar).get_status(v1::GetStatusRequest::default()).await;
-    match answer.map(|answer| answer.into_inner().nodes.pop()) {
-        Ok(Some(node)) if !node.problem.is_empty() => node.problem,
-        // Attached meanwhile, or told to stop; an older sidecar gives no reason.
-        Ok(_) => "its log says why".to_owned(),
-        Err(status) => status.message().to_owned(),
     }
 }
