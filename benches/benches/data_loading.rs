@@ -7,7 +7,7 @@ use std::fs;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use strata_core::data::{Assignment, Batches, DatasetSpec, Format, resolve};
+use strata_core::data::{Assignment, Batches, DatasetSpec, Format, HeldShards, resolve};
 use strata_core::ids::{Rank, WorldSize};
 use strata_core::proto::v1;
 use strata_core::sharding::{Cursor, DatasetKey, Order, Placement, Ring, Tail};
@@ -46,7 +46,7 @@ fn assignment(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("change of map", &size), |bencher| {
             bencher.iter(|| Placement::new(Some(black_box(&placement)), &fewer, key, shards));
         });
-        // What a sidecar answers its ranks with, and the coordinator everyone.
+        // What the coordinator answers everyone with.
         let map = Assignment::new(registered(shards), WorldSize(workers)).expect("a world of ranks");
         group.bench_function(BenchmarkId::new("shards of a rank", &size), |bencher| {
             let mut epoch = 0;
@@ -55,6 +55,18 @@ fn assignment(criterion: &mut Criterion) {
                 map.shards(black_box(Rank(workers / 2)), epoch).expect("a rank of the world")
             });
         });
+        // What a sidecar answers the eight ranks of its node with: each goes to the next epoch after a hundred questions.
+        let held = HeldShards::new(map);
+        group.bench_function(
+            BenchmarkId::new("shards of a rank, from the sidecar's copy", &size),
+            |bencher| {
+                let mut asked = 0;
+                bencher.iter(|| {
+                    asked += 1;
+                    held.of(black_box(Rank(asked % 8)), u64::from(asked / 800)).expect("a rank of the world")
+                });
+            },
+        );
     }
 }
 

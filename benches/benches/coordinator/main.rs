@@ -35,6 +35,10 @@ use table::Table;
 
 const TURN: Duration = Duration::from_secs(1);
 
+/// As in the executable.
+#[global_allocator]
+static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() {
     if std::env::args().any(|word| word == server::SERVE) {
         return server::serve();

@@ -69,11 +69,17 @@ impl Coordinator {
         });
         let owner = {
             let names = Box::new(uuid::Uuid::new_v4);
-            engine::Engine::new(state, settings.clone(), clock, names, metrics, handle.clone(), hooks)
+            engine::Engine::new(state, settings.clone(), clock, names, metrics.clone(), handle.clone(), hooks)
         };
         let (timeout, default) = watch::channel(settings.timings.timeout);
         let quotas = Arc::new(service::Quotas::new(settings.calls_per_second));
-        let services = service::Services { engine: handle.clone(), timeout: default, quotas: quotas.clone() };
+        let services = service::Services {
+            engine: handle.clone(),
+            timeout: default,
+            quotas: quotas.clone(),
+            metrics,
+            assignments: Arc::default(),
+        };
         let (told, ended) = watch::channel(None);
         let serving = stop.child_token();
         tokio::spawn(async move {

@@ -6,6 +6,7 @@
 
 mod assignment;
 mod batches;
+mod held;
 mod reader;
 mod scan;
 mod shard;
@@ -14,6 +15,7 @@ mod wire;
 
 pub use assignment::Assignment;
 pub use batches::{Batch, Batches};
+pub use held::HeldShards;
 pub use reader::Reader;
 pub use scan::{Scanned, resolve};
 pub use shard::{Shard, ShardFile};

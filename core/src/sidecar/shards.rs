@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::node::Node;
-use crate::data::Assignment;
+use crate::data::{Assignment, HeldShards};
 use crate::error::Result;
 use crate::ids::{Generation, JobName, Rank, WorldSize};
 use crate::proto::v1;
@@ -17,7 +17,7 @@ pub(super) async fn held(
     node: &Arc<Node>,
     request: &v1::GetShardsRequest,
     deadline: Instant,
-) -> Result<Option<v1::GetShardsReply>> {
+) -> Result<Option<Arc<v1::GetShardsReply>>> {
     let (job, generation) = (request.job.parse::<JobName>()?, Generation(request.generation));
     let open = node.read(|state| {
         let open = state.jobs.get(&job)?.open.as_ref()?;
@@ -31,7 +31,7 @@ pub(super) async fn held(
         None => learn(node, &job, generation, world, &request.dataset, deadline).await?,
     };
     node.metrics.shard_requests.inc();
-    map.shards(Rank(request.rank), request.epoch).map(Some)
+    map.of(Rank(request.rank), request.epoch).map(Some)
 }
 
 async fn learn(
@@ -41,13 +41,13 @@ async fn learn(
     world: WorldSize,
     dataset: &str,
     deadline: Instant,
-) -> Result<Arc<Assignment>> {
+) -> Result<Arc<HeldShards>> {
     let spec = node.uplink.call("looking up a dataset", deadline, || {
         let mut client = node.uplink.dataset();
         let request = v1::GetDatasetRequest { job: job.to_string(), id: dataset.to_owned() };
         async move { client.get_dataset(request).await }
     });
-    let map = Arc::new(Assignment::new(spec.await?, world)?);
+    let map = Arc::new(HeldShards::new(Assignment::new(spec.await?, world)?));
     node.change(|state| state.job(job).learn_assignment(generation, dataset, map.clone()));
     Ok(map)
 }

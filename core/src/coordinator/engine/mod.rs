@@ -31,6 +31,7 @@ mod targets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -61,6 +62,7 @@ type Answer = Box<dyn FnOnce() + Send>;
 #[derive(Clone)]
 pub(super) struct Handle {
     work: mpsc::UnboundedSender<Work>,
+    accepted: Arc<AtomicU64>,
 }
 
 /// Where an answer goes, once what it tells is durable.
@@ -69,7 +71,12 @@ pub(super) struct Reply<T>(oneshot::Sender<Result<T>>);
 impl Handle {
     pub fn new() -> (Handle, mpsc::UnboundedReceiver<Work>) {
         let (work, inbox) = mpsc::unbounded_channel();
-        (Handle { work }, inbox)
+        (Handle { work, accepted: Arc::default() }, inbox)
+    }
+
+    /// How many commands have been accepted in this life: what was read of the state stands while it is the same.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Acquire)
     }
 
     /// Runs `work` in the engine and returns its answer when everything before it is durable.
@@ -194,6 +201,7 @@ impl Engine {
     /// Applies a command and lets its effects happen; they become visible outside with the batch.
     pub fn submit(&mut self, command: Command) -> Result<()> {
         let effects = self.state.apply(&command)?;
+        self.handle.accepted.fetch_add(1, Ordering::Release);
         self.batch.push(command);
         for effect in effects {
             self.perform(effect);

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use super::super::state::{Command, DatasetRecord};
 use super::{Engine, Reply, convert};
 use crate::data::Assignment;
 use crate::error::{Error, Result};
-use crate::ids::{Generation, JobName, Rank, WorldSize};
+use crate::ids::{Generation, JobName, WorldSize};
 use crate::proto::v1;
 
 /// Maps kept at once; a map is a pure function of its key, so dropping one costs its making again.
@@ -18,7 +19,7 @@ type Key = (JobName, String, u64, u32);
 
 #[derive(Default)]
 pub struct Assignments {
-    kept: HashMap<Key, Assignment>,
+    kept: HashMap<Key, Arc<Assignment>>,
 }
 
 impl Engine {
@@ -71,7 +72,8 @@ impl Engine {
         }
     }
 
-    pub fn shards(&mut self, request: &v1::GetShardsRequest) -> Result<v1::GetShardsReply> {
+    /// The map of a dataset over the world that is asked for; P6: a caller of an older generation is refused.
+    pub fn assignment_for(&mut self, request: &v1::GetShardsRequest) -> Result<Arc<Assignment>> {
         let (job, record) = self.dataset(&request.job, &request.dataset)?;
         let version = record.version;
         if request.generation > 0 {
@@ -81,23 +83,21 @@ impl Engine {
             }
             fenced?;
         }
-        self.metrics.shard_requests.inc();
-        let key = (job, request.dataset.clone(), version, request.world_size);
-        self.assignment(key)?.shards(Rank(request.rank), request.epoch)
+        self.assignment((job, request.dataset.clone(), version, request.world_size))
     }
 
-    fn assignment(&mut self, key: Key) -> Result<&Assignment> {
+    fn assignment(&mut self, key: Key) -> Result<Arc<Assignment>> {
         let kept = &mut self.assignments.kept;
         if kept.len() >= MAPS_KEPT && !kept.contains_key(&key) {
             kept.clear();
         }
         match kept.entry(key) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Occupied(known) => Ok(known.get().clone()),
             Entry::Vacant(free) => {
                 let (job, dataset, _, world) = free.key();
                 let spec = convert::dataset_spec(&self.state.job(job)?.datasets[dataset]);
-                let made = Assignment::new(spec, WorldSize(*world))?;
-                Ok(free.insert(made))
+                let made = Arc::new(Assignment::new(spec, WorldSize(*world))?);
+                Ok(free.insert(made).clone())
             }
         }
     }

@@ -1,16 +1,20 @@
 //! The state as of a record, in a file of its own: a line of JSON that says which record and sums it all, then the state.
 //! Replaced whole: written beside the one before, synced, renamed over it.
 
+use std::io::{self, BufWriter, IntoInnerError};
+
 use serde::{Deserialize, Serialize};
 
 use super::super::state::State;
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use crate::error::{Doing, Error, Result};
 
 const NAME: &str = "snapshot";
 const FRESH: &str = "snapshot.new";
 /// A newer one is refused.
 const VERSION: u32 = 1;
+/// Of its text, written at once.
+const PIECE: usize = 256 << 10;
 
 pub struct Snapshot {
     /// How often the log had been opened when it was written.
@@ -25,22 +29,46 @@ struct Head {
     v: u32,
     life: u64,
     next: u64,
-    /// BLAKE3 of [`Head::summed`].
+    /// Of the other fields and the text, as [`Head::summed`] begins it.
     blake3: String,
 }
 
 impl Head {
-    fn new(life: u64, next: u64, body: &[u8]) -> Head {
-        let mut head = Head { v: VERSION, life, next, blake3: String::new() };
-        head.blake3 = head.sum(body);
-        head
+    /// Of a body that is still to be summed: [`Head::line`] is as long whatever its sum.
+    fn new(life: u64, next: u64) -> Head {
+        Head { v: VERSION, life, next, blake3: "0".repeat(2 * blake3::OUT_LEN) }
     }
 
-    fn sum(&self, body: &[u8]) -> String {
+    fn summed(&self) -> blake3::Hasher {
         let mut sum = blake3::Hasher::new();
         sum.update(format!("{} {} {}\n", self.v, self.life, self.next).as_bytes());
-        sum.update(body);
-        sum.finalize().to_hex().to_string()
+        sum
+    }
+
+    fn line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).expect("a header is plain data");
+        line.push(b'\n');
+        line
+    }
+}
+
+/// Writes and sums what comes, a piece at a time: the text of a world of 100,000 ranks has 40 MB.
+struct Body<'a> {
+    file: &'a dyn DiskFile,
+    offset: u64,
+    sum: blake3::Hasher,
+}
+
+impl io::Write for Body<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(self.offset, bytes)?;
+        self.sum.update(bytes);
+        self.offset += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -61,7 +89,7 @@ fn decode(bytes: &[u8]) -> Result<Snapshot> {
         return Err(Error::invalid(format!("it has version {}, this build reads up to {VERSION}", head.v))
             .hint("it was written by a newer strata: run that version; nothing has been changed"));
     }
-    if head.sum(body) != head.blake3 {
+    if head.summed().update(body).finalize().to_hex().as_str() != head.blake3 {
         return Err(Error::corrupt("its checksum does not match"));
     }
     Ok(Snapshot { life: head.life, next: head.next, state: State::decode(body)? })
@@ -69,14 +97,15 @@ fn decode(bytes: &[u8]) -> Result<Snapshot> {
 
 /// Durable when it returns; atomic: a crash leaves this one or the one before.
 pub fn write(disk: &dyn Disk, life: u64, next: u64, state: &State) -> Result<()> {
-    let body = state.encode();
-    let mut bytes = serde_json::to_vec(&Head::new(life, next, &body)).expect("a header is plain data");
-    bytes.push(b'\n');
-    bytes.extend_from_slice(&body);
-    drop(body);
     let write = || {
+        let mut head = Head::new(life, next);
         let file = disk.create(FRESH)?;
-        file.write(0, &bytes)?;
+        let body = Body { file: &*file, offset: head.line().len() as u64, sum: head.summed() };
+        let mut pieces = BufWriter::with_capacity(PIECE, body);
+        state.encode_into(&mut pieces)?;
+        let body = pieces.into_inner().map_err(IntoInnerError::into_error)?;
+        head.blake3 = body.sum.finalize().to_hex().to_string();
+        file.write(0, &head.line())?;
         file.sync()?;
         disk.rename(FRESH, NAME)?;
         disk.sync()

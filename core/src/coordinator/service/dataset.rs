@@ -1,9 +1,13 @@
 //! Datasets and their shards.
 
+use std::sync::Arc;
+
 use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
 use super::{Need, Services};
+use crate::data::Assignment;
+use crate::ids::Rank;
 use crate::proto::v1;
 
 #[tonic::async_trait]
@@ -40,8 +44,23 @@ impl v1::dataset_server::Dataset for Services {
         &self,
         request: Request<v1::GetShardsRequest>,
     ) -> Result<Response<v1::GetShardsReply>, Status> {
-        let mut request = request.into_inner();
+        let request = request.into_inner();
         self.admit(&request.job, Need::Ordinary)?;
+        self.metrics.shard_requests.inc();
+        let (rank, epoch) = (Rank(request.rank), request.epoch);
+        let known = self.assignments.of(&request, self.engine.accepted());
+        let map = match known {
+            Some(map) => map,
+            None => self.learn(request).await?,
+        };
+        Ok(Response::new(map.shards(rank, epoch)?))
+    }
+}
+
+impl Services {
+    /// The map that is asked for, from the engine; kept for the next question.
+    async fn learn(&self, asked: v1::GetShardsRequest) -> Result<Arc<Assignment>, Status> {
+        let mut request = asked.clone();
         if request.world_size == 0 {
             let job = request.job.clone();
             let opened = self.engine.wait(move |engine, reply| engine.world_of(&job, reply));
@@ -50,6 +69,10 @@ impl v1::dataset_server::Dataset for Services {
                 Err(_) => return Err(self.missing(request.job).await.into()),
             };
         }
-        Ok(Response::new(self.engine.call(move |engine| engine.shards(&request)).await?))
+        let handle = self.engine.clone();
+        let found = self.engine.call(move |engine| Ok((engine.assignment_for(&request)?, handle.accepted())));
+        let (map, accepted) = found.await?;
+        self.assignments.keep(asked, accepted, map.clone());
+        Ok(map)
     }
 }

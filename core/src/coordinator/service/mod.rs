@@ -1,6 +1,7 @@
 //! The gRPC faces: arguments in, the engine asked, answers out. No decision is taken here.
 
 mod admin;
+mod assignments;
 mod attach;
 mod checkpoint;
 mod coordinator;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub(super) use assignments::Assignments;
 use quota::Need;
 pub(super) use quota::Quotas;
 pub(super) use server::{listen, serve};
@@ -21,6 +23,7 @@ pub(super) use server::{listen, serve};
 use super::engine::Handle;
 use crate::error::Result;
 use crate::proto::v1;
+use crate::telemetry::Metrics;
 
 /// All services share the way to the engine and the default time-out.
 #[derive(Clone)]
@@ -29,6 +32,8 @@ pub(super) struct Services {
     /// For calls that give no time-out.
     pub timeout: watch::Receiver<Duration>,
     pub quotas: Arc<Quotas>,
+    pub metrics: Arc<Metrics>,
+    pub assignments: Arc<Assignments>,
 }
 
 impl Services {

@@ -19,6 +19,7 @@ mod saves;
 mod targets;
 
 use std::collections::BTreeMap;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,11 @@ impl State {
     /// The state as snapshots hold it; equal states encode to equal bytes.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("maps have string-like keys and numbers are integers")
+    }
+
+    /// The same bytes, as they are made.
+    pub fn encode_into(&self, to: impl io::Write) -> io::Result<()> {
+        serde_json::to_writer(to, self).map_err(io::Error::from)
     }
 
     /// Fails with Corrupt when the bytes are no state.

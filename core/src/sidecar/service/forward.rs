@@ -1,5 +1,6 @@
 //! The coordinator's services on the node's socket: look-ups go on to it, repeated while it is being restarted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -133,7 +134,7 @@ impl v1::dataset_server::Dataset for Services {
         self.allow(&request, &request.get_ref().job)?;
         let wait = |asked: &v1::GetShardsRequest| patience(asked.timeout_ms);
         if let Some(own) = shards::held(&self.node, request.get_ref(), wait(request.get_ref())).await? {
-            return Ok(Response::new(own));
+            return Ok(Response::new(Arc::unwrap_or_clone(own)));
         }
         forward!(self, request, dataset.get_shards, "asking for shards", wait)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::records::{JobRecord, NodePlace};
 use super::agreements::Agreements;
 use crate::checkpoint::NodeShare;
-use crate::data::Assignment;
+use crate::data::HeldShards;
 use crate::error::Error;
 use crate::format::StepKind;
 use crate::ids::{Generation, JobName, JobUuid, Rank, Step, WorldSize};
@@ -38,7 +38,7 @@ pub(in super::super) struct Job {
     shares: BTreeMap<Vec<u32>, NodeShare>,
     pub latest: Generation,
     /// Which shards the ranks of the open generation hold, by dataset.
-    pub assignments: BTreeMap<String, Arc<Assignment>>,
+    pub assignments: BTreeMap<String, Arc<HeldShards>>,
     /// Committed steps that an INCREMENTAL save may refer to.
     pub committed: BTreeMap<Step, Base>,
     outcomes: BTreeMap<Step, (Generation, Outcome)>,
@@ -167,7 +167,7 @@ impl Job {
     }
 
     /// The copy of a map that was made for this generation.
-    pub fn learn_assignment(&mut self, generation: Generation, dataset: &str, map: Arc<Assignment>) {
+    pub fn learn_assignment(&mut self, generation: Generation, dataset: &str, map: Arc<HeldShards>) {
         if self.latest == generation {
             self.assignments.insert(dataset.to_owned(), map);
         }
