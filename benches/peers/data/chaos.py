@@ -25,10 +25,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from corpus import Corpus
 from job import Failed, Job
 from loaders import LOADERS, loader
 from packages import Packages
+from records import Corpus
 from speed import make
 
 WORLDS = (8, 5, 13, 3, 7)
@@ -56,8 +56,8 @@ class Course:
 
     stream: list[int] = field(default_factory=list)
     """Committed samples: step by step, and of each step in the order in which the loader deals them out."""
-    last: int = 0
-    """How many of them the last step of all had."""
+    steps: list[int] = field(default_factory=list)
+    """How many samples each step had, made again or not."""
     kills: Counter[str] = field(default_factory=Counter)
     resizes: int = 0
     restarts: list[float] = field(default_factory=list)
@@ -81,18 +81,21 @@ class Scenario:
     def run(self, job: Job) -> Course:
         course = Course()
         kills = iter(self.kills)
+        kill = next(kills, None)
         states: Sequence[Any] | None = None
         place, ended = 0, time.monotonic()
         try:
             while True:
                 job.start(self.worlds[place], self.batch(self.worlds[place]), states)
-                states, why = self.life(job, course, states, next(kills, None), place, ended)
+                states, why = self.life(job, course, states, kill, place, ended)
                 ended = time.monotonic()
                 if why == "over":
                     return course
                 if why == "resize":
                     place += 1
                     course.resizes += 1
+                else:
+                    kill = next(kills, None)
         except Failed as error:
             course.refused = f"after {len(course.stream)} samples, {place} resizes: {error}"
             return course
@@ -126,7 +129,7 @@ class Scenario:
                 return None, "over"
             step = merged([batch or [] for batch in batches])
             pending += step
-            course.last = len(step)
+            course.steps.append(len(step))
             steps += 1
             if steps % self.every:
                 continue
@@ -218,20 +221,20 @@ def render(found: dict[str, dict[str, Course]], samples: int) -> str:
 
 
 def counted(course: Course, undisturbed: list[int], samples: int) -> tuple[str, ...]:
-    times = Counter(course.stream)
-    lost = samples - len(times)
-    doubled = len(course.stream) - len(times)
-    before = course.stream[: len(course.stream) - course.last]
-    at_last = doubled - (len(before) - len(set(before)))
-    moved = sum(one != other for one, other in zip(course.stream, undisturbed, strict=False))
-    same = "as undisturbed" if course.stream == undisturbed else f"{moved:,} other than undisturbed"
+    stream = course.stream
+    missing = set(range(samples)) - set(stream)
+    at_end = len(missing & set(undisturbed[-max(course.steps, default=0) :]))
+    doubled = len(stream) - len(set(stream))
+    before = stream[: len(stream) - (course.steps[-1] if course.steps else 0)]
+    in_last = doubled - (len(before) - len(set(before)))
+    moved = sum(one != other for one, other in zip(stream, undisturbed, strict=False))
     return (
         str(course.killed),
         str(WORLDS[: course.resizes + 1]).strip("(),"),
-        f"{len(course.stream):,} of {samples:,}",
-        f"{lost:,}",
-        f"{doubled:,}" + (f" (of them {at_last} in the last step)" if at_last else ""),
-        same,
+        f"{len(stream):,} of {samples:,}",
+        f"{len(missing):,}" + (f" (of them {at_end:,} at the epoch's end)" if at_end else ""),
+        f"{doubled:,}" + (f" (of them {in_last:,} in the last step)" if in_last else ""),
+        "as undisturbed" if stream == undisturbed else f"{moved:,} other than undisturbed",
         f"{statistics.median(course.restarts):.2f} s" if course.restarts else "",
         course.refused.replace("|", "\\|").replace("\n", " "),
     )

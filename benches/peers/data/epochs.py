@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from corpus import Array, Corpus, numbers, verified
 from readers import Reader, reader
+from records import Array, Corpus, numbers, verified
 
 LOOKS = 8
 """How often memory is looked at in the epoch that is not timed."""

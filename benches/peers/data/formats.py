@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from corpus import JSONL_LIMIT, Corpus
+from records import JSONL_LIMIT, Corpus
 
 
 def write_bin(corpus: Corpus, folder: Path) -> None:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from corpus import Array, Corpus, verified
 from epochs import each_once
 from loaders import PACKAGES, Life, loader
+from records import Array, Corpus, verified
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any
 
-from corpus import Corpus
-from loaders import Life, loader
+from loaders import LOADERS, PACKAGES, Life, loader
 from packages import HERE, Packages
+from records import Corpus
 
 PATIENCE = 120.0
 """Seconds for an answer."""
@@ -65,7 +65,8 @@ class Job:
         key = secrets.token_bytes(16)
         self.listener = Listener(str(folder / "s.sock"), "AF_UNIX", backlog=64, authkey=key)
         self.log = log.open("a")
-        command = [packages.python, str(HERE / "nursery.py"), name, str(folder / "s.sock"), key.hex()]
+        command = [packages.python, str(HERE / "nursery.py"), LOADERS[name], str(folder / "s.sock"), key.hex()]
+        command += PACKAGES[name]
         environment = packages.environment(name) | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
         self.nursery = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, text=True

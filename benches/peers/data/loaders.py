@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from corpus import Array, Corpus
 from readers import Mapped, joined, mds_batch
+from records import Array, Corpus
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Loader(Protocol):
     def __init__(self, life: Life) -> None: ...
 
     def start(self, rank: int, world: int, state: Any) -> Iterator[Array]:
-        """Batches of (samples, bytes) from where `state` was saved; None is the epoch's beginning. A generator may open
-        the loader with its first batch.
+        """Batches of (samples, bytes) from where `state` was saved; None is the epoch's beginning. It is asked
+        for with the first batch, so it may be a generator that opens the loader then.
 
         Raises:
             Exception: it cannot go on from there; that is what the table says of it.
@@ -178,6 +178,10 @@ PACKAGES = {"mosaicml": ["streaming"], "torchdata": ["torchdata.stateful_dataloa
 
 
 def loader(name: str) -> type[Loader]:
-    module, kind = LOADERS[name].split(":")
+    return loader_at(LOADERS[name])
+
+
+def loader_at(place: str) -> type[Loader]:
+    module, kind = place.split(":")
     found: type[Loader] = getattr(importlib.import_module(module), kind)
     return found

@@ -1,6 +1,6 @@
 """Forks the ranks of chaos.py, with the loader's packages imported: a rank is there in milliseconds, not in seconds.
 
-    python nursery.py LOADER SOCKET KEY        reads one line for each rank: its process then answers on the socket
+    python nursery.py MODULE:CLASS SOCKET KEY PACKAGE...    reads one line for each rank, which answers on the socket
 
 A rank is the leader of a session of its own, so its workers can be ended with it. It says what it is, is sent a Life
 and a state, and then does what it is asked: "take" a batch, "save" a state. It ends with the other side of its socket.
@@ -13,17 +13,18 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from multiprocessing.connection import Client
 
-from corpus import verified
-from loaders import PACKAGES, Loader, loader
+from loaders import Loader, loader_at
+from records import Array, verified
 
 
 def main() -> None:
-    name, address, key = sys.argv[1:]
-    for package in PACKAGES[name]:
+    place, address, key, *packages = sys.argv[1:]
+    for package in packages:
         importlib.import_module(package)
-    kind = loader(name)
+    kind = loader_at(place)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no rank stays a zombie
     for line in sys.stdin:
         rank, world, life = (int(word) for word in line.split())
@@ -49,9 +50,12 @@ def live(kind: type[Loader], rank: int, world: int, life: int, address: str, key
         driver.send((life, rank, os.getpid()))
         given, state = driver.recv()
         opened = kind(given)
-        batches = opened.start(rank, world, state)
+        batches: Iterator[Array] | None = None
 
         def take() -> list[int] | None:
+            nonlocal batches
+            if batches is None:
+                batches = opened.start(rank, world, state)
             batch = next(batches, None)
             return None if batch is None else verified(batch).tolist()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 
-from corpus import Array, Corpus
+from records import Array, Corpus
 
 SHARD = 2**20
 """Bytes of a shard, about."""

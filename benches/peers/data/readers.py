@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from corpus import Array, Corpus
+from records import Array, Corpus
 
 SHUFFLED = 10_000
 """Samples that webdataset holds to shuffle them, in bytes at most SHUFFLED_BYTES: its documentation's usual 1,000 to

@@ -18,9 +18,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from corpus import Corpus
 from loaders import LOADERS, loader
 from packages import HERE, Packages
+from records import Corpus
 from speed import LIMIT, SIZES, arguments, make
 
 SIZE = 2048

@@ -18,9 +18,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from corpus import Corpus
 from packages import HERE, Packages
 from readers import IN_ORDER, READERS, WITHOUT_WORKERS, reader
+from records import Corpus
 
 Result = dict[str, Any]
 SIZES = {2048: (100_000, 256), 102_400: (4_000, 32)}
