@@ -13,6 +13,7 @@ class Exact:
     """Its state is where the next step begins."""
 
     form = "bin"
+    leaves = ""
     merged = staticmethod(rank_by_rank)
     off = 0
     """Steps that the state is ahead of the batches handed out."""

@@ -19,7 +19,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -58,7 +57,7 @@ class Course:
     """Committed samples: step by step, and of each step in the order in which the loader deals them out."""
     steps: list[int] = field(default_factory=list)
     """How many samples each step had, made again or not."""
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MOMENTS, 0))
     resizes: int = 0
     restarts: list[float] = field(default_factory=list)
     """Seconds from a kill or a resize to the first batches after it."""
@@ -66,7 +65,7 @@ class Course:
 
     @property
     def killed(self) -> int:
-        return self.kills.total()
+        return sum(self.kills.values())
 
 
 @dataclass

@@ -25,9 +25,10 @@ PATIENCE = 120.0
 SHARED = Path("/dev/shm")
 
 
-def shared_names() -> set[str]:
-    """MosaicML's own: six digits and a word."""
-    return {path.name for path in SHARED.iterdir() if re.fullmatch(r"\d{6}_[a-z_]+", path.name)}
+def left_behind(name: str) -> set[str]:
+    """What this loader's killed ranks leave in shared memory, of any job."""
+    pattern = loader(name).leaves
+    return {path.name for path in SHARED.iterdir() if pattern and re.fullmatch(pattern, path.name)}
 
 
 class Failed(Exception):
@@ -60,7 +61,7 @@ class Job:
     ) -> None:
         self.name, self.corpus, self.workers, self.seed, self.folder = name, corpus, workers, seed, folder
         self.life = 0
-        self.shared = shared_names()
+        self.shared = left_behind(name)
         self.ranks: list[Rank] = []
         key = secrets.token_bytes(16)
         self.listener = Listener(str(folder / "s.sock"), "AF_UNIX", backlog=64, authkey=key)
@@ -82,8 +83,8 @@ class Job:
         self.nursery.stdin.close()
         self.nursery.wait(PATIENCE)
         self.log.close()
-        for name in shared_names() - self.shared:  # killed ranks leave them
-            (SHARED / name).unlink(missing_ok=True)
+        for left in left_behind(self.name) - self.shared:
+            (SHARED / left).unlink(missing_ok=True)
 
     def start(self, world: int, batch: int, states: Sequence[Any] | None) -> None:
         """All ranks of a new life, from what those of the one before had saved at their last commit."""

@@ -35,6 +35,8 @@ class Life:
 class Loader(Protocol):
     form: str
     """The format that it reads."""
+    leaves: str
+    """A pattern of the names that it leaves in /dev/shm when it is killed; two jobs that have one can't run at once."""
 
     def __init__(self, life: Life) -> None: ...
 
@@ -77,6 +79,7 @@ class MosaicML:
     """Rank 0's state, given to every rank (its "Resumption" guide)."""
 
     form = "mds"
+    leaves = r"\d{6}_[a-z_]+"
     merged = staticmethod(sample_by_sample)
 
     def __init__(self, life: Life) -> None:
@@ -120,6 +123,7 @@ class LitData:
     """The loader's own state; since 0.2.7x one of another world is taken, too ("elastic resume")."""
 
     form = "litdata"
+    leaves = ""
     keeper = staticmethod(own_or_first)
     merged = staticmethod(rank_by_rank)
 
@@ -147,6 +151,7 @@ class TorchData:
     """StatefulDataLoader with its StatefulDistributedSampler over a map-style dataset."""
 
     form = "npy"
+    leaves = ""
     keeper = staticmethod(own_or_first)
     merged = staticmethod(sample_by_sample)
 
