@@ -8,8 +8,10 @@ CACHE := $(or $(STRATA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/strata)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 PYTHON ?= python3
 TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
+TORCH_PYTHON = $$($(PYTHON) scripts/environment.py scripts/torch.txt)
+LOADERS = --corpus $(CACHE)/corpus --peers $$($(PYTHON) scripts/environment.py benches/peers/data/peers.txt --no-deps)
 
-.PHONY: help build demo check lint fix test torture bench bench-coordinator bench-durable bench-objects bench-restore bench-peers bench-training bench-deaths bench-lives stubs
+.PHONY: help build demo check lint fix test torture bench bench-coordinator bench-durable bench-objects bench-restore bench-peers bench-training bench-deaths bench-lives bench-data bench-resume bench-chaos stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -79,6 +81,15 @@ bench-deaths: build ## how soon survivors know of a killed rank, with Strata and
 
 bench-lives: build ## what a job loses of which a rank is killed every minute, with Strata and under torchrun with torch DCP (BENCH='--kills 20')
 	@$(PYTHON) benches/peers/lives.py --python $$($(PYTHON) scripts/environment.py scripts/torch.txt) $(BENCH)
+
+bench-data: build ## samples a second of Strata and of other loaders from the same local files (BENCH='--turns 1 --only litdata strata')
+	@$(TORCH_PYTHON) benches/peers/data/speed.py $(LOADERS) $(BENCH)
+
+bench-resume: ## how soon other loaders go on at the half of an epoch (BENCH='--turns 5')
+	@$(TORCH_PYTHON) benches/peers/data/resume.py $(LOADERS) $(BENCH)
+
+bench-chaos: ## samples that other loaders lose and double through kills and resizes (BENCH='--seed 7 --kills 20')
+	@$(TORCH_PYTHON) benches/peers/data/chaos.py $(LOADERS) $(BENCH)
 
 stubs: ## the Python stubs of the gRPC services, after a change in proto/
 	@$(PYTHON) scripts/stubs.py

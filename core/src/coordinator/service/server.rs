@@ -20,6 +20,10 @@ const MESSAGE_LIMIT: usize = 64 << 20;
 /// After a stop, how long answers under way may take; lines of sidecars and idle clients would stay open for ever.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
+/// Calls of one connection that are under way. Each waits for its answer, so this bounds what callers that ask faster than the disk
+/// writes can fill; more than these wait at the caller.
+const OPEN_CALLS: u32 = 1024;
+
 /// Connections that wait to be accepted: all sidecars of a cluster may come at once, and who finds no room tries again after
 /// whole seconds, or is reset. The kernel makes it `net.core.somaxconn` where that is less.
 const BACKLOG: u32 = 16 << 10;
@@ -74,7 +78,7 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let bad = |error| Error::internal(format!("serving reflection: {error}"));
-    let mut server = Server::builder();
+    let mut server = Server::builder().max_concurrent_streams(OPEN_CALLS);
     if let Some(files) = &settings.tls {
         server = server.tls_config(tls(files)?).map_err(|error| {
             Error::invalid(format!("setting up TLS with {}: {error}", files.cert.display()))
