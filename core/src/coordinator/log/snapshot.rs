@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::state::State;
+use super::Kept;
 use super::disk::Disk;
 use crate::error::{Doing, Error, Result};
 
@@ -12,12 +12,12 @@ const FRESH: &str = "snapshot.new";
 /// A newer one is refused.
 const VERSION: u32 = 1;
 
-pub struct Snapshot {
+pub struct Snapshot<S> {
     /// How often the log had been opened when it was written.
     pub life: u64,
     /// Index of the first record that is not in it.
     pub next: u64,
-    pub state: State,
+    pub state: S,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,14 +45,15 @@ impl Head {
 }
 
 /// None: there is none. Corrupt for a damaged one, Invalid for one of a newer version.
-pub fn read(disk: &dyn Disk) -> Result<Option<Snapshot>> {
+pub fn read<S: Kept>(disk: &dyn Disk) -> Result<Option<Snapshot<S>>> {
     let doing = || format!("reading {}", disk.path(NAME).display());
     let Some(mut file) = disk.open(NAME).doing(doing)? else { return Ok(None) };
     let bytes = file.read().doing(doing)?;
     decode(&bytes).map(Some).doing(doing)
 }
 
-fn decode(bytes: &[u8]) -> Result<Snapshot> {
+/// Corrupt where the sum does not hold, Invalid for one of a newer version.
+pub fn decode<S: Kept>(bytes: &[u8]) -> Result<Snapshot<S>> {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     let (line, body) = (&bytes[..end], bytes.get(end + 1..).unwrap_or_default());
     let damaged = |_| Error::corrupt("its first line is no header of a snapshot");
@@ -64,19 +65,28 @@ fn decode(bytes: &[u8]) -> Result<Snapshot> {
     if head.sum(body) != head.blake3 {
         return Err(Error::corrupt("its checksum does not match"));
     }
-    Ok(Snapshot { life: head.life, next: head.next, state: State::decode(body)? })
+    Ok(Snapshot { life: head.life, next: head.next, state: S::decode(body)? })
 }
 
 /// Durable when it returns; atomic: a crash leaves this one or the one before.
-pub fn write(disk: &dyn Disk, life: u64, next: u64, state: &State) -> Result<()> {
+pub fn write(disk: &dyn Disk, life: u64, next: u64, state: &impl Kept) -> Result<()> {
+    write_encoded(disk, &encode(life, next, state))
+}
+
+/// What [`write`] writes.
+pub fn encode(life: u64, next: u64, state: &impl Kept) -> Vec<u8> {
     let body = state.encode();
     let mut bytes = serde_json::to_vec(&Head::new(life, next, &body)).expect("a header is plain data");
     bytes.push(b'\n');
     bytes.extend_from_slice(&body);
-    drop(body);
+    bytes
+}
+
+/// As [`write`].
+pub fn write_encoded(disk: &dyn Disk, bytes: &[u8]) -> Result<()> {
     let write = || {
         let file = disk.create(FRESH)?;
-        file.write(0, &bytes)?;
+        file.write(0, bytes)?;
         file.sync()?;
         disk.rename(FRESH, NAME)?;
         disk.sync()
