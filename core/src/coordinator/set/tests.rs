@@ -282,6 +282,9 @@ async fn minority_and_follower_answer_at_once_and_say_who_leads() {
     let leader = three.route.url().to_owned();
     for which in 0..3 {
         let mut client = AdminClient::connect(three.urls[which].clone()).await.unwrap();
+        let mut told = three.running[&which].0.services.seat.as_ref().unwrap().standing();
+        let settled = |standing: &Standing| matches!(standing, Standing::Leads | Standing::Follows(_));
+        told.wait_for(settled).await.unwrap();
         match client.get_status(v1::GetStatusRequest::default()).await {
             Ok(status) => {
                 assert_eq!(three.urls[which], leader);
