@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from harness.coordinators import Coordinators
 from harness.node import Node
 from harness.process import wait_until
 from harness.trainer import Trainer, all_do
+from strata.proto.strata.v1 import common_pb2, coordinator_pb2, coordinator_pb2_grpc
 
 
 @pytest.fixture
@@ -119,6 +122,26 @@ def test_coordinator_with_an_empty_home_learns_everything_before_it_counts(
     all_do(ranks, "close")
 
 
+def meet_alone(url: str, number: int) -> grpc.StatusCode:
+    """How a barrier of a job of one rank, which would be released at once, ends."""
+    with grpc.insecure_channel(url.removeprefix("http://")) as channel:
+        stub = coordinator_pb2_grpc.CoordinatorStub(channel)
+        caller = common_pb2.Caller(job="alone", generation=1, rank=0)
+        try:
+            stub.Barrier(
+                coordinator_pb2.BarrierRequest(caller=caller, name="b", round=number, timeout_ms=20_000), timeout=30
+            )
+        except grpc.RpcError as refused:
+            return refused.code()
+        return grpc.StatusCode.OK
+
+
+def register_alone(url: str) -> None:
+    with grpc.insecure_channel(url.removeprefix("http://")) as channel:
+        stub = coordinator_pb2_grpc.CoordinatorStub(channel)
+        stub.RegisterWorker(coordinator_pb2.RegisterWorkerRequest(job="alone", rank=0, world_size=1), timeout=30)
+
+
 def test_p6_leader_that_was_frozen_commits_and_releases_nothing_when_it_wakes(
     coordinators: Coordinators, node: Node, make_trainers: Callable[..., list[Trainer]]
 ) -> None:
@@ -126,16 +149,22 @@ def test_p6_leader_that_was_frozen_commits_and_releases_nothing_when_it_wakes(
     all_do(ranks, "connect")
     save(ranks, 1)
     zombie = coordinators.leader()
+    register_alone(coordinators.urls[zombie])
+    assert meet_alone(coordinators.urls[zombie], 1) == grpc.StatusCode.OK, "as long as it leads"
     coordinators.freeze(zombie)
     term = max(coordinators.metric(which, "strata_coordinator_set_term") for which in range(3) if which != zombie)
     save(ranks, 2)
     awake = [which for which in range(3) if which != zombie]
     wait_until(lambda: any(coordinators.note(which) == "it leads its set" for which in awake), "a new leader")
-    # What is asked of it while it sleeps is answered when it wakes, and not by an engine whose time is over.
-    stale = coordinators.cli("status", "--json", coordinator=coordinators.urls[awake[0]])
-    assert stale.returncode == 0, stale.stderr
-    coordinators.thaw(zombie)
-    coordinators.wait_follows(zombie)
+    # Its kernel takes what it is asked meanwhile, and it finds that when it wakes.
+    with ThreadPoolExecutor(16) as pool:
+        asked = [pool.submit(coordinators.ask, zombie, "/api/v1/status") for _ in range(8)]
+        barrier = pool.submit(meet_alone, coordinators.urls[zombie], 2)
+        wait_until(lambda: barrier.running() and all(one.running() for one in asked), "it to be asked")
+        coordinators.thaw(zombie)
+        coordinators.wait_follows(zombie)
+        assert {one.result()[0] for one in asked} == {503}, "nothing it knew is told any more"
+        assert barrier.result() == grpc.StatusCode.UNAVAILABLE
     assert coordinators.metric(zombie, "strata_coordinator_set_leads") == 0
     assert coordinators.metric(zombie, "strata_coordinator_set_term") > term
     save(ranks, 3)
@@ -202,9 +231,7 @@ def test_set_that_can_not_work_is_refused_at_the_start(
     make_node: Callable[..., Node], arguments: list[str], env: dict[str, str], said: str
 ) -> None:
     secret = {"STRATA_PEERS_SECRET": "a secret of sixteen or more"}
-    done = make_node().cli(
-        "coordinator", "--port", "7", "--http-port", "0", *arguments, check=False, **(secret | env)
-    )
+    done = make_node().cli("coordinator", "--port", "7", "--http-port", "0", *arguments, check=False, **(secret | env))
     assert done.returncode == 2 and said in done.stderr, done.stderr
 
 

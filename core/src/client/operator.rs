@@ -84,14 +84,10 @@ impl Operator {
                         Ok(channel) => return Ok(Operator { channel, place, timeout }),
                         Err(error) if error.kind == Kind::Invalid => return Err(error),
                         Err(error) => {
-                            match error.leader {
-                                Some(leader) if !leader.is_empty() => {
-                                    if leaders.insert(leader.clone()) {
-                                        asked.push_front(Place::Coordinator(leader));
-                                    }
-                                }
-                                Some(_) => is_led = false,
-                                None => {}
+                            is_led &= error.leader.as_deref() != Some("");
+                            let leader = error.leader.filter(|leader| !leader.is_empty());
+                            if let Some(leader) = leader.filter(|leader| leaders.insert(leader.clone())) {
+                                asked.push_front(Place::Coordinator(leader));
                             }
                             tried.push(format!("{place}: {}", error.message));
                             hint = hint.or(error.hint);

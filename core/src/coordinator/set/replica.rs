@@ -189,6 +189,7 @@ impl RaftStateMachine<Types> for Replica {
         Ok((image.applied, image.membership.clone()))
     }
 
+    #[allow(clippy::result_large_err, reason = "the protocol's own error")]
     async fn apply<I>(&mut self, entries: I) -> Result<Vec<Outcome>, StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
