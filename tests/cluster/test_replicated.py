@@ -52,7 +52,7 @@ def steps(node: Node) -> list[int]:
 def test_p7_acknowledged_commands_survive_the_leaders_kill(
     coordinators: Coordinators, node: Node, make_trainers: Callable[..., list[Trainer]]
 ) -> None:
-    """Killed in the middle of a save: training goes on with the same ranks in the same generation, and nothing is missing."""
+    """Killed in the middle of a save: training goes on with the same ranks and generation, and nothing is missing."""
     ranks = make_trainers(node, 2)
     all_do(ranks, "connect")
     for step in (1, 2, 3):
