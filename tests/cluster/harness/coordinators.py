@@ -30,10 +30,10 @@ def free_ports(count: int) -> list[int]:
 
 
 class Coordinators:
-    def __init__(self, exe: Path, folder: Path, count: int = 3) -> None:
-        self.exe, self.folder = exe, folder
+    def __init__(self, exe: Path, folder: Path, count: int = 3, scheme: str = "http", **env: str) -> None:
+        self.exe, self.folder, self.env = exe, folder, env
         self.ports = free_ports(count)
-        self.urls = [f"http://127.0.0.1:{port}" for port in self.ports]
+        self.urls = [f"{scheme}://127.0.0.1:{port}" for port in self.ports]
         self.list = ",".join(self.urls)
         self.processes: dict[int, Process] = {}
         for which in range(count):
@@ -51,6 +51,7 @@ class Coordinators:
             "STRATA_HOME": str(home),
             "STRATA_PEERS": self.list,
             "STRATA_PEERS_SECRET": SECRET,
+            **self.env,
             **env,
         }
         command = [self.exe, "coordinator", "--port", str(self.ports[which]), "--http-port", "0"]
@@ -115,7 +116,12 @@ class Coordinators:
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "STRATA_HOME": str(self.folder / "nobody")}
         env["STRATA_COORDINATOR"] = coordinator or self.list
         return subprocess.run(
-            [str(self.exe), *arguments], env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
+            [str(self.exe), *arguments],
+            env=self.env | env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         )
 
     def logs(self) -> str:

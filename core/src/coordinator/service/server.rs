@@ -9,7 +9,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Server, ServerTlsConfig};
 
 use super::Services;
-use crate::coordinator::set::{self, Doors};
+use crate::coordinator::set::Doors;
 use crate::coordinator::settings::{CoordinatorSettings, TlsFiles};
 use crate::error::{Doing, Error, Result};
 use crate::proto::{DESCRIPTORS, v1};
@@ -98,11 +98,7 @@ pub async fn serve(
         )
         .add_service(v1::rendezvous_server::RendezvousServer::new(services.clone()))
         .add_service(v1::admin_server::AdminServer::new(services))
-        .add_optional_service(doors.map(|doors| {
-            v1::replication_server::ReplicationServer::new(doors)
-                .max_decoding_message_size(set::MESSAGE_LIMIT)
-                .max_encoding_message_size(set::MESSAGE_LIMIT)
-        }))
+        .add_optional_service(doors.map(Doors::service))
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let patience = async {
         stop.cancelled().await;

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteRequest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status};
 
 use super::entry::{Raft, Types};
-use super::network::VERSION;
+use super::network::{MESSAGE_LIMIT, VERSION};
 use super::phase::Phase;
 use super::seat::Seat;
 use crate::error::{Error, Result};
+use crate::proto::v1::replication_server::ReplicationServer;
 use crate::proto::v1::{self, PeerCall, PeerPhase};
 
 /// The service of one coordinator of a set.
@@ -21,7 +23,6 @@ pub struct Doors(pub Arc<Seat>);
 #[tonic::async_trait]
 impl v1::replication_server::Replication for Doors {
     async fn greet(&self, request: Request<v1::PeerGreeting>) -> Result<Response<v1::PeerStanding>, Status> {
-        self.0.peers.admit(request.metadata())?;
         self.meant_for_us(&request.into_inner())?;
         let phase = match self.0.phase.get() {
             None => PeerPhase::Empty,
@@ -34,7 +35,6 @@ impl v1::replication_server::Replication for Doors {
     }
 
     async fn tell(&self, request: Request<v1::PeerMessage>) -> Result<Response<v1::PeerAnswer>, Status> {
-        self.0.peers.admit(request.metadata())?;
         let message = request.into_inner();
         self.meant_for_us(message.peer.as_ref().unwrap_or(&v1::PeerGreeting::default()))?;
         let no_part = || Error::unavailable("speaking to a coordinator of the set: it takes no part yet");
@@ -65,6 +65,23 @@ fn write(answer: &impl Serialize) -> Vec<u8> {
 }
 
 impl Doors {
+    /// Who has not the secret is turned away before anything of its message is read: it may be large.
+    pub fn service(
+        self,
+    ) -> InterceptedService<
+        ReplicationServer<Doors>,
+        impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync + 'static,
+    > {
+        let peers = self.0.peers.clone();
+        let service = ReplicationServer::new(self)
+            .max_decoding_message_size(MESSAGE_LIMIT)
+            .max_encoding_message_size(MESSAGE_LIMIT);
+        InterceptedService::new(service, move |request: Request<()>| {
+            peers.admit(request.metadata())?;
+            Ok(request)
+        })
+    }
+
     fn meant_for_us(&self, peer: &v1::PeerGreeting) -> Result<()> {
         let (own, refuse) = (&self.0.peers, |what: String| {
             Err(Error::invalid(format!("speaking to a coordinator of the set: {what}")))

@@ -1,5 +1,5 @@
 //! How a coordinator comes to be one of its set. With a home of the set it simply goes on. With an empty one it asks the others
-//! first: it helps to found the set only where all of them are empty too. Where the set is there already, this home has been lost, with
+//! first: it helps to found the set, together with all others, only where all of them are empty too. Where the set is there already, this home has been lost, with
 //! all that it may have promised: it takes the highest vote that enough others know for its own, and votes for nobody until it
 //! knows all that a leader after that vote knows (`doors` sees to that). Otherwise two of three, one of them with its memory lost,
 //! could decide against what the third knows to be decided.
@@ -24,7 +24,7 @@ use crate::proto::v1::{PeerPhase, PeerStanding};
 use crate::transport::refusal_of;
 
 const ANSWER: Duration = Duration::from_secs(2);
-const AGAIN: Duration = Duration::from_millis(300);
+const AGAIN: Duration = Duration::from_millis(200);
 
 impl Seat {
     /// Returns when it takes part; None: it was stopped before.
@@ -42,9 +42,13 @@ impl Seat {
         {
             self.journal.write(vec![Change::Vote(floor)])?;
         }
+        let founds = phase == Phase::Founding && self.journal.is_pristine();
+        if founds && self.wait_for_founders(stop).await?.is_none() {
+            return Ok(None);
+        }
         let raft = self.begin().await?;
         // After a crash at this point it is done again: it founds only what is not there.
-        if phase == Phase::Founding && self.journal.is_pristine() {
+        if founds {
             let members: BTreeMap<u64, BasicNode> =
                 self.peers.urls.iter().map(|(number, url)| (*number, BasicNode::new(url))).collect();
             match raft.initialize(members).await {
@@ -57,6 +61,29 @@ impl Seat {
 
     /// Until the answers tell what this home is to the set.
     async fn ask_all(&self, stop: &CancellationToken) -> Result<Option<Phase>> {
+        self.until(stop, |known| decide(self.peers.urls.len(), known)).await
+    }
+
+    /// Nobody leads, and nothing is acknowledged, before all remember that they found the set: one that did not would be taken for
+    /// one that has lost its home. None: it was stopped.
+    async fn wait_for_founders(&self, stop: &CancellationToken) -> Result<Option<()>> {
+        let others = self.peers.urls.len() - 1;
+        let are_there = |known: &[PeerStanding]| {
+            // Who has voted has seen all of them.
+            let has_begun = |peer: &PeerStanding| peer.phase() == PeerPhase::Founded || !peer.vote.is_empty();
+            let has_begun = known.iter().any(has_begun);
+            let remember = known.iter().filter(|peer| peer.phase() != PeerPhase::Empty).count();
+            Ok((has_begun || remember == others).then_some(()))
+        };
+        self.until(stop, are_there).await
+    }
+
+    /// Asks the others again and again until their answers are enough; None: it was stopped.
+    async fn until<T>(
+        &self,
+        stop: &CancellationToken,
+        enough: impl Fn(&[PeerStanding]) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         loop {
             let asked =
                 self.peers.others().map(|(number, _)| async move { (number, self.ask(number).await) });
@@ -71,13 +98,13 @@ impl Seat {
                     Err(error) => silent.push(format!("{}: {}", self.peers.urls[&number], error.message)),
                 }
             }
-            match decide(self.peers.urls.len(), &known)? {
-                Some(phase) => return Ok(Some(phase)),
-                None => self.stands(Standing::Forming(format!(
-                    "its home is empty, and it waits for the others ({})",
-                    silent.join("; ")
-                ))),
+            if let Some(found) = enough(&known)? {
+                return Ok(Some(found));
             }
+            self.stands(Standing::Forming(match silent.is_empty() {
+                true => "its home is empty, and too few of the others remember the set yet".to_owned(),
+                false => format!("its home is empty, and it waits for the others ({})", silent.join("; ")),
+            }));
             tokio::select! {
                 () = stop.cancelled() => return Ok(None),
                 () = tokio::time::sleep(AGAIN) => {}

@@ -24,7 +24,6 @@ mod tests;
 use std::time::Duration;
 
 pub use doors::Doors;
-pub use network::MESSAGE_LIMIT;
 pub use peers::{Peers, SetSettings};
 pub use reign::Reign;
 pub use seat::{Seat, Standing};
