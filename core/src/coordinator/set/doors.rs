@@ -5,11 +5,13 @@ use std::sync::Arc;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteRequest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status};
 
 use super::entry::{Raft, Types};
 use super::network::{MESSAGE_LIMIT, VERSION};
+use super::peers::Peers;
 use super::phase::Phase;
 use super::seat::Seat;
 use crate::error::{Error, Result};
@@ -19,6 +21,17 @@ use crate::proto::v1::{self, PeerCall, PeerPhase};
 /// The service of one coordinator of a set.
 #[derive(Clone)]
 pub struct Doors(pub Arc<Seat>);
+
+/// Lets in who has the set's secret.
+#[derive(Clone)]
+pub struct Guard(Arc<Peers>);
+
+impl Interceptor for Guard {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        self.0.admit(request.metadata())?;
+        Ok(request)
+    }
+}
 
 #[tonic::async_trait]
 impl v1::replication_server::Replication for Doors {
@@ -66,20 +79,12 @@ fn write(answer: &impl Serialize) -> Vec<u8> {
 
 impl Doors {
     /// Who has not the secret is turned away before anything of its message is read: it may be large.
-    pub fn service(
-        self,
-    ) -> InterceptedService<
-        ReplicationServer<Doors>,
-        impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync + 'static,
-    > {
-        let peers = self.0.peers.clone();
+    pub fn service(self) -> InterceptedService<ReplicationServer<Doors>, Guard> {
+        let guard = Guard(self.0.peers.clone());
         let service = ReplicationServer::new(self)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT);
-        InterceptedService::new(service, move |request: Request<()>| {
-            peers.admit(request.metadata())?;
-            Ok(request)
-        })
+        InterceptedService::new(service, guard)
     }
 
     fn meant_for_us(&self, peer: &v1::PeerGreeting) -> Result<()> {
