@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 9] = [
     "strata/v1/common.proto",
     "strata/v1/coordinator.proto",
     "strata/v1/sidecar.proto",
@@ -10,13 +10,15 @@ const SERVICES: [&str; 8] = [
     "strata/v1/dataset.proto",
     "strata/v1/admin.proto",
     "strata/v1/rendezvous.proto",
+    "strata/v1/replication.proto",
     "strata/format/v1/format.proto",
 ];
 
 /// What `strata status --json`, `/api/v1/status` and `strata goodput --json` show.
-const SHOWN: [&str; 12] = [
+const SHOWN: [&str; 13] = [
     "Status",
     "NodeStatus",
+    "CoordinatorStatus",
     "JobStatus",
     "RankStatus",
     "RankStack",

@@ -153,6 +153,8 @@ pub struct Error {
     pub message: String,
     pub hint: Option<String>,
     pub retry_after: Option<Duration>,
+    /// Of a coordinator that does not lead its set: the address of the one that does, as far as it knows; empty: of none.
+    pub leader: Option<String>,
 }
 
 macro_rules! constructors {
@@ -165,7 +167,7 @@ macro_rules! constructors {
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into(), hint: None, retry_after: None }
+        Error { kind, message: message.into(), hint: None, retry_after: None, leader: None }
     }
 
     constructors! {
@@ -177,6 +179,12 @@ impl Error {
     /// Adds what the user should do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says who leads instead; empty: nobody that is known.
+    pub fn led_by(mut self, leader: impl Into<String>) -> Error {
+        self.leader = Some(leader.into());
         self
     }
 
@@ -254,6 +262,8 @@ impl<T> Doing<T> for rustix::io::Result<T> {
 pub(crate) const KIND_KEY: &str = "strata-kind";
 const HINT_KEY: &str = "strata-hint-bin";
 const RETRY_KEY: &str = "strata-retry-after-ms";
+/// Of a coordinator that does not lead its set: who does.
+pub(crate) const LEADER_KEY: &str = "strata-leader";
 
 impl From<Error> for tonic::Status {
     fn from(error: Error) -> tonic::Status {
@@ -265,6 +275,10 @@ impl From<Error> for tonic::Status {
         }
         if let Some(after) = error.retry_after {
             metadata.insert(RETRY_KEY, MetadataValue::from(after.as_millis() as u64));
+        }
+        // Addresses are ASCII: configuration lets no others through.
+        if let Some(leader) = error.leader.and_then(|leader| leader.parse().ok()) {
+            metadata.insert(LEADER_KEY, leader);
         }
         status
     }
@@ -288,6 +302,7 @@ impl From<tonic::Status> for Error {
             message: status.message().to_owned(),
             hint: hint.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
             retry_after: retry,
+            leader: text(LEADER_KEY).map(str::to_owned),
         }
     }
 }
@@ -299,8 +314,10 @@ mod tests {
     #[test]
     fn error_reads_the_same_on_both_sides_of_the_wire() {
         for kind in Kind::ALL {
-            let error =
-                Error::new(kind, "saving step 3: größer").hint("do ä").retry_after(Duration::from_millis(7));
+            let error = Error::new(kind, "saving step 3: größer")
+                .hint("do ä")
+                .retry_after(Duration::from_millis(7))
+                .led_by("http://a:1");
             let back = Error::from(tonic::Status::from(error.clone()));
             assert_eq!(back, error);
         }

@@ -3,11 +3,12 @@
 
 use std::error::Error as StdError;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tonic::Status;
 use tonic::transport::{Certificate, Identity};
+use tonic::{Code, Status};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, KIND_KEY, LEADER_KEY, Result};
 
 /// Authorities in a PEM file. Invalid when it holds no certificate: nobody would be trusted, and nothing say why.
 pub fn authorities(path: &Path) -> Result<Certificate> {
@@ -27,6 +28,64 @@ pub fn identity(chain: &Path, key: &Path) -> Result<Identity> {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).doing(|| format!("reading {}", path.display()))
+}
+
+/// The coordinators of a set, as users list them (`URL,URL,URL`), and which of them is asked: one that leads, as far as is known.
+/// Of a coordinator that is alone it is always that one.
+#[derive(Debug)]
+pub struct Route {
+    list: String,
+    urls: Vec<String>,
+    at: AtomicUsize,
+}
+
+impl Route {
+    pub fn of(list: &str) -> Route {
+        let urls = list.split(',').map(str::to_owned).collect();
+        Route { list: list.to_owned(), urls, at: AtomicUsize::new(0) }
+    }
+
+    /// As it is written.
+    pub fn list(&self) -> &str {
+        &self.list
+    }
+
+    pub fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// Index of the one that is asked now.
+    pub fn at(&self) -> usize {
+        self.at.load(Ordering::Relaxed)
+    }
+
+    pub fn url(&self) -> &str {
+        &self.urls[self.at()]
+    }
+
+    /// After a call to number `from` failed so: goes on to the leader that it names, or to the next where the connection broke or
+    /// it knows of none; whether the leader was named. Of several calls that failed at once one turns.
+    pub fn turn(&self, from: usize, status: &Status) -> bool {
+        let named = status.metadata().get(LEADER_KEY).and_then(|url| url.to_str().ok());
+        let leader = named.and_then(|named| self.urls.iter().position(|url| url == named));
+        if self.urls.len() > 1 && (named.is_some() || is_broken(status)) {
+            let next = leader.unwrap_or((from + 1) % self.urls.len());
+            // Somebody else may have turned before.
+            let _ = self.at.compare_exchange(from, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        leader.is_some_and(|leader| leader != from)
+    }
+}
+
+/// Whether nobody answered: what a service says itself carries its kind.
+pub fn is_broken(status: &Status) -> bool {
+    !status.metadata().contains_key(KIND_KEY)
+        && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
+}
+
+/// Whether it is the answer of a coordinator that does not lead its set.
+pub fn is_follower(status: &Status) -> bool {
+    status.metadata().contains_key(LEADER_KEY)
 }
 
 /// How a connection failed.
@@ -96,6 +155,22 @@ mod tests {
         std::fs::write(&path, "-----BEGIN PRIVATE KEY-----\n").unwrap();
         let error = authorities(&path).unwrap_err();
         assert!(error.message.contains("ca.pem: it holds no certificate") && error.hint.is_some(), "{error}");
+    }
+
+    #[test]
+    fn route_goes_to_the_leader_that_is_named_and_else_to_the_next() {
+        let route = Route::of("http://a:1,http://b:1,http://c:1");
+        let broken = Status::unavailable("connection refused");
+        assert!(!route.turn(0, &broken) && route.url() == "http://b:1");
+        assert!(!route.turn(0, &broken) && route.url() == "http://b:1", "another call of before has turned");
+        let follower = |leader: &str| Status::from(Error::unavailable("follows").led_by(leader));
+        assert!(route.turn(1, &follower("http://a:1")) && route.url() == "http://a:1");
+        assert!(!route.turn(0, &follower("")) && route.url() == "http://b:1");
+        assert!(!route.turn(1, &follower("http://elsewhere:1")) && route.url() == "http://c:1");
+        let own = Status::from(Error::conflict("said by the leader"));
+        assert!(!route.turn(2, &own) && route.url() == "http://c:1");
+        let alone = Route::of("http://a:1");
+        assert!(!alone.turn(0, &broken) && alone.url() == "http://a:1");
     }
 
     #[test]

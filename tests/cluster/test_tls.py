@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 import trustme
+from harness.coordinators import Coordinators
 from harness.node import Node
 from harness.process import Process, wait_until
 from harness.states import digest, make_state
@@ -184,3 +185,22 @@ def test_half_a_pair_and_files_that_are_none_are_invalid(
     missing = ["--tls-cert", tmp_path / "none.pem", "--tls-key", ours.server[1]]
     gone = node.cli("coordinator", "--port", "0", "--http-port", "0", *missing, check=False)
     assert gone.returncode == 3 and "none.pem" in gone.stderr, gone.stderr
+
+
+def test_p11_coordinators_of_a_set_speak_tls_to_each_other_and_show_their_certificates(
+    exe: Path, tmp_path: Path, ours: Certificates
+) -> None:
+    (chain, key), (own, own_key) = ours.server, ours.client
+    serving = {"STRATA_TLS_CERT": str(chain), "STRATA_TLS_KEY": str(key), "STRATA_TLS_CLIENT_CA": str(ours.ca)}
+    asking = {"STRATA_SIDECAR_CERT": str(own), "STRATA_SIDECAR_KEY": str(own_key)}
+    trusting = {"STRATA_COORDINATOR_CA": str(ours.ca)}
+    three = Coordinators(exe, tmp_path, scheme="https", **serving, **asking, **trusting)
+    try:
+        first = three.leader()
+        three.kill(first)
+        assert three.leader() != first
+        done = three.cli("status", "--json")
+        assert done.returncode == 0, done.stderr
+    finally:
+        three.close()
+        print(three.logs())

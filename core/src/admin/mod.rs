@@ -30,6 +30,9 @@ pub struct Check {
     pub name: &'static str,
     /// What is wrong, if anything.
     pub problem: Option<String>,
+    /// More to know where nothing is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Where to listen, and whether plain HTTP beyond loopback was asked for (P11).

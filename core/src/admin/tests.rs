@@ -11,7 +11,7 @@ struct Fixed {
 
 impl AdminSource for Fixed {
     fn checks(&self) -> BoxFuture<'_, Vec<Check>> {
-        let check = Check { name: "coordinator reached", problem: self.problem.clone() };
+        let check = Check { name: "coordinator reached", problem: self.problem.clone(), note: None };
         Box::pin(async { vec![check] })
     }
 

@@ -71,7 +71,5 @@ impl Caller {
 
 /// Our own errors carry their kind; what the transport says does not.
 pub(super) fn is_broken_connection(status: &Status) -> bool {
-    use tonic::Code;
-    !status.metadata().contains_key(crate::error::KIND_KEY)
-        && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
+    crate::transport::is_broken(status)
 }

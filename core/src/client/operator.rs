@@ -1,8 +1,10 @@
 //! What operators ask: status, committed steps and their keeping, from a coordinator or through a node's sidecar.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
@@ -22,12 +24,27 @@ use crate::transport::{self, Refusal};
 const ANSWER: Duration = Duration::from_secs(2);
 /// For the coordinator's own words about a time-out to arrive.
 const GRACE: Duration = Duration::from_secs(2);
+/// A set of coordinators that has lost its leader has another one by then.
+const ELECTION: Duration = Duration::from_secs(4);
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Where a service may answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     Coordinator(String),
     Socket(PathBuf),
+}
+
+impl Place {
+    /// Of a set of coordinators each.
+    fn each(&self) -> Vec<Place> {
+        match self {
+            Place::Coordinator(list) => {
+                list.split(',').map(|url| Place::Coordinator(url.to_owned())).collect()
+            }
+            Place::Socket(_) => vec![self.clone()],
+        }
+    }
 }
 
 impl std::fmt::Display for Place {
@@ -47,25 +64,41 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Connects to the first place that answers. Unavailable, with each place and what it said, when none does.
+    /// Connects to the first place that answers; of a set of coordinators to its leader, for which it waits some seconds where none is known.
+    /// Unavailable, with each place and what it said, when none does.
     pub fn connect(
         places: &[Place],
         tls: &ClientTls,
         timeout: Duration,
         interrupt: &dyn Interrupt,
     ) -> Result<Operator> {
-        block_on("connecting", ANSWER * places.len() as u32, interrupt, async {
-            let (mut tried, mut hint) = (Vec::new(), None);
-            for place in places {
-                match dial(place, tls).await {
-                    Ok(channel) => return Ok(Operator { channel, place: place.clone(), timeout }),
-                    Err(error) if error.kind == Kind::Invalid => return Err(error),
-                    Err(error) => {
-                        tried.push(format!("{place}: {}", error.message));
-                        hint = hint.or(error.hint);
+        let places: Vec<Place> = places.iter().flat_map(Place::each).collect();
+        let limit = ANSWER * (places.len() as u32 + 1) + ELECTION;
+        block_on("connecting", limit, interrupt, async {
+            let until = Instant::now() + ELECTION;
+            let (tried, hint) = loop {
+                let (mut asked, mut tried, mut hint) = (VecDeque::from(places.clone()), Vec::new(), None);
+                let (mut leaders, mut is_led) = (BTreeSet::new(), true);
+                while let Some(place) = asked.pop_front() {
+                    match dial(&place, tls).await {
+                        Ok(channel) => return Ok(Operator { channel, place, timeout }),
+                        Err(error) if error.kind == Kind::Invalid => return Err(error),
+                        Err(error) => {
+                            is_led &= error.leader.as_deref() != Some("");
+                            let leader = error.leader.filter(|leader| !leader.is_empty());
+                            if let Some(leader) = leader.filter(|leader| leaders.insert(leader.clone())) {
+                                asked.push_front(Place::Coordinator(leader));
+                            }
+                            tried.push(format!("{place}: {}", error.message));
+                            hint = hint.or(error.hint);
+                        }
                     }
                 }
-            }
+                if is_led || Instant::now() >= until {
+                    break (tried, hint);
+                }
+                tokio::time::sleep(AGAIN).await;
+            };
             let usual = || {
                 "start one with `strata up`, or name it with --coordinator or STRATA_COORDINATOR".to_owned()
             };

@@ -105,6 +105,14 @@ settings! {
         calls_per_second: u64 = "0", "STRATA_CALLS_PER_SECOND";
         /// A Python file with on_commit, on_worker_lost or retain, run in a child process.
         hooks: Option<PathBuf> = "", "STRATA_HOOKS";
+        /// Three or five coordinators that are one cluster's, this one too, as URLs with commas between; the same list for each. What they
+        /// have acknowledged survives the loss of one of three, or two of five. Unset: this coordinator is alone.
+        peers: Option<String> = "", "STRATA_PEERS";
+        /// Which of peers this coordinator is, written as there. Unset: the one with the address that it listens on.
+        advertise: Option<String> = "", "STRATA_ADVERTISE";
+        /// By this the coordinators of peers know each other: 16 characters or more, the same for each. Better given in the
+        /// environment than in a file.
+        peers_secret: Option<Secret> = "", "STRATA_PEERS_SECRET";
     }
 
     /// The sidecar of a node, and the sidecar half of `strata up`.
@@ -116,7 +124,8 @@ settings! {
         arena_dir: Option<PathBuf> = "", "STRATA_ARENA_DIR";
         /// Where HTTP listens when the sidecar runs without a coordinator in the same process.
         http: Listen = "127.0.0.1:3001", "STRATA_SIDECAR_HTTP";
-        /// The coordinator's URL. Unset: the one named in $STRATA_HOME/endpoint.json, else http://127.0.0.1:50051.
+        /// The coordinator's URL; of several that are one cluster's all of them, with commas between. Unset: the one named in
+        /// $STRATA_HOME/endpoint.json, else http://127.0.0.1:50051.
         coordinator: Option<String> = "", "STRATA_COORDINATOR";
         /// Authority (PEM) of the coordinator's certificate; unset: the system's authorities.
         tls_ca: Option<PathBuf> = "", "STRATA_COORDINATOR_CA";

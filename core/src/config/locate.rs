@@ -87,7 +87,8 @@ pub fn arenas(env: &Environment, configured: Option<&Path>) -> PathBuf {
     named.unwrap_or_else(|| format!("/dev/shm/strata-{}", env.uid()).into())
 }
 
-/// Argument > STRATA_COORDINATOR > endpoint.json > the default address. A bare `host:port` is read as http.
+/// Argument > STRATA_COORDINATOR > endpoint.json > the default address. A bare `host:port` is read as http. Of a set of coordinators all of
+/// them, with commas between.
 pub fn coordinator(env: &Environment, argument: Option<&str>) -> Result<String> {
     if let Some(url) = argument.map(str::to_owned).or_else(|| env.text("STRATA_COORDINATOR")) {
         return coordinator_url(&url);
@@ -96,7 +97,14 @@ pub fn coordinator(env: &Environment, argument: Option<&str>) -> Result<String> 
     Ok(known.map_or_else(|| DEFAULT_COORDINATOR.into(), |endpoint| endpoint.grpc))
 }
 
-fn coordinator_url(text: &str) -> Result<String> {
+/// As [`coordinator`] reads it: one address or several.
+pub fn coordinator_url(list: &str) -> Result<String> {
+    let each: Vec<String> =
+        list.split(',').map(|text| one_coordinator_url(text.trim())).collect::<Result<_>>()?;
+    Ok(each.join(","))
+}
+
+fn one_coordinator_url(text: &str) -> Result<String> {
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let authority = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).unwrap_or_default();
     if authority.trim_end_matches('/').is_empty() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use humantime::format_duration;
 
 use super::KeepRules;
+pub use super::set::SetSettings;
 pub use crate::config::SaveEvery;
 use crate::error::{Error, Result};
 use crate::ids::ClusterId;
@@ -30,6 +31,8 @@ pub struct CoordinatorSettings {
     pub calls_per_second: u64,
     /// Command line of the hooks child, such as `[exe, "python", "-m", "strata._hooks", FILE]`; none: no hooks.
     pub hooks: Option<Vec<String>>,
+    /// Of one of several coordinators that are one cluster's; None: it is alone.
+    pub set: Option<SetSettings>,
 }
 
 /// What may change while the coordinator runs.
@@ -98,6 +101,7 @@ impl CoordinatorSettings {
             checkpoint_interval: SaveEvery::default(),
             calls_per_second: 0,
             hooks: None,
+            set: None,
         }
     }
 
@@ -122,6 +126,9 @@ impl CoordinatorSettings {
                 self.listen
             ))
             .hint("give --tls-cert and --tls-key, or --insecure on a network that you trust"));
+        }
+        if let Some(set) = &self.set {
+            set.check(self.listen, self.tls.is_some())?;
         }
         let timings = &self.timings;
         if timings.lease < timings.suspect_after || timings.lease < timings.heartbeat * 2 {

@@ -10,7 +10,7 @@ use super::{RoleOptions, announce, runtime, settings, stop, warn_of_open_doors};
 use crate::admin::{self, AdminSource, Check};
 use crate::clock::MachineClock;
 use crate::config::{Endpoint, Loaded, locate};
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Standing};
 use crate::error::{Doing, Result};
 use crate::proto::v1;
 use crate::telemetry::{Metrics, log};
@@ -26,12 +26,19 @@ pub fn coordinator(options: &RoleOptions) -> Result<u8> {
         let stop = CancellationToken::new();
         stop::on_signal(stop.clone())?;
         let running = Running::start(&loaded, options, stop).await?;
+        let peers = loaded.config.coordinator.peers.clone();
         reload::on_hangup(loaded, options.clone(), running.coordinator.clone(), Parts::Coordinator)?;
         announce(&[
             ("gRPC", running.endpoint.grpc.clone()),
             ("HTTP", running.endpoint.http.clone()),
             ("state", running.home.display().to_string()),
-            ("next:", format!("STRATA_COORDINATOR={} strata sidecar", running.seen_by_others())),
+            (
+                "next:",
+                format!(
+                    "STRATA_COORDINATOR={} strata sidecar",
+                    peers.unwrap_or_else(|| running.seen_by_others())
+                ),
+            ),
         ]);
         running.ended().await?;
         Ok(0)
@@ -95,8 +102,18 @@ struct Source(Arc<Coordinator>);
 impl AdminSource for Source {
     fn checks(&self) -> BoxFuture<'_, Vec<Check>> {
         Box::pin(async {
-            let problem = self.0.serves().await.err().map(|error| error.message);
-            vec![Check { name: "coordinator serves", problem }]
+            let standing = self.0.standing();
+            let note = match &standing {
+                Some(Standing::Leads) => Some("it leads its set".to_owned()),
+                // It does its part: a balancer that asks for the leader asks its status.
+                Some(Standing::Follows(leader)) => Some(format!("it follows {leader}")),
+                _ => None,
+            };
+            let problem = match standing {
+                Some(Standing::Follows(_)) => None,
+                _ => self.0.serves().await.err().map(|error| error.message),
+            };
+            vec![Check { name: "coordinator serves", problem, note }]
         })
     }
 

@@ -8,7 +8,9 @@ use super::RoleOptions;
 use crate::admin::AdminSettings;
 use crate::checkpoint::Takeover;
 use crate::config::{CheckpointConfig, Config, Extreme, TargetConfig, locate};
-use crate::coordinator::{CoordinatorSettings, KeepBest, KeepRules, LiveSettings, Timings, TlsFiles};
+use crate::coordinator::{
+    CoordinatorSettings, KeepBest, KeepRules, LiveSettings, SetSettings, Timings, TlsFiles,
+};
 use crate::error::{Doing, Error, Result};
 use crate::proto::v1;
 use crate::sidecar::{CoordinatorLink, SidecarSettings, TargetSettings};
@@ -37,8 +39,20 @@ pub(super) fn coordinator(
         tls,
         insecure: own.insecure,
         hooks,
+        set: set(config)?,
         ..CoordinatorSettings::new(home).with(live(config))
     })
+}
+
+/// Invalid for addresses that can't be read; the rest is checked with the whole.
+fn set(config: &Config) -> Result<Option<SetSettings>> {
+    let own = &config.coordinator;
+    let Some(list) = &own.peers else { return Ok(None) };
+    let doing = || "reading the coordinators of the set";
+    let peers = locate::coordinator_url(list).doing(doing)?.split(',').map(str::to_owned).collect();
+    let advertise = own.advertise.as_deref().map(locate::coordinator_url).transpose().doing(doing)?;
+    let secret = own.peers_secret.clone().map(|secret| secret.0).unwrap_or_default();
+    Ok(Some(SetSettings { peers, advertise, secret, authority: config.sidecar.tls_ca.clone() }))
 }
 
 /// What SIGHUP changes.

@@ -109,7 +109,7 @@ pub(super) struct Source(pub Arc<Sidecar>);
 
 impl AdminSource for Source {
     fn checks(&self) -> BoxFuture<'_, Vec<Check>> {
-        let check = |(name, problem)| Check { name, problem };
+        let check = |(name, problem)| Check { name, problem, note: None };
         Box::pin(async move { self.0.ready().into_iter().map(check).collect() })
     }
 

@@ -17,7 +17,7 @@ use crate::admin::{self, AdminSource, Check};
 use crate::clock::MachineClock;
 use crate::config::{Endpoint, Loaded, locate};
 use crate::coordinator::{Coordinator, CoordinatorSettings};
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::ids::JobName;
 use crate::proto::v1;
 use crate::sidecar::{Sidecar, SidecarSettings};
@@ -73,6 +73,12 @@ impl Both {
         );
         match private {
             Some(job) => withdraw(options, job, &mut wanted, &mut own)?,
+            None if wanted.set.is_some() => {
+                return Err(Error::invalid("starting coordinator and sidecar as one process: peers is set")
+                    .hint(
+                        "run `strata coordinator` for each of the set, and `strata sidecar` on each node",
+                    ));
+            }
             None => warn_of_open_doors(&settings::open_doors(&loaded.config)),
         }
         let home = wanted.home.clone();
@@ -194,7 +200,7 @@ fn withdraw(
     sidecar::withdraw(options, job, own)?;
     coordinator.home = locate::private(&options.env, job)?.home;
     coordinator.listen = free_port();
-    (coordinator.tls, coordinator.insecure) = (None, false);
+    (coordinator.tls, coordinator.insecure, coordinator.set) = (None, false, None);
     (own.coordinator.ca, own.coordinator.identity) = (None, None);
     Ok(())
 }
@@ -213,7 +219,7 @@ impl AdminSource for Source {
     fn checks(&self) -> BoxFuture<'_, Vec<Check>> {
         Box::pin(async {
             let problem = self.coordinator.serves().await.err().map(|error| error.message);
-            let mut checks = vec![Check { name: "coordinator serves", problem }];
+            let mut checks = vec![Check { name: "coordinator serves", problem, note: None }];
             checks.extend(self.sidecar.checks().await);
             checks
         })

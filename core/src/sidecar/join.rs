@@ -207,10 +207,16 @@ fn check_coordinator(node: &Node, hello: &Hello) -> Result<()> {
 /// Users write `localhost` where `strata up` announces 127.0.0.1.
 fn is_same_address(one: &str, other: &str) -> bool {
     let bare = |url: &str| {
+        let url = url.trim_end_matches('/');
         let address = url.split_once("://").map_or(url, |(_, rest)| rest);
         address.strip_prefix("localhost:").map_or(address.to_owned(), |port| format!("127.0.0.1:{port}"))
     };
-    bare(one) == bare(other)
+    let all = |list: &str| {
+        let mut all: Vec<String> = list.split(',').map(bare).collect();
+        all.sort();
+        all
+    };
+    all(one) == all(other)
 }
 
 /// Before anything is claimed in the wrong place. Over nodes the coordinator sees to it.

@@ -50,6 +50,7 @@ pub(super) fn status(node: &Arc<Node>) -> v1::Status {
             uptime_ms: state.now().saturating_sub(node.started).as_millis() as u64,
             nodes: vec![own],
             jobs: state.jobs.keys().map(|job| job_status(state, job)).collect(),
+            coordinators: Vec::new(),
         }
     })
 }

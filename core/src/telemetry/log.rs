@@ -9,6 +9,8 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::error::{Error, Result};
 
+const PROTOCOL: &str = "openraft";
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -58,7 +60,9 @@ pub(crate) fn parse_filter(level: &str) -> Result<EnvFilter> {
     if let Some(word) = unknown {
         return Err(invalid(&format!("{word:?} is no level")));
     }
-    EnvFilter::try_new(level).map_err(|error| invalid(&error))
+    // Of the protocol between coordinators each lost message is an error to its library: what matters of it we say ourselves.
+    let quiet = if level.contains(PROTOCOL) { String::new() } else { format!(",{PROTOCOL}=off") };
+    EnvFilter::try_new(format!("{level}{quiet}")).map_err(|error| invalid(&error))
 }
 
 fn wants_colour() -> bool {

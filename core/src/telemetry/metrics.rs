@@ -186,6 +186,9 @@ metrics! {
     shard_requests: Counter = counter(), "shard_requests", "Shard assignments handed out";
     log_commit_time: Histogram = seconds(), "log_commit" [Seconds], "Time of one group commit of the coordinator's log";
     log_records: Counter = counter(), "log_records", "Commands made durable in the coordinator's log";
+    set_term: Gauge = gauge(), "coordinator_set_term", "Term of the set of coordinators that this one is of: it grows with every election";
+    set_leads: Gauge = gauge(), "coordinator_set_leads", "Whether this coordinator leads its set: 1 or 0";
+    set_lag: Gauge = gauge(), "coordinator_set_lag", "Entries of the set's log that this coordinator has and has not yet applied";
     hook_failures: Counter = counter(), "hook_failures", "Operator hooks that raised, hung or died: everything was kept";
 }
 

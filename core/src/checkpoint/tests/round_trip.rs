@@ -21,7 +21,7 @@ fn round_trip(store: &JobStore) {
     }
     let report = verify(store, 7).unwrap();
     assert_eq!(report.objects, 1 + 3 + 1);
-    assert!(report.bytes >= specs.iter().map(|spec| spec.bytes).sum());
+    assert!(report.bytes >= specs.iter().map(|spec| spec.bytes).sum::<u64>());
     assert_eq!(record.state_bytes(), 3 * specs.iter().map(|spec| spec.bytes).sum::<u64>());
 
     let inspection = run(store.inspect(Step(7))).unwrap();

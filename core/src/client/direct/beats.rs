@@ -8,10 +8,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::transport::Channel;
 
 use super::super::call::is_broken_connection;
-use super::line::retries;
+use super::line::{Line, retries};
 use super::standing::Standing;
 use crate::error::Error;
 use crate::ids::{Generation, JobName, Rank};
@@ -42,7 +41,7 @@ impl Registration {
 }
 
 pub(super) struct Beats {
-    pub channel: Channel,
+    pub line: Arc<Line>,
     pub registration: Arc<Registration>,
     pub every: Duration,
     pub standing: watch::Sender<Standing>,
@@ -83,8 +82,14 @@ impl Beats {
     async fn stream(&self) -> Result<(), Status> {
         let (send, beats) = mpsc::channel(UNSENT);
         send.try_send(self.beat()).expect("a new channel has room for the first beat");
-        let mut client = CoordinatorClient::new(self.channel.clone());
-        let mut replies = client.stream_heartbeat(ReceiverStream::new(beats)).await?.into_inner();
+        let (from, channel) = self.line.now().map_err(Status::from)?;
+        let turned = |status: Status| {
+            self.line.turn(from, &status);
+            status
+        };
+        let mut client = CoordinatorClient::new(channel);
+        let opened = client.stream_heartbeat(ReceiverStream::new(beats)).await;
+        let mut replies = opened.map_err(turned)?.into_inner();
         let mut tick = interval_at(Instant::now() + self.every, self.every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut answered = false;
@@ -96,8 +101,11 @@ impl Beats {
                         self.standing.send_modify(|standing| standing.apply(&self.registration.job, &reply));
                     }
                     Ok(None) => return Ok(()),
-                    Err(status) if answered && is_passing(&status) => return Ok(()),
-                    Err(status) => return Err(status),
+                    Err(status) if answered && is_passing(&status) => {
+                        turned(status);
+                        return Ok(());
+                    }
+                    Err(status) => return Err(turned(status)),
                 },
                 _ = tick.tick() => {
                     // Full or closed: the connection is broken, and `replies` will say so.

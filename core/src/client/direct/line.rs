@@ -18,7 +18,7 @@ use super::super::tls::ClientTls;
 use crate::error::{Error, Kind, Result};
 use crate::proto::v1;
 use crate::proto::v1::admin_client::AdminClient;
-use crate::transport::{Refusal, refusal_of};
+use crate::transport::{Refusal, Route, refusal_of};
 
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LAST_RETRY: Duration = Duration::from_millis(500);
@@ -28,25 +28,39 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// The coordinator keeps the time-out and knows more about its cause; ours is for one that does not answer.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A channel to the coordinator, dialled at the first call and again after a break. A forked child gets its own.
+/// Channels to the coordinator, or to each of a set, dialled at the first call and again after a break. A forked child gets its own.
 pub struct Line {
-    url: String,
+    route: Route,
     tls: ClientTls,
     pid: u32,
-    channel: ManuallyDrop<Channel>,
-    child: OnceLock<(u32, Channel)>,
+    /// By index in the route.
+    channels: ManuallyDrop<Vec<Channel>>,
+    child: OnceLock<(u32, Vec<Channel>)>,
 }
 
 impl Line {
     /// Dials nothing yet. Invalid for a URL or certificates that can't be used; NotFound for files that aren't there.
     pub fn open(url: &str, tls: ClientTls) -> Result<Line> {
         let _inside = runtime::handle()?.enter();
-        let channel = ManuallyDrop::new(endpoint(url, &tls)?.connect_lazy());
-        Ok(Line { url: url.to_owned(), tls, pid: std::process::id(), channel, child: OnceLock::new() })
+        let route = Route::of(url);
+        let channels = ManuallyDrop::new(dial(&route, &tls)?);
+        Ok(Line { route, tls, pid: std::process::id(), channels, child: OnceLock::new() })
     }
 
+    /// As it was given: of a set, all of them.
     pub fn url(&self) -> &str {
-        &self.url
+        self.route.list()
+    }
+
+    /// Which coordinator is asked now, and the way to it.
+    pub(super) fn now(&self) -> Result<(usize, Channel)> {
+        let at = self.route.at();
+        Ok((at, self.channel(at)?))
+    }
+
+    /// What that one answered: another one is asked from now on if it does not lead. Whether it knows who does.
+    pub(super) fn turn(&self, from: usize, status: &Status) -> bool {
+        self.route.turn(from, status)
     }
 
     /// The cluster's uuid: two addresses with the same one lead to the same coordinator.
@@ -58,15 +72,15 @@ impl Line {
         Ok(status.cluster)
     }
 
-    pub(super) fn channel(&self) -> Result<Channel> {
+    fn channel(&self, at: usize) -> Result<Channel> {
         let pid = std::process::id();
         if pid == self.pid {
-            return Ok(Channel::clone(&self.channel));
+            return Ok(self.channels[at].clone());
         }
         let _inside = runtime::handle()?.enter();
-        let fresh = endpoint(&self.url, &self.tls)?.connect_lazy();
-        let (owner, channel) = self.child.get_or_init(|| (pid, fresh.clone()));
-        Ok(if *owner == pid { channel.clone() } else { fresh })
+        let fresh = dial(&self.route, &self.tls)?;
+        let (owner, channels) = self.child.get_or_init(|| (pid, fresh.clone()));
+        Ok(if *owner == pid { channels[at].clone() } else { fresh[at].clone() })
     }
 
     pub(super) fn block<T, F, Made>(
@@ -90,24 +104,25 @@ impl Line {
         F: Fn(Channel, Duration) -> Made,
         Made: Future<Output = Result<Response<T>, Status>>,
     {
-        let channel = self.channel()?;
         let deadline = Instant::now() + timeout;
         let mut waits = retries();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let status = match tokio::time::timeout(left + GRACE, make(channel.clone(), left)).await {
+            let (from, channel) = self.now()?;
+            let status = match tokio::time::timeout(left + GRACE, make(channel, left)).await {
                 Ok(Ok(reply)) => return Ok(reply.into_inner()),
                 Ok(Err(status)) => status,
                 Err(_) => {
                     return Err(Error::timeout(format!(
                         "{doing}: the coordinator at {} has not answered for {timeout:?}",
-                        self.url
+                        self.url()
                     ))
                     .hint("is it stopped? The outcome of the call is unknown"));
                 }
             };
             let broken = is_broken_connection(&status);
-            let wait = waits.next().unwrap_or(LAST_RETRY);
+            let is_named = self.turn(from, &status);
+            let wait = if is_named { FIRST_RETRY } else { waits.next().unwrap_or(LAST_RETRY) };
             let late = Instant::now() + wait >= deadline;
             if broken && late {
                 return Err(self.unreachable(doing, timeout, &status));
@@ -122,8 +137,8 @@ impl Line {
     }
 
     fn unreachable(&self, doing: &str, timeout: Duration, status: &Status) -> Error {
-        let Refusal { why, hint } = refusal_of(&self.url, status);
-        let url = &self.url;
+        let Refusal { why, hint } = refusal_of(self.route.url(), status);
+        let url = self.url();
         Error::unavailable(format!("{doing}: can't reach the coordinator at {url} for {timeout:?}: {why}"))
             .hint(hint.unwrap_or("start it with `strata up` or `strata coordinator`, or correct its address"))
     }
@@ -131,12 +146,16 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        // In a forked child the channel belongs to the parent's runtime, and its locks may be held for good.
+        // In a forked child the channels belong to the parent's runtime, and its locks may be held for good.
         if self.pid == std::process::id() {
             // SAFETY: dropped once, here, and not used afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.channel) };
+            unsafe { ManuallyDrop::drop(&mut self.channels) };
         }
     }
+}
+
+fn dial(route: &Route, tls: &ClientTls) -> Result<Vec<Channel>> {
+    route.urls().iter().map(|url| Ok(endpoint(url, tls)?.connect_lazy())).collect()
 }
 
 fn endpoint(url: &str, tls: &ClientTls) -> Result<Endpoint> {

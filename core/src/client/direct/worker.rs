@@ -182,7 +182,7 @@ impl DirectWorker {
 impl Inner {
     fn keep_alive(&self, every: Duration) -> Result<()> {
         let beats = Beats {
-            channel: self.line.channel()?,
+            line: self.line.clone(),
             registration: self.registration.clone(),
             every,
             standing: self.standing.clone(),

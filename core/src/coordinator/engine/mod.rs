@@ -7,6 +7,7 @@ mod barriers;
 mod commits;
 mod configured;
 mod convert;
+mod door;
 mod hooks;
 mod interval;
 mod leases;
@@ -45,9 +46,10 @@ use crate::ids::{Generation, JobName};
 use crate::proto::v1;
 use crate::telemetry::Metrics;
 
+pub(super) use door::Door;
 pub(super) use hooks::Retained;
 pub(super) use nodes::{AttachId, Down, QUEUE, refusal};
-pub(super) use runner::run;
+pub(super) use runner::{Durable, run};
 
 /// How often leases, suspicion and time-outs are looked at.
 const TICK: Duration = Duration::from_millis(100);

@@ -1,10 +1,11 @@
 //! The engine's loop: gathers work, applies it, makes the batch durable, then lets its answers go.
 
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::super::here;
 use super::super::log::Log;
+use super::super::set::Reign;
 use super::{Engine, TICK, Work};
 use crate::error::Result;
 use crate::ids::JobName;
@@ -12,10 +13,19 @@ use crate::ids::JobName;
 /// Calls taken into one batch: bounds the wait of the first of them.
 const BATCH: usize = 512;
 
-/// Runs until cancelled. Fails when the log can't be written: nothing that was not durable has been told to anyone.
+/// Where batches become durable.
+pub enum Durable {
+    /// In the log of a coordinator that is alone.
+    Own(Log),
+    /// On a majority of a set.
+    Set(Reign),
+}
+
+/// Runs until cancelled. Fails when the log can't be written, or the reign has ended: nothing that was not durable has been
+/// told to anyone.
 pub async fn run(
     mut engine: Engine,
-    mut log: Log,
+    mut log: Durable,
     mut inbox: mpsc::UnboundedReceiver<Work>,
     stop: CancellationToken,
 ) -> Result<()> {
@@ -26,7 +36,10 @@ pub async fn run(
     loop {
         tokio::select! {
             biased;
-            () = stop.cancelled() => return log.cut(&engine.state),
+            () = stop.cancelled() => return match &mut log {
+                Durable::Own(log) => log.cut(&engine.state),
+                Durable::Set(_) => Ok(()),
+            },
             _ = tick.tick() => engine.tick(),
             received = inbox.recv_many(&mut work, BATCH) => {
                 if received == 0 {
@@ -41,23 +54,23 @@ pub async fn run(
             let batch = std::mem::take(&mut engine.batch);
             let began = engine.now();
             engine.metrics.log_records.inc_by(batch.len() as u64);
-            here(|| log.append(&batch))?;
+            match &mut log {
+                Durable::Own(log) => here(|| log.append(&batch))?,
+                Durable::Set(reign) => reign.append(&batch).await?,
+            }
             engine.metrics.log_commit_time.observe((engine.now() - began).as_secs_f64());
-            if log.wants_cut() {
+            if let Durable::Own(log) = &mut log
+                && log.wants_cut()
+            {
                 here(|| log.cut(&engine.state))?;
             }
+        }
+        if let Durable::Set(reign) = &log {
+            reign.confirm(!engine.outbox.is_empty()).await?;
         }
         for answer in engine.outbox.drain(..) {
             answer();
         }
-    }
-}
-
-/// On this very thread, whose other tasks another one takes over: two hops between threads would take as long as the disk.
-fn here<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
-        _ => work(),
     }
 }
 

@@ -33,6 +33,7 @@ impl Engine {
             uptime_ms: now.saturating_sub(self.started).as_millis() as u64,
             nodes: self.nodes.by_name.iter().map(node).collect(),
             jobs: jobs.map(|(job, known)| self.job_status(job, known, now)).collect(),
+            coordinators: Vec::new(),
         })
     }
 

@@ -10,8 +10,7 @@
 //! | 24..32 | how many records |
 //! | 32..40 | their bytes |
 
-use super::super::state::Command;
-use super::record;
+use super::Kept;
 use crate::checksum::crc32c;
 
 const MAGIC: [u8; 4] = [0xff, b'S', b'L', 0xfe];
@@ -31,12 +30,12 @@ pub struct Batch<'a> {
 }
 
 /// Writes the batch into `to`, in place of what it held.
-pub fn encode(life: u64, index: u64, commands: &[Command], to: &mut Vec<u8>) {
+pub fn encode<S: Kept>(life: u64, index: u64, records: &[S::Record], to: &mut Vec<u8>) {
     to.clear();
     to.resize(HEADER, 0);
-    commands.iter().for_each(|command| record::encode(command, to));
+    records.iter().for_each(|record| S::write(record, to));
     let bytes = (to.len() - HEADER) as u64;
-    for (field, value) in [life, index, commands.len() as u64, bytes].into_iter().enumerate() {
+    for (field, value) in [life, index, records.len() as u64, bytes].into_iter().enumerate() {
         to[SUMMED + field * 8..][..8].copy_from_slice(&value.to_le_bytes());
     }
     let sum = crc32c(&to[SUMMED..]);

@@ -1,10 +1,12 @@
 use super::super::tests::notify;
 use super::*;
+use crate::coordinator::log::record;
+use crate::coordinator::state::{Command, State};
 
 fn batch(life: u64, index: u64, count: u64) -> Vec<u8> {
     let commands: Vec<Command> = (0..count).map(|number| notify(index + number)).collect();
     let mut bytes = vec![7; 100];
-    encode(life, index, &commands, &mut bytes);
+    encode::<State>(life, index, &commands, &mut bytes);
     bytes
 }
 
@@ -70,7 +72,7 @@ fn magic_is_in_no_record() {
     assert!(std::str::from_utf8(&MAGIC[..1]).is_err() && std::str::from_utf8(&MAGIC[3..]).is_err());
     let nested = String::from_utf8_lossy(&batch(2, 11, 1)).into_owned();
     let mut bytes = Vec::new();
-    encode(2, 10, &[super::super::tests::notify_of(1, nested)], &mut bytes);
+    encode::<State>(2, 10, &[super::super::tests::notify_of(1, nested)], &mut bytes);
     bytes[20] ^= 1;
     assert_eq!(walked(&bytes, 2, 10), (vec![], None), "text that looks like a batch is none");
 }

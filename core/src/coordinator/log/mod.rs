@@ -2,23 +2,27 @@
 //! engine's loop and at start. It never goes on after a write that failed, and never overwrites what it can't read.
 //!
 //! `record` is one command as JSON, `batch` the bytes that are there whole or not at all, `records` their file, `snapshot` the state
-//! in another, `disk` what all that is written to, `takeover` the log of an earlier format.
+//! in another, `disk` what all that is written to, `kept` what may be kept so, `takeover` the log of an earlier format.
 
 mod batch;
 mod disk;
+mod kept;
 #[cfg(test)]
 pub mod machine;
 mod record;
 mod records;
-mod snapshot;
+pub mod snapshot;
 mod takeover;
 
-pub use disk::Disk;
+use std::marker::PhantomData;
 
-use self::disk::Folder;
+pub use disk::{Disk, Folder};
+pub use kept::Kept;
+pub use record::decode as decode_record;
+
 use self::records::Records;
 use super::home::Home;
-use super::state::{Command, State};
+use super::state::State;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::ids::ClusterId;
 
@@ -27,7 +31,7 @@ const CUT_AFTER: u64 = 32_768;
 /// The same for bytes: a beat of one of torchrun's agents holds what all of them know of each other.
 const CUT_AFTER_BYTES: u64 = 64 << 20;
 
-pub struct Log {
+pub struct Log<S = State> {
     disk: Box<dyn Disk>,
     records: Records,
     life: u64,
@@ -38,6 +42,7 @@ pub struct Log {
     tail_bytes: u64,
     /// A write has failed: what is on the disk is not known any more.
     broken: bool,
+    state: PhantomData<fn(S)>,
 }
 
 impl Log {
@@ -63,40 +68,44 @@ impl Log {
         takeover::forget(&home.folder)?;
         Ok((log, state))
     }
+}
 
+impl<S: Kept> Log<S> {
     /// A log that begins with this state, in place of whatever is there.
-    pub fn create(disk: Box<dyn Disk>, next: u64, state: &State) -> Result<Log> {
+    pub fn create(disk: Box<dyn Disk>, next: u64, state: &S) -> Result<Log<S>> {
         let records = Records::create(&*disk)?;
-        let mut log = Log { disk, records, life: 0, next, tail: 0, tail_bytes: 0, broken: false };
+        let mut log =
+            Log { disk, records, life: 0, next, tail: 0, tail_bytes: 0, broken: false, state: PhantomData };
         log.begin_life(state)?;
         Ok(log)
     }
 
     /// Replays the log that is there; None: there is none.
-    pub fn reopen(disk: Box<dyn Disk>) -> Result<Option<(Log, State)>> {
+    pub fn reopen(disk: Box<dyn Disk>) -> Result<Option<(Log<S>, S)>> {
         let Some(found) = snapshot::read(&*disk)? else { return Ok(None) };
         let (life, mut next, mut state) = (found.life, found.next, found.state);
         let records = Records::open(&*disk, life, &mut next, &mut state)?;
-        let mut log = Log { disk, records, life, next, tail: 0, tail_bytes: 0, broken: false };
+        let mut log =
+            Log { disk, records, life, next, tail: 0, tail_bytes: 0, broken: false, state: PhantomData };
         log.begin_life(&state)?;
         Ok(Some((log, state)))
     }
 
     /// What was read may be in the page cache alone, if the process before died between a write and its sync, or of a sync
     /// that failed. A snapshot of it makes it durable before anybody acts on it, and ends a torn batch.
-    fn begin_life(&mut self, state: &State) -> Result<()> {
+    fn begin_life(&mut self, state: &S) -> Result<()> {
         self.life += 1;
         self.write_snapshot(state)
     }
 
-    /// Makes these commands durable, in order, all or none.
-    pub fn append(&mut self, commands: &[Command]) -> Result<()> {
+    /// Makes these records durable, in order, all or none.
+    pub fn append(&mut self, records: &[S::Record]) -> Result<()> {
         self.unless_broken()?;
         self.broken = true;
-        let bytes = self.records.append(self.life, self.next, commands).map_err(full)?;
+        let bytes = self.records.append::<S>(self.life, self.next, records).map_err(full)?;
         self.broken = false;
-        self.next += commands.len() as u64;
-        self.tail += commands.len() as u64;
+        self.next += records.len() as u64;
+        self.tail += records.len() as u64;
         self.tail_bytes += bytes;
         Ok(())
     }
@@ -106,7 +115,7 @@ impl Log {
     }
 
     /// Writes the state as of the last record and drops the records before it.
-    pub fn cut(&mut self, state: &State) -> Result<()> {
+    pub fn cut(&mut self, state: &S) -> Result<()> {
         self.unless_broken()?;
         match self.tail {
             0 => Ok(()),
@@ -114,7 +123,7 @@ impl Log {
         }
     }
 
-    fn write_snapshot(&mut self, state: &State) -> Result<()> {
+    fn write_snapshot(&mut self, state: &S) -> Result<()> {
         self.broken = true;
         snapshot::write(&*self.disk, self.life, self.next, state).map_err(full)?;
         self.records.restart()?;

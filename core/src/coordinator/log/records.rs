@@ -4,10 +4,9 @@
 
 use std::path::PathBuf;
 
-use super::super::state::{Command, State};
+use super::Kept;
 use super::batch::{self, Walk};
 use super::disk::{Disk, DiskFile};
-use super::record;
 use crate::error::{Doing, Error, Result};
 
 const NAME: &str = "records";
@@ -43,7 +42,7 @@ impl Records {
 
     /// Applies what follows the record before `next` in this life of the log to the state, and returns the index behind. The file is as
     /// it was; [`Records::restart`] has it written to from the front.
-    pub fn open(disk: &dyn Disk, life: u64, next: &mut u64, state: &mut State) -> Result<Records> {
+    pub fn open(disk: &dyn Disk, life: u64, next: &mut u64, state: &mut impl Kept) -> Result<Records> {
         let path = disk.path(NAME);
         let doing = || format!("reading {}", path.display());
         let Some(mut file) = disk.open(NAME).doing(doing)? else {
@@ -58,9 +57,9 @@ impl Records {
     }
 
     /// Makes the batch durable; returns its bytes.
-    pub fn append(&mut self, life: u64, index: u64, commands: &[Command]) -> Result<u64> {
+    pub fn append<S: Kept>(&mut self, life: u64, index: u64, records: &[S::Record]) -> Result<u64> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        batch::encode(life, index, commands, &mut buffer);
+        batch::encode::<S>(life, index, records, &mut buffer);
         let bytes = buffer.len() as u64;
         self.make_room(self.end + bytes)?;
         let write = || {
@@ -105,13 +104,11 @@ impl Records {
     }
 }
 
-pub fn replay(bytes: &[u8], life: u64, next: &mut u64, state: &mut State) -> Result<()> {
+pub fn replay(bytes: &[u8], life: u64, next: &mut u64, state: &mut impl Kept) -> Result<()> {
     let mut walk = Walk::new(bytes, life, *next);
     for batch in walk.by_ref() {
         for (at, line) in batch.lines() {
-            let command = record::decode(at, line)?;
-            let refused = |error: Error| Error::corrupt(format!("replaying record {at}: {}", error.message));
-            state.apply(&command).map_err(refused)?;
+            state.replay(at, line)?;
         }
         *next = batch.next();
     }

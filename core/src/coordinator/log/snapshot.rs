@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IntoInnerError};
 
 use serde::{Deserialize, Serialize};
 
-use super::super::state::State;
+use super::Kept;
 use super::disk::{Disk, DiskFile};
 use crate::error::{Doing, Error, Result};
 
@@ -16,12 +16,12 @@ const VERSION: u32 = 1;
 /// Of its text, written at once.
 const PIECE: usize = 256 << 10;
 
-pub struct Snapshot {
+pub struct Snapshot<S> {
     /// How often the log had been opened when it was written.
     pub life: u64,
     /// Index of the first record that is not in it.
     pub next: u64,
-    pub state: State,
+    pub state: S,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,14 +73,15 @@ impl io::Write for Body<'_> {
 }
 
 /// None: there is none. Corrupt for a damaged one, Invalid for one of a newer version.
-pub fn read(disk: &dyn Disk) -> Result<Option<Snapshot>> {
+pub fn read<S: Kept>(disk: &dyn Disk) -> Result<Option<Snapshot<S>>> {
     let doing = || format!("reading {}", disk.path(NAME).display());
     let Some(mut file) = disk.open(NAME).doing(doing)? else { return Ok(None) };
     let bytes = file.read().doing(doing)?;
     decode(&bytes).map(Some).doing(doing)
 }
 
-fn decode(bytes: &[u8]) -> Result<Snapshot> {
+/// Corrupt where the sum does not hold, Invalid for one of a newer version.
+pub fn decode<S: Kept>(bytes: &[u8]) -> Result<Snapshot<S>> {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     let (line, body) = (&bytes[..end], bytes.get(end + 1..).unwrap_or_default());
     let damaged = |_| Error::corrupt("its first line is no header of a snapshot");
@@ -92,20 +93,41 @@ fn decode(bytes: &[u8]) -> Result<Snapshot> {
     if head.summed().update(body).finalize().to_hex().as_str() != head.blake3 {
         return Err(Error::corrupt("its checksum does not match"));
     }
-    Ok(Snapshot { life: head.life, next: head.next, state: State::decode(body)? })
+    Ok(Snapshot { life: head.life, next: head.next, state: S::decode(body)? })
 }
 
 /// Durable when it returns; atomic: a crash leaves this one or the one before.
-pub fn write(disk: &dyn Disk, life: u64, next: u64, state: &State) -> Result<()> {
-    let write = || {
+pub fn write(disk: &dyn Disk, life: u64, next: u64, state: &impl Kept) -> Result<()> {
+    replace(disk, |file| {
         let mut head = Head::new(life, next);
-        let file = disk.create(FRESH)?;
-        let body = Body { file: &*file, offset: head.line().len() as u64, sum: head.summed() };
+        let body = Body { file, offset: head.line().len() as u64, sum: head.summed() };
         let mut pieces = BufWriter::with_capacity(PIECE, body);
         state.encode_into(&mut pieces)?;
         let body = pieces.into_inner().map_err(IntoInnerError::into_error)?;
         head.blake3 = body.sum.finalize().to_hex().to_string();
-        file.write(0, &head.line())?;
+        file.write(0, &head.line())
+    })
+}
+
+/// What [`write`] writes.
+pub fn encode(life: u64, next: u64, state: &impl Kept) -> Vec<u8> {
+    let body = state.encode();
+    let mut head = Head::new(life, next);
+    head.blake3 = head.summed().update(&body).finalize().to_hex().to_string();
+    let mut bytes = head.line();
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
+/// As [`write`].
+pub fn write_encoded(disk: &dyn Disk, bytes: &[u8]) -> Result<()> {
+    replace(disk, |file| file.write(0, bytes))
+}
+
+fn replace(disk: &dyn Disk, fill: impl FnOnce(&dyn DiskFile) -> io::Result<()>) -> Result<()> {
+    let write = || {
+        let file = disk.create(FRESH)?;
+        fill(&*file)?;
         file.sync()?;
         disk.rename(FRESH, NAME)?;
         disk.sync()

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 
 use super::machine::Machine;
 use super::*;
+use crate::coordinator::state::Command;
 use crate::error::Kind;
 use crate::torture_tests::Campaign;
 
@@ -106,7 +107,7 @@ struct Story {
 impl Story {
     /// Lives until a write fails, or for some turns.
     fn live(&mut self, random: &mut StdRng) -> Result<()> {
-        let (mut log, mut state) = match Log::reopen(Box::new(self.machine.open()))? {
+        let (mut log, mut state) = match Log::<State>::reopen(Box::new(self.machine.open()))? {
             Some((log, state)) => {
                 let found = |known: &State| known.encode() == state.encode();
                 assert!(self.possible.iter().any(found), "P7: another state than was durable");
@@ -299,8 +300,8 @@ fn full_disk_is_overloaded_before_anything_is_acknowledged_and_loses_nothing() {
     assert_eq!(error.kind, Kind::Overloaded);
     assert!(error.hint.as_ref().unwrap().contains("disk"), "{error}");
     drop(log);
-    assert_eq!(Log::reopen(Box::new(machine.open())).err().unwrap().kind, Kind::Overloaded);
+    assert_eq!(Log::<State>::reopen(Box::new(machine.open())).err().unwrap().kind, Kind::Overloaded);
     machine.limit(None);
-    let (_, found) = Log::reopen(Box::new(machine.open())).unwrap().unwrap();
+    let (_, found) = Log::<State>::reopen(Box::new(machine.open())).unwrap().unwrap();
     assert_eq!(found.encode(), state.encode());
 }

@@ -24,10 +24,10 @@ impl Services {
     pub(super) fn attached(
         &self,
         reports: Streaming<v1::NodeReport>,
-    ) -> impl Stream<Item = Result<v1::NodeCommand, Status>> + Send + use<> {
+    ) -> Result<impl Stream<Item = Result<v1::NodeCommand, Status>> + Send + use<>> {
         let (send, receive) = mpsc::channel(QUEUE);
-        tokio::spawn(run(self.engine.clone(), reports, send));
-        ReceiverStream::new(receive).map(|told| told.map(|command| *command))
+        tokio::spawn(run(self.engine.handle()?, reports, send));
+        Ok(ReceiverStream::new(receive).map(|told| told.map(|command| *command)))
     }
 }
 

@@ -107,7 +107,7 @@ impl v1::coordinator_server::Coordinator for Services {
     ) -> Result<Response<Self::StreamHeartbeatStream>, Status> {
         let mut beats = request.into_inner();
         let (send, receive) = mpsc::channel(BEATS);
-        let engine = self.engine.clone();
+        let engine = self.engine.handle()?;
         tokio::spawn(async move {
             let mut known = false;
             while let Some(Ok(beat)) = beats.next().await {
@@ -173,7 +173,7 @@ impl v1::coordinator_server::Coordinator for Services {
         &self,
         request: Request<Streaming<v1::NodeReport>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        Ok(Response::new(Box::pin(self.attached(request.into_inner()))))
+        Ok(Response::new(Box::pin(self.attached(request.into_inner())?)))
     }
 }
 

@@ -48,7 +48,7 @@ impl v1::dataset_server::Dataset for Services {
         self.admit(&request.job, Need::Ordinary)?;
         self.metrics.shard_requests.inc();
         let (rank, epoch) = (Rank(request.rank), request.epoch);
-        let known = self.assignments.of(&request, self.engine.accepted());
+        let known = self.engine.accepted().and_then(|accepted| self.assignments.of(&request, accepted));
         let map = match known {
             Some(map) => map,
             None => self.learn(request).await?,
@@ -69,10 +69,12 @@ impl Services {
                 Err(_) => return Err(self.missing(request.job).await.into()),
             };
         }
-        let handle = self.engine.clone();
-        let found = self.engine.call(move |engine| Ok((engine.assignment_for(&request)?, handle.accepted())));
+        let door = self.engine.clone();
+        let found = self.engine.call(move |engine| Ok((engine.assignment_for(&request)?, door.accepted())));
         let (map, accepted) = found.await?;
-        self.assignments.keep(asked, accepted, map.clone());
+        if let Some(accepted) = accepted {
+            self.assignments.keep(asked, accepted, map.clone());
+        }
         Ok(map)
     }
 }

@@ -9,6 +9,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Server, ServerTlsConfig};
 
 use super::Services;
+use crate::coordinator::set::Doors;
 use crate::coordinator::settings::{CoordinatorSettings, TlsFiles};
 use crate::error::{Doing, Error, Result};
 use crate::proto::{DESCRIPTORS, v1};
@@ -62,6 +63,7 @@ fn tls(files: &TlsFiles) -> Result<ServerTlsConfig> {
 /// Serves until `stop`; open streams are cut then.
 pub async fn serve(
     services: Services,
+    doors: Option<Doors>,
     settings: &CoordinatorSettings,
     listener: TcpListener,
     stop: CancellationToken,
@@ -100,6 +102,7 @@ pub async fn serve(
         )
         .add_service(v1::rendezvous_server::RendezvousServer::new(services.clone()))
         .add_service(v1::admin_server::AdminServer::new(services))
+        .add_optional_service(doors.map(Doors::service))
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let patience = async {
         stop.cancelled().await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
 
 use super::node::Node;
 use crate::error::{Error, Result};
@@ -59,12 +60,22 @@ pub(super) async fn run(node: Arc<Node>) {
 async fn attach(node: &Arc<Node>) -> (bool, Error) {
     let (queue, reports) = mpsc::channel(QUEUE);
     node.change(|state| state.line_up(queue, &node.incarnation, &node.settings));
+    let from = node.uplink.at();
+    let gone = |status: &Status| {
+        node.uplink.turn(from, status);
+        node.uplink.away(status)
+    };
+    // Whoever is silent may be the one that has lost its set.
+    let silent = || {
+        node.uplink.turn(from, &Status::unavailable("silent"));
+        silent(node)
+    };
     let mut coordinator = node.uplink.coordinator();
     let opened = coordinator.attach(ReceiverStream::new(reports));
     let mut commands = match tokio::time::timeout(WELCOME, opened).await {
         Ok(Ok(commands)) => commands.into_inner(),
-        Ok(Err(status)) => return (false, node.uplink.away(&status)),
-        Err(_) => return (false, silent(node)),
+        Ok(Err(status)) => return (false, gone(&status)),
+        Err(_) => return (false, silent()),
     };
     let mut frames = tokio::time::interval(FRAME);
     frames.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -80,7 +91,7 @@ async fn attach(node: &Arc<Node>) -> (bool, Error) {
                     }
                 }
                 Ok(None) => return (stands, Error::unavailable("the coordinator ended the line")),
-                Err(status) => return (stands, node.uplink.away(&status)),
+                Err(status) => return (stands, gone(&status)),
             },
             _ = frames.tick() => {
                 sequence += 1;
@@ -88,7 +99,7 @@ async fn attach(node: &Arc<Node>) -> (bool, Error) {
                     return (stands, error);
                 }
                 if !stands && started.elapsed() > WELCOME {
-                    return (false, silent(node));
+                    return (false, silent());
                 }
             }
         }

@@ -109,6 +109,16 @@ COORDINATOR = several(
     path("--hooks", "coordinator.hooks", "Python file with on_commit, on_worker_lost or retain."),
 )
 
+COORDINATOR_OF_A_SET = several(
+    key(
+        "--peers",
+        "coordinator.peers",
+        "Three or five coordinators of one cluster, this one too.",
+        metavar="URL,URL,URL",
+    ),
+    key("--advertise", "coordinator.advertise", "Which of --peers this one is.", metavar="URL"),
+)
+
 SIDECAR = several(
     path("--socket", "sidecar.socket", "Unix socket that trainers connect to."),
     path("--arena-dir", "sidecar.arena_dir", "Where arenas lie; a memory file system."),
@@ -121,7 +131,12 @@ SIDECAR = several(
 )
 
 SIDECAR_ALONE = several(
-    key("--coordinator", "sidecar.coordinator", "The coordinator.  [default: the one of this machine]", metavar="URL"),
+    key(
+        "--coordinator",
+        "sidecar.coordinator",
+        "The coordinator, or all of a set.  [default: this machine's]",
+        metavar="URL[,URL…]",
+    ),
     port("--http-port", "sidecar.http", "Port of HTTP; 0 picks a free one."),
     key("--http", "sidecar.http", "Address of HTTP.", metavar="ADDRESS"),
     path("--tls-ca", "sidecar.tls_ca", "Authority (PEM) that the coordinator's certificate must come from."),

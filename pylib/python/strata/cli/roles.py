@@ -43,12 +43,16 @@ def up(config: str | None, private: str | None) -> int:
 @click.command()
 @flags.CONFIG
 @flags.COORDINATOR
+@flags.COORDINATOR_OF_A_SET
 @flags.LOG
 def coordinator(config: str | None) -> int:
     """Run a cluster's coordinator in the foreground.
 
     It registers ranks, watches them, commits checkpoints and answers `strata status`. Sidecars on other machines reach
     it with STRATA_COORDINATOR. SIGTERM or Ctrl-C ends it in good order; a second one at once.
+
+    With --peers it is one of three or five that are one cluster's: they share STRATA_PEERS_SECRET, agree on who leads,
+    and what they have acknowledged survives the loss of a minority of them.
     """
     leave_signals_to_the_core()
     return _core.coordinator(config, flags.given(), HOOKS_RUNNER)

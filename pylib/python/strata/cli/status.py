@@ -44,6 +44,9 @@ def page(found: Document, place: str) -> Iterator[Any]:
     """The lines and tables of the human form."""
     up = terminal.duration(found["uptime_ms"] / 1000)
     yield f"[bold]strata {found['version']['version']}[/bold]  {found['role']} at {place}, up {up}"
+    if found["coordinators"]:
+        yield ""
+        yield terminal.table(("coordinator", "state", ">behind"), map(coordinator_row, found["coordinators"]))
     if found["nodes"]:
         yield ""
         yield terminal.table(("node", "host", "sidecar", "version"), map(node_row, found["nodes"]))
@@ -53,6 +56,11 @@ def page(found: Document, place: str) -> Iterator[Any]:
     if not found["jobs"]:
         yield ""
         yield "no job yet; next: strata run -- python train.py"
+
+
+def coordinator_row(one: Document) -> tuple[str, ...]:
+    state = "[yellow]away[/yellow]" if one["state"] == "away" else one["state"]
+    return one["url"], state, terminal.counted(one["behind"], "entry", "entries") if one["behind"] else ""
 
 
 def node_row(node: Document) -> tuple[str, ...]:

@@ -68,20 +68,32 @@ class AskSaveReply(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("version", "role", "cluster", "uptime_ms", "nodes", "jobs")
+    __slots__ = ("version", "role", "cluster", "uptime_ms", "nodes", "jobs", "coordinators")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     JOBS_FIELD_NUMBER: _ClassVar[int]
+    COORDINATORS_FIELD_NUMBER: _ClassVar[int]
     version: _common_pb2.Version
     role: str
     cluster: str
     uptime_ms: int
     nodes: _containers.RepeatedCompositeFieldContainer[NodeStatus]
     jobs: _containers.RepeatedCompositeFieldContainer[JobStatus]
-    def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., role: _Optional[str] = ..., cluster: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ...) -> None: ...
+    coordinators: _containers.RepeatedCompositeFieldContainer[CoordinatorStatus]
+    def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., role: _Optional[str] = ..., cluster: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ..., coordinators: _Optional[_Iterable[_Union[CoordinatorStatus, _Mapping]]] = ...) -> None: ...
+
+class CoordinatorStatus(_message.Message):
+    __slots__ = ("url", "state", "behind")
+    URL_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_FIELD_NUMBER: _ClassVar[int]
+    url: str
+    state: str
+    behind: int
+    def __init__(self, url: _Optional[str] = ..., state: _Optional[str] = ..., behind: _Optional[int] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
     __slots__ = ("node", "host", "attached", "silent_ms", "version", "problem")
