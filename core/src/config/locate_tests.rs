@@ -60,6 +60,12 @@ fn coordinator_is_argument_then_environment_then_endpoint_then_default() {
     let both = Environment::of([("STRATA_HOME", place.as_str()), ("STRATA_COORDINATOR", "10.0.0.1:9/")]);
     assert_eq!(coordinator(&both, None).unwrap(), "http://10.0.0.1:9");
     assert_eq!(coordinator(&both, Some("https://c:1")).unwrap(), "https://c:1");
+    assert_eq!(
+        coordinator(&both, Some("a:1/, https://b:1")).unwrap(),
+        "http://a:1,https://b:1",
+        "of a set all"
+    );
+    assert_eq!(coordinator(&both, Some("a:1,,b:1")).unwrap_err().kind, Kind::Invalid);
     assert_eq!(coordinator(&both, Some("ftp://c")).unwrap_err().kind, Kind::Invalid);
 }
 

@@ -240,3 +240,52 @@ impl RaftStateMachine<Types> for Replica {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use openraft::CommittedLeaderId;
+
+    use super::super::entry::Records;
+    use super::*;
+    use crate::coordinator::state::Command;
+    use crate::ids::ClusterId;
+
+    fn notify(step: u64) -> Command {
+        let (kind, rank) = (Default::default(), 0.into());
+        Command::Notify {
+            job: "j".parse().unwrap(),
+            step: step.into(),
+            kind,
+            rank,
+            path: "p".into(),
+            bytes: 1,
+        }
+    }
+
+    #[test]
+    fn p6_batch_of_a_reign_that_has_ended_changes_nothing() {
+        let mut image = Image::empty();
+        let mut at = 0;
+        let mut apply = |image: &mut Image, payload| {
+            at += 1;
+            let log_id = LogId::new(CommittedLeaderId::new(1, 1), at);
+            image.apply(Entry { log_id, payload: EntryPayload::Normal(payload) }).unwrap()
+        };
+        let batch = |reign, step| Payload::Batch { reign, records: Records::encode(&[notify(step)]) };
+        apply(&mut image, Payload::Reign { fresh: ClusterId::new() });
+        assert_eq!(apply(&mut image, batch(1, 1)), Outcome::Applied);
+        let cluster = image.state.as_ref().unwrap().cluster;
+        apply(&mut image, Payload::Reign { fresh: ClusterId::new() });
+        let before = image.state.clone();
+        assert_eq!(before.as_ref().unwrap().cluster, cluster, "a set is founded once");
+        assert_eq!(apply(&mut image, batch(1, 2)), Outcome::Superseded);
+        assert_eq!(image.state, before);
+        assert_eq!(apply(&mut image, batch(3, 2)), Outcome::Applied);
+        assert_ne!(image.state, before);
+        let whole = image.encoded();
+        assert_eq!(snapshot::decode::<Image>(&whole).unwrap().state.encode(), image.encode());
+        let mut damaged = whole.clone();
+        damaged[whole.len() / 2] ^= 1;
+        assert!(snapshot::decode::<Image>(&damaged).is_err());
+    }
+}
