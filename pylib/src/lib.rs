@@ -3,7 +3,6 @@
 //! extension. Never any logic: what a call does lies in core.
 
 mod blocking;
-mod buffer;
 mod config;
 mod connect;
 mod data;
@@ -21,7 +20,6 @@ mod stacks;
 mod staging;
 mod steps;
 mod stored;
-mod table;
 
 use pyo3::prelude::*;
 
@@ -32,13 +30,11 @@ pub mod _core {
     #[pymodule_export]
     use crate::blocking::CancelToken;
     #[pymodule_export]
-    use crate::buffer::Buffer;
-    #[pymodule_export]
     use crate::config::{config_check, config_default, config_example, config_show};
     #[pymodule_export]
     use crate::connect::{connect, find_sidecar, job_name, private_places};
     #[pymodule_export]
-    use crate::data::Batches;
+    use crate::data::{Batches, Buffer};
     #[pymodule_export]
     use crate::direct::{CoordinatorLine, Datasets, DirectWorker};
     #[pymodule_export]
@@ -63,8 +59,6 @@ pub mod _core {
     use crate::staging::{ArenaMemory, Staging, fork_shortage};
     #[pymodule_export]
     use crate::stored::{RepairJob, StoredJob, configured_stores};
-    #[pymodule_export]
-    use crate::table::Table;
 
     /// The version of this build.
     #[pyfunction]

@@ -6,13 +6,8 @@
 
 mod assignment;
 mod batches;
-mod dtype;
-mod files;
-mod format;
-mod formats;
 mod held;
 mod reader;
-mod rows;
 mod scan;
 mod shard;
 mod spec;
@@ -20,11 +15,8 @@ mod wire;
 
 pub use assignment::Assignment;
 pub use batches::{Batch, Batches};
-pub use dtype::Dtype;
-pub use format::{About, Format};
 pub use held::HeldShards;
 pub use reader::Reader;
-pub use rows::Rows;
-pub use scan::{OnDamage, Scanned, resolve};
+pub use scan::{Scanned, resolve};
 pub use shard::{Shard, ShardFile};
-pub use spec::{DataFile, DatasetSpec, MAX_SHARDS, Quarantined};
+pub use spec::{DataFile, DatasetSpec, Dtype, Format, MAX_SHARDS};
