@@ -35,7 +35,7 @@ use table::Table;
 
 const TURN: Duration = Duration::from_secs(1);
 
-/// As in the executable.
+/// The executable's, without its settings.
 #[global_allocator]
 static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -11,6 +11,7 @@ use tonic::{Response, Status};
 use super::state::{Link, State};
 use crate::error::{Error, Result};
 use crate::proto::v1::sidecar_client::SidecarClient;
+use crate::transport::is_broken;
 
 /// The listener sees the same break a moment later or earlier than the call.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -47,7 +48,7 @@ impl Caller {
                 },
                 error = self.ended() => return Err(error),
             };
-            if !is_broken_connection(&status) {
+            if !is_broken(&status) {
                 return Err(status.into());
             }
             tokio::time::sleep(SETTLE).await;
@@ -67,9 +68,4 @@ impl Caller {
             changes.wait_for(|state| state.ended().is_some()).await.expect("the sender lives in self");
         state.ended().expect("just waited for")
     }
-}
-
-/// Our own errors carry their kind; what the transport says does not.
-pub(super) fn is_broken_connection(status: &Status) -> bool {
-    crate::transport::is_broken(status)
 }

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-use super::call::is_broken_connection;
 use super::interrupt::{Interrupt, block_on};
 use super::socket;
 use super::steps::MAX_REPLY;
@@ -18,7 +17,7 @@ use crate::ids::{JobName, Rank, Step};
 use crate::proto::v1::admin_client::AdminClient;
 use crate::proto::v1::checkpoint_client::CheckpointClient;
 use crate::proto::v1::{self, StepInfo};
-use crate::transport::{self, Refusal};
+use crate::transport::{self, Refusal, is_broken};
 
 /// An address that does not answer by then is taken for silent.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -218,7 +217,7 @@ async fn dial(place: &Place, tls: &ClientTls) -> Result<Channel> {
             }
         };
         let asked = AdminClient::new(channel.clone()).get_version(v1::GetVersionRequest {}).await;
-        asked.map_err(|status| match is_broken_connection(&status) {
+        asked.map_err(|status| match is_broken(&status) {
             true => refused(transport::refusal_of(url, &status)),
             false => Error::from(status),
         })?;

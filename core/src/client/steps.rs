@@ -5,7 +5,6 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-use super::call::is_broken_connection;
 use super::interrupt::Interrupt;
 use super::session::{Session, milliseconds};
 use crate::error::{Error, Result};
@@ -13,6 +12,7 @@ use crate::ids::Step;
 use crate::proto::v1::checkpoint_client::CheckpointClient;
 use crate::proto::v1::dataset_client::DatasetClient;
 use crate::proto::v1::{self, StepInfo};
+use crate::transport::is_broken;
 
 /// Larger than any listing: 100 000 steps take about 30 MB.
 pub(super) const MAX_REPLY: usize = 64 << 20;
@@ -177,7 +177,7 @@ impl Session {
             loop {
                 match make(channel.clone()).await {
                     Ok(reply) => return Ok(reply.into_inner()),
-                    Err(status) if is_broken_connection(&status) && std::time::Instant::now() < deadline => {
+                    Err(status) if is_broken(&status) && std::time::Instant::now() < deadline => {
                         tokio::time::sleep(REDIAL).await;
                     }
                     Err(status) => return Err(Error::from(status)),

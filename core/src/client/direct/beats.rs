@@ -9,13 +9,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::super::call::is_broken_connection;
 use super::line::{Line, retries};
 use super::standing::Standing;
 use crate::error::Error;
 use crate::ids::{Generation, JobName, Rank};
 use crate::proto::v1;
 use crate::proto::v1::coordinator_client::CoordinatorClient;
+use crate::transport::is_broken;
 
 /// Beats that may wait to be sent; more than one waits only while the connection is broken.
 const UNSENT: usize = 4;
@@ -126,5 +126,5 @@ impl Beats {
 
 /// Whether another try may succeed.
 fn is_passing(status: &Status) -> bool {
-    is_broken_connection(status) || Error::from(status.clone()).kind.is_retryable()
+    is_broken(status) || Error::from(status.clone()).kind.is_retryable()
 }

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
-use super::super::call::is_broken_connection;
 use super::super::interrupt::{Interrupt, block_on};
 use super::super::runtime;
 use super::super::steps::MAX_REPLY;
@@ -18,7 +17,7 @@ use super::super::tls::ClientTls;
 use crate::error::{Error, Kind, Result};
 use crate::proto::v1;
 use crate::proto::v1::admin_client::AdminClient;
-use crate::transport::{Refusal, Route, refusal_of};
+use crate::transport::{Refusal, Route, is_broken, refusal_of};
 
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LAST_RETRY: Duration = Duration::from_millis(500);
@@ -120,7 +119,7 @@ impl Line {
                     .hint("is it stopped? The outcome of the call is unknown"));
                 }
             };
-            let broken = is_broken_connection(&status);
+            let broken = is_broken(&status);
             let is_named = self.turn(from, &status);
             let wait = if is_named { FIRST_RETRY } else { waits.next().unwrap_or(LAST_RETRY) };
             let late = Instant::now() + wait >= deadline;
