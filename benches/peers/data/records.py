@@ -22,7 +22,7 @@ BLOCK = 4 * 2**20
 FILE = 64 * 2**20
 """Bytes of one file where a format has many: MosaicML's and litdata's own default."""
 LEFT_FREE = 2 * 2**30
-"""Bytes that stay free on the disk."""
+"""Bytes that stay free on the disk at the most: as many as are written, for a small corpus."""
 TAKES = {"litdata": 1.05, "wds": 1.5, "jsonl": 1.4}
 """How much more than its records a format holds, at the most, where that is not next to nothing."""
 JSONL_LIMIT = 16 * 2**10
@@ -75,12 +75,13 @@ class Corpus:
         return path
 
     def check_room(self, form: str) -> None:
-        need = int(self.nbytes * TAKES.get(form, 1.02)) + LEFT_FREE
+        takes = int(self.nbytes * TAKES.get(form, 1.02))
+        spare = min(takes, LEFT_FREE)
         free = shutil.disk_usage(self.folder).free
-        if free < need:
+        if free < takes + spare:
             raise SystemExit(
                 f"writing {self.count:,} records of {self.size} bytes as {form}: {free / 1e9:.1f} GB are free below "
-                f"{self.folder}, it takes {need / 1e9:.1f} with the {LEFT_FREE / 1e9:.1f} that are to stay free\n"
+                f"{self.folder}, it takes {takes / 1e9:.1f}, and {spare / 1e9:.1f} are to stay free\n"
                 "hint: name another folder, or fewer samples"
             )
 
