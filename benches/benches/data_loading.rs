@@ -7,7 +7,7 @@ use std::fs;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use strata_core::data::{Assignment, Batches, DatasetSpec, Format, HeldShards, resolve};
+use strata_core::data::{Assignment, Batches, DatasetSpec, Dtype, Format, HeldShards, OnDamage, resolve};
 use strata_core::ids::{Rank, WorldSize};
 use strata_core::proto::v1;
 use strata_core::sharding::{Cursor, DatasetKey, Order, Placement, Ring, Tail};
@@ -114,18 +114,10 @@ fn reading(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("read");
     group.throughput(Throughput::Bytes(BATCH * u64::from(SAMPLE_LEN) * 2));
     for (name, shuffle) in [("in order", false), ("shuffled", true)] {
-        let spec = DatasetSpec {
-            id: "tokens".into(),
-            path: path.clone(),
-            format: Format::parse("tokens", "uint16", SAMPLE_LEN).expect("a known format"),
-            total_samples: SAMPLES,
-            shard_size: 1_024,
-            shuffle,
-            seed: 1,
-            version: 0,
-            files: vec![],
-        };
-        let (spec, _) = resolve(spec).expect("the file holds what is declared");
+        let format = Format::Tokens { dtype: Dtype::Uint16, sample_len: SAMPLE_LEN };
+        let bare = DatasetSpec::new("tokens", &path, format, 1_024);
+        let spec = DatasetSpec { total_samples: SAMPLES, shuffle, seed: 1, ..bare };
+        let (spec, _) = resolve(spec, OnDamage::Raise).expect("the file holds what is declared");
         let cursor = Cursor::new("tokens", spec.version, 0, BATCH, WorldSize(1)).expect("not empty");
         let mut batches = Batches::new(spec, Rank(0), cursor, Tail::Drop).expect("the file is there");
         group.bench_function(BenchmarkId::new("batch of 64 x 1024 uint16", name), |bencher| {

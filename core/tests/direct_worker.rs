@@ -10,7 +10,7 @@ use coordinator::Cluster;
 use strata_core::client::direct::{DatasetRegistry, DirectWorker, Line, ShardRequest, WorkerOptions};
 use strata_core::client::{ClientTls, Interrupt, Uninterrupted};
 use strata_core::coordinator::Timings;
-use strata_core::data::{DatasetSpec, Format, resolve};
+use strata_core::data::{About, DatasetSpec, Dtype, Format, OnDamage, resolve};
 use strata_core::error::{Error, Kind, Result};
 use strata_core::ids::{Rank, WorldSize};
 use strata_core::proto::v1;
@@ -190,19 +190,9 @@ async fn interrupted_barrier_ends_and_the_same_round_is_joined_later() {
 }
 
 fn imagenet(path: &str) -> DatasetSpec {
-    resolve(DatasetSpec {
-        id: "imagenet".into(),
-        path: path.into(),
-        format: Format::parse("parquet", "", 0).unwrap(),
-        total_samples: 1_281_167,
-        shard_size: 10_000,
-        shuffle: true,
-        seed: 0,
-        version: 0,
-        files: Vec::new(),
-    })
-    .unwrap()
-    .0
+    let format = Format::new("parquet", About::default()).unwrap();
+    let bare = DatasetSpec::new("imagenet", path, format, 10_000);
+    resolve(DatasetSpec { total_samples: 1_281_167, shuffle: true, ..bare }, OnDamage::Raise).unwrap().0
 }
 
 fn wanted(rank: u32, epoch: u64, world: Option<u32>) -> ShardRequest {
@@ -275,11 +265,11 @@ async fn rank_that_can_not_read_the_files_registers_the_same_dataset() {
         let tokens = DatasetSpec {
             id: "corpus".into(),
             path: folder.path().to_owned(),
-            format: Format::parse("tokens", "uint8", 8).unwrap(),
+            format: Format::Tokens { dtype: Dtype::Uint8, sample_len: 8 },
             shard_size: 3,
             ..imagenet("x")
         };
-        let (scanned, _) = resolve(DatasetSpec { total_samples: 8, ..tokens }).unwrap();
+        let (scanned, _) = resolve(DatasetSpec { total_samples: 8, ..tokens }, OnDamage::Raise).unwrap();
         assert_eq!(scanned.files.len(), 1);
         register(scanned.clone()).unwrap();
         let unread = DatasetSpec { files: Vec::new(), ..scanned.clone() };

@@ -1,28 +1,29 @@
 //! Datasets: registration, and one rank's batches.
 
-use std::ffi::{c_int, c_void};
 use std::path::PathBuf;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::PyBufferError;
-use pyo3::ffi;
 use pyo3::prelude::*;
-use strata_core::data::{self, DatasetSpec, Format};
+use strata_core::data::{self, About, DatasetSpec, Format, OnDamage, Rows};
 use strata_core::error::{Error, Result as CoreResult};
 use strata_core::ids::{Rank, WorldSize};
 use strata_core::proto::v1;
 use strata_core::sharding::{Cursor, Tail};
 
 use crate::blocking::blocking;
+use crate::buffer::Buffer;
 use crate::errors::Result;
 use crate::save::Position;
+use crate::table::Table;
 
-/// How the samples of a dataset lie in its files.
+/// Which files, what is in them, and what becomes of damaged ones.
 pub struct Shape<'a> {
     pub path: PathBuf,
     pub format: &'a str,
     pub dtype: &'a str,
     pub sample_len: u32,
+    pub columns: Vec<String>,
+    pub on_damage: &'a str,
 }
 
 /// How many there are, and in which order they come.
@@ -35,17 +36,28 @@ pub struct Counts {
 
 /// The spec to register: scanned where the path can be read here.
 pub fn resolved(id: String, shape: Shape<'_>, counts: Counts) -> CoreResult<DatasetSpec> {
-    let format = Format::parse(shape.format, shape.dtype, shape.sample_len)
+    let Shape { path, format, dtype, sample_len, columns, on_damage } = shape;
+    let about = About { dtype: dtype.to_owned(), sample_len, columns, ..About::default() };
+    let format = Format::new(format, about)
         .map_err(|error| error.while_doing(format!("registering dataset {id:?}")))?;
+    let on_damage = match on_damage {
+        "raise" => OnDamage::Raise,
+        "quarantine" => OnDamage::Quarantine,
+        other => {
+            return Err(Error::invalid(format!(
+                "registering dataset {id:?}: on_damage={other:?} is unknown"
+            ))
+            .hint("use \"raise\" or \"quarantine\""));
+        }
+    };
     // The spec is read in other working directories than this one.
-    let path = match shape.path.to_str() {
-        Some(text) if text.contains("://") => shape.path,
-        _ => std::path::absolute(&shape.path).unwrap_or(shape.path),
+    let path = match path.to_str() {
+        Some(text) if text.contains("://") => path,
+        _ => std::path::absolute(&path).unwrap_or(path),
     };
     let Counts { total_samples, shard_size, shuffle, seed } = counts;
-    let files = Vec::new();
-    let spec = DatasetSpec { id, path, format, total_samples, shard_size, shuffle, seed, version: 0, files };
-    Ok(data::resolve(spec)?.0)
+    let spec = DatasetSpec { total_samples, shuffle, seed, ..DatasetSpec::new(id, path, format, shard_size) };
+    Ok(data::resolve(spec, on_damage)?.0)
 }
 
 /// One rank's batches, resumable from a position. Iterating ends with the epoch; `next_epoch` goes on.
@@ -94,26 +106,21 @@ impl Batches {
 }
 
 /// (samples, indices as int64, real samples, epoch, step)
-type Taken = (Py<Buffer>, Py<Buffer>, u64, u64, u64);
+type Taken = (Py<PyAny>, Py<Buffer>, u64, u64, u64);
 
 #[pymethods]
 impl Batches {
-    /// Name of the items' dtype.
+    /// Name of the items' dtype; none for samples that come as a table.
     #[getter]
-    fn dtype(&self) -> &'static str {
-        match &self.batches.lock().spec().format {
-            Format::Tokens { dtype, .. } => dtype.name(),
-            Format::Named(_) => "",
-        }
+    fn dtype(&self) -> String {
+        self.batches.lock().format().about().dtype
     }
 
-    /// Items of a sample.
+    /// Of one sample.
     #[getter]
-    fn sample_len(&self) -> u32 {
-        match &self.batches.lock().spec().format {
-            Format::Tokens { sample_len, .. } => *sample_len,
-            Format::Named(_) => 0,
-        }
+    fn shape(&self) -> Vec<u64> {
+        let about = self.batches.lock().format().about();
+        if about.sample_len > 0 { vec![u64::from(about.sample_len)] } else { about.shape }
     }
 
     #[getter]
@@ -144,40 +151,16 @@ impl Batches {
     /// The next batch, or None at the epoch's end.
     fn next(&self, py: Python<'_>) -> Result<Option<Taken>> {
         let Some(batch) = blocking(py, |_| self.batches.lock().next_batch())? else { return Ok(None) };
-        let indices = batch.indices.iter().flat_map(|index| index.to_le_bytes()).collect();
-        let samples = Py::new(py, Buffer { bytes: batch.bytes })?;
-        let indices = Py::new(py, Buffer { bytes: indices })?;
+        let indices: Vec<u8> = batch.indices.iter().flat_map(|index| index.to_le_bytes()).collect();
+        let samples = match batch.rows {
+            Rows::Fixed(bytes) => Py::new(py, Buffer::from(bytes))?.into_any(),
+            Rows::Table(rows) => Py::new(py, Table::from(rows))?.into_any(),
+        };
+        let indices = Py::new(py, Buffer::from(indices))?;
         Ok(Some((samples, indices, batch.weight, batch.at.epoch, batch.at.step)))
     }
 
     fn next_epoch(&self) {
         self.batches.lock().next_epoch();
-    }
-}
-
-/// Bytes made in Rust that NumPy and torch use where they lie; writable, since torch wants that.
-#[pyclass(frozen, module = "strata._core")]
-pub struct Buffer {
-    bytes: Vec<u8>,
-}
-
-#[pymethods]
-impl Buffer {
-    fn __len__(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// # Safety
-    /// Called by the interpreter, with a view to be filled.
-    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        if view.is_null() {
-            return Err(PyBufferError::new_err("no view to fill"));
-        }
-        let bytes = &slf.get().bytes;
-        let (start, length) = (bytes.as_ptr().cast_mut().cast::<c_void>(), bytes.len() as ffi::Py_ssize_t);
-        // SAFETY: the view is the interpreter's. It gets a reference to this object, which never moves or resizes its
-        // bytes, and no Rust code reads or writes them once Python has them.
-        let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, 0, flags) };
-        if filled == -1 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
     }
 }

@@ -141,7 +141,7 @@ impl Datasets {
         dtype: &str,
         sample_len: u32,
     ) -> Result<String> {
-        let shape = Shape { path, format, dtype, sample_len };
+        let shape = Shape { path, format, dtype, sample_len, columns: Vec::new(), on_damage: "raise" };
         let counts = Counts { total_samples, shard_size, shuffle, seed };
         let spec = blocking(py, |interrupt| {
             self.registry.register(data::resolved(id, shape, counts)?, self.timeout, interrupt)

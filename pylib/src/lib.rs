@@ -3,6 +3,7 @@
 //! extension. Never any logic: what a call does lies in core.
 
 mod blocking;
+mod buffer;
 mod config;
 mod connect;
 mod data;
@@ -20,6 +21,7 @@ mod stacks;
 mod staging;
 mod steps;
 mod stored;
+mod table;
 
 use pyo3::prelude::*;
 
@@ -30,11 +32,13 @@ pub mod _core {
     #[pymodule_export]
     use crate::blocking::CancelToken;
     #[pymodule_export]
+    use crate::buffer::Buffer;
+    #[pymodule_export]
     use crate::config::{config_check, config_default, config_example, config_show};
     #[pymodule_export]
     use crate::connect::{connect, find_sidecar, job_name, private_places};
     #[pymodule_export]
-    use crate::data::{Batches, Buffer};
+    use crate::data::Batches;
     #[pymodule_export]
     use crate::direct::{CoordinatorLine, Datasets, DirectWorker};
     #[pymodule_export]
@@ -59,6 +63,8 @@ pub mod _core {
     use crate::staging::{ArenaMemory, Staging, fork_shortage};
     #[pymodule_export]
     use crate::stored::{RepairJob, StoredJob, configured_stores};
+    #[pymodule_export]
+    use crate::table::Table;
 
     /// The version of this build.
     #[pyfunction]

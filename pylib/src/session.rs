@@ -202,8 +202,9 @@ impl Session {
         blocking(py, |interrupt| self.session.delete(Step(step), force, timeout, interrupt))
     }
 
-    /// Scans the path where it can be read, and makes the dataset known to the job: its number of samples.
-    #[pyo3(signature = (id, *, path, format, total_samples, shard_size, shuffle, seed, dtype, sample_len))]
+    /// Scans the path where it can be read, and makes the dataset known to the job: its number of samples, and the files that were
+    /// left out, with the reasons.
+    #[pyo3(signature = (id, *, path, format, total_samples, shard_size, shuffle, seed, dtype, sample_len, columns, on_damage))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python call")]
     fn register_dataset(
         &self,
@@ -217,14 +218,17 @@ impl Session {
         seed: u64,
         dtype: &str,
         sample_len: u32,
-    ) -> Result<u64> {
-        let shape = data::Shape { path, format, dtype, sample_len };
+        columns: Vec<String>,
+        on_damage: &str,
+    ) -> Result<(u64, Vec<(PathBuf, String)>)> {
+        let shape = data::Shape { path, format, dtype, sample_len, columns, on_damage };
         let counts = data::Counts { total_samples, shard_size, shuffle, seed };
         let spec = blocking(py, |interrupt| {
             let spec = data::resolved(id, shape, counts)?;
             self.session.register_dataset(spec.into(), interrupt)
         })?;
-        Ok(spec.total_samples)
+        let left_out = spec.quarantined.into_iter().map(|file| (file.path.into(), file.reason));
+        Ok((spec.total_samples, left_out.collect()))
     }
 
     /// This rank's batches of a registered dataset, from `at` or from the beginning.

@@ -2,21 +2,23 @@
 
 use std::ops::Range;
 
+use super::format::Format;
 use super::reader::Reader;
+use super::rows::Rows;
 use super::spec::DatasetSpec;
 use crate::error::{Error, Result};
 use crate::ids::Rank;
 use crate::sharding::{Consumption, Cursor, Order, Tail};
 
 /// What one rank takes of one global step.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// Positions of the epoch; may be empty at its end, and lie beyond it where the tail is padded.
     pub positions: Range<u64>,
     /// The sample at each position.
     pub indices: Vec<u64>,
-    /// The samples, one after the other.
-    pub bytes: Vec<u8>,
+    /// The samples.
+    pub rows: Rows,
     /// How many of them are real; the rest is padding.
     pub weight: u64,
     /// The global step this batch is part of. `at.advanced()` is what a save after this batch has consumed.
@@ -25,7 +27,6 @@ pub struct Batch {
 
 /// The batches of one rank from a cursor to the epoch's end; [`Batches::next_epoch`] goes on. Every rank yields the
 /// same number of batches. Blocking; safe to use without the interpreter lock.
-#[derive(Debug)]
 pub struct Batches {
     spec: DatasetSpec,
     rank: Rank,
@@ -64,11 +65,10 @@ impl Batches {
         let Some(slice) = self.plan.slice(&self.cursor, self.rank) else { return Ok(None) };
         let sample_at = |position| self.order.sample_at(self.plan.wrap(position));
         let indices: Vec<u64> = slice.positions.clone().map(sample_at).collect();
-        let mut bytes = vec![0; indices.len() * self.reader.sample_bytes()];
-        self.reader.read(&indices, &mut bytes)?;
+        let rows = self.reader.read(&indices)?;
         let next = self.cursor.advanced();
         let at = std::mem::replace(&mut self.cursor, next);
-        Ok(Some(Batch { positions: slice.positions, indices, bytes, weight: slice.weight, at }))
+        Ok(Some(Batch { positions: slice.positions, indices, rows, weight: slice.weight, at }))
     }
 
     /// Goes to the beginning of the next epoch.
@@ -80,6 +80,11 @@ impl Batches {
     /// Where the next batch will be taken from.
     pub fn cursor(&self) -> &Cursor {
         &self.cursor
+    }
+
+    /// The format with all filled in that was found in the files.
+    pub fn format(&self) -> &Format {
+        self.reader.format()
     }
 
     pub fn spec(&self) -> &DatasetSpec {
@@ -108,7 +113,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::data::{Format, resolve};
+    use crate::data::{Dtype, Format, OnDamage, resolve};
     use crate::error::Kind;
     use crate::ids::WorldSize;
 
@@ -119,18 +124,9 @@ mod tests {
             let bytes: Vec<u8> = samples.flat_map(|n| [n, n + 1000]).flat_map(u16::to_le_bytes).collect();
             fs::write(folder.path().join(name), bytes).unwrap();
         }
-        let spec = DatasetSpec {
-            id: "d".into(),
-            path: folder.path().into(),
-            format: Format::parse("tokens", "uint16", 2).unwrap(),
-            total_samples: 101,
-            shard_size: 7,
-            shuffle: true,
-            seed: 5,
-            version: 0,
-            files: vec![],
-        };
-        (folder, resolve(spec).unwrap().0)
+        let format = Format::Tokens { dtype: Dtype::Uint16, sample_len: 2 };
+        let spec = DatasetSpec { shuffle: true, seed: 5, ..DatasetSpec::new("d", folder.path(), format, 7) };
+        (folder, resolve(spec, OnDamage::Raise).unwrap().0)
     }
 
     fn start(spec: &DatasetSpec, world: u32) -> Cursor {
@@ -143,8 +139,9 @@ mod tests {
 
     /// Checks the bytes against the indices, and counts how often each sample comes.
     fn tally(seen: &mut BTreeMap<u64, u32>, batch: &Batch) {
-        assert_eq!(batch.bytes.len(), batch.indices.len() * 4);
-        for (index, sample) in batch.indices.iter().zip(batch.bytes.chunks(4)) {
+        let Rows::Fixed(bytes) = &batch.rows else { panic!("tokens have one size") };
+        assert_eq!(bytes.len(), batch.indices.len() * 4);
+        for (index, sample) in batch.indices.iter().zip(bytes.chunks(4)) {
             let items = [0, 2].map(|at| u64::from(u16::from_le_bytes([sample[at], sample[at + 1]])));
             assert_eq!(items, [*index, *index + 1000]);
             *seen.entry(*index).or_default() += 1;
@@ -223,9 +220,9 @@ mod tests {
     fn a_position_in_another_version_is_refused() {
         let (_folder, spec) = dataset();
         let other = DatasetSpec { version: spec.version ^ 1, ..spec.clone() };
-        let error = Batches::new(other, Rank(0), start(&spec, 1), Tail::Short).unwrap_err();
+        let error = Batches::new(other, Rank(0), start(&spec, 1), Tail::Short).err().unwrap();
         assert_eq!(error.kind, Kind::Conflict);
-        let outside = Batches::new(spec.clone(), Rank(1), start(&spec, 1), Tail::Short).unwrap_err();
+        let outside = Batches::new(spec.clone(), Rank(1), start(&spec, 1), Tail::Short).err().unwrap();
         assert_eq!(outside.kind, Kind::Invalid);
     }
 }

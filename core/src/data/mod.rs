@@ -6,8 +6,13 @@
 
 mod assignment;
 mod batches;
+mod dtype;
+mod files;
+mod format;
+mod formats;
 mod held;
 mod reader;
+mod rows;
 mod scan;
 mod shard;
 mod spec;
@@ -15,8 +20,11 @@ mod wire;
 
 pub use assignment::Assignment;
 pub use batches::{Batch, Batches};
+pub use dtype::Dtype;
+pub use format::{About, Format};
 pub use held::HeldShards;
 pub use reader::Reader;
-pub use scan::{Scanned, resolve};
+pub use rows::Rows;
+pub use scan::{OnDamage, Scanned, resolve};
 pub use shard::{Shard, ShardFile};
-pub use spec::{DataFile, DatasetSpec, Dtype, Format, MAX_SHARDS};
+pub use spec::{DataFile, DatasetSpec, MAX_SHARDS, Quarantined};

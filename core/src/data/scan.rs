@@ -3,9 +3,16 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::spec::{DataFile, DatasetSpec, Format};
-use crate::error::{Doing, Error, Result};
+use super::dtype::Dtype;
+use super::format::Format;
+use super::formats::{self, Held};
+use super::spec::{DataFile, DatasetSpec, Quarantined};
+use crate::error::{Error, Kind, Result};
+
+/// Files looked at at once: they may lie on a slow disk, where several are waited for together.
+const AT_ONCE: usize = 8;
 
 /// Whether a dataset's files were looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,34 +22,31 @@ pub enum Scanned {
     No(String),
 }
 
-/// Scans the files of `spec` where they can be read, fills in `files`, `total_samples` where it is 0, and `version`,
-/// and validates. A declared count that differs from the files is Invalid.
-pub fn resolve(mut spec: DatasetSpec) -> Result<(DatasetSpec, Scanned)> {
-    let scanned = match &spec.format {
-        Format::Named(name) => Scanned::No(format!("this build doesn't open {name} files")),
-        Format::Tokens { dtype, .. } => {
-            let sample_bytes = spec.format.sample_bytes().filter(|bytes| *bytes > 0).ok_or_else(|| {
-                Error::invalid(format!("registering dataset {:?}: a sample of 0 tokens", spec.id))
-                    .hint("sample_len= says how many tokens make a sample")
-            })?;
-            match token_files(&spec.path) {
-                Ok(paths) => {
-                    spec.files = count(&paths, dtype.bytes(), sample_bytes)
-                        .doing(|| format!("registering dataset {:?}", spec.id))?;
-                    refuse_empty(&spec)?;
-                    Scanned::Yes
-                }
-                Err(error) if is_out_of_reach(&error) => {
-                    Scanned::No(format!("{}: {error}", spec.path.display()))
-                }
-                Err(error) => {
-                    return Err(Error::io(
-                        format!("registering dataset {:?}: reading {}", spec.id, spec.path.display()),
-                        &error,
-                    ));
-                }
+/// What becomes of a file that is damaged when it is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDamage {
+    /// The dataset is not registered.
+    Raise,
+    /// It is left out, and named in the spec.
+    Quarantine,
+}
+
+/// Scans the files of `spec` where they can be read, fills in `files`, `quarantined`, what of the format was left open,
+/// `total_samples` where it is 0, and `version`, and validates. A declared count that differs from the files is Invalid.
+pub fn resolve(mut spec: DatasetSpec, on_damage: OnDamage) -> Result<(DatasetSpec, Scanned)> {
+    let doing = format!("registering dataset {:?}", spec.id);
+    let scanned = match spec.format.ending() {
+        None => Scanned::No(format!("this build doesn't open {} files", spec.format.name())),
+        Some(ending) => match files(&spec.path, ending) {
+            Ok(paths) => {
+                count(&mut spec, paths, on_damage).map_err(|error| error.while_doing(doing))?;
+                Scanned::Yes
             }
-        }
+            Err(error) if is_out_of_reach(&error) => Scanned::No(format!("{}: {error}", spec.path.display())),
+            Err(error) => {
+                return Err(Error::io(format!("{doing}: reading {}", spec.path.display()), &error));
+            }
+        },
     };
     if spec.total_samples == 0 {
         spec.total_samples = spec.files.iter().map(|file| file.samples).sum();
@@ -67,49 +71,107 @@ fn is_out_of_reach(error: &io::Error) -> bool {
     )
 }
 
-/// The file itself, or a directory's `.bin` files by name.
-fn token_files(path: &Path) -> io::Result<Vec<PathBuf>> {
+/// The file itself, or the files of a directory and of those below it that have this ending, by path. Names that begin with a dot
+/// or an underscore are other programs' notes (Spark's and Hive's).
+fn files(path: &Path, ending: &str) -> io::Result<Vec<PathBuf>> {
     if !fs::metadata(path)?.is_dir() {
         fs::File::open(path)?;
         return Ok(vec![path.to_owned()]);
     }
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let file = entry?.path();
-        if file.extension().is_some_and(|extension| extension == "bin") && file.is_file() {
-            files.push(file);
+    let (mut files, mut folders) = (Vec::new(), vec![path.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let found = entry?.path();
+            let name = found.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(['.', '_']) {
+                continue;
+            }
+            if found.is_dir() {
+                folders.push(found);
+            } else if found.extension().is_some_and(|extension| extension == ending) && found.is_file() {
+                files.push(found);
+            }
         }
     }
     files.sort();
     Ok(files)
 }
 
-/// Whole samples of each file; a file that ends within an item was cut off, which is Corrupt.
-fn count(paths: &[PathBuf], item: u64, sample: u64) -> Result<Vec<DataFile>> {
-    let count = |path: &PathBuf| {
-        let bytes = fs::metadata(path).doing(|| format!("reading {}", path.display()))?.len();
-        if !bytes.is_multiple_of(item) {
-            return Err(Error::corrupt(format!(
-                "reading {}: {bytes} bytes are not a whole number of {item}-byte items",
-                path.display()
-            ))
-            .hint("the file was cut off, or dtype= is not what it was written with"));
+fn count(spec: &mut DatasetSpec, paths: Vec<PathBuf>, on_damage: OnDamage) -> Result<()> {
+    let mut agreed: Option<(Format, PathBuf)> = None;
+    for (path, held) in held(&spec.format, paths) {
+        let found = held.and_then(|held| {
+            let format = match &agreed {
+                None => held.format,
+                Some((format, first)) => {
+                    let differs = || differs(format, first, &held.format, &path);
+                    format.with(&held.format).ok_or_else(differs)?
+                }
+            };
+            Ok((format, held.samples))
+        });
+        match found {
+            Ok((format, samples)) => {
+                let first = agreed.map_or_else(|| path.clone(), |(_, first)| first);
+                agreed = Some((format, first));
+                spec.files.push(DataFile { path, samples });
+            }
+            Err(error) if on_damage == OnDamage::Quarantine && error.kind == Kind::Corrupt => {
+                spec.quarantined.push(Quarantined { path, reason: error.message });
+            }
+            Err(error) => return Err(error),
         }
-        Ok(DataFile { path: path.clone(), samples: bytes / sample })
-    };
-    paths.iter().map(count).collect()
-}
-
-fn refuse_empty(spec: &DatasetSpec) -> Result<()> {
+    }
     if spec.files.iter().all(|file| file.samples == 0) {
-        return Err(Error::invalid(format!(
-            "registering dataset {:?}: {} holds no whole sample",
-            spec.id,
-            spec.path.display()
-        ))
-        .hint("path= is one file of tokens or a directory of .bin files; check sample_len= and dtype= too"));
+        return Err(nothing(spec));
+    }
+    if let Some((found, _)) = agreed {
+        spec.format = spec.format.filled(found)?;
     }
     Ok(())
+}
+
+/// What each file holds, in their order.
+fn held(format: &Format, paths: Vec<PathBuf>) -> Vec<(PathBuf, Result<Held>)> {
+    let next = AtomicUsize::new(0);
+    let look = || {
+        let mut found = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(path) = paths.get(number) else { return found };
+            found.push((number, formats::scan(format, path)));
+        }
+    };
+    let mut found: Vec<(usize, Result<Held>)> = std::thread::scope(|scope| {
+        let lookers: Vec<_> = (0..AT_ONCE.min(paths.len())).map(|_| scope.spawn(look)).collect();
+        lookers.into_iter().flat_map(|looker| looker.join().expect("scanning never panics")).collect()
+    });
+    found.sort_unstable_by_key(|(number, _)| *number);
+    paths.into_iter().zip(found).map(|(path, (_, held))| (path, held)).collect()
+}
+
+fn differs(format: &Format, first: &Path, other: &Format, path: &Path) -> Error {
+    let told = |format: &Format| match format {
+        Format::Npy { dtype, shape } => {
+            format!("{} of shape {shape:?}", dtype.map_or("nothing", Dtype::name))
+        }
+        Format::Parquet { schema, .. } => format!("({schema})"),
+        other => other.name().to_owned(),
+    };
+    let (held, path, first) = (told(other), path.display(), first.display());
+    Error::invalid(format!("reading {path}: it holds {held}, and {first} {}", told(format)))
+        .hint("all files of a dataset hold the same kind of samples")
+}
+
+fn nothing(spec: &DatasetSpec) -> Error {
+    let ending = spec.format.ending().unwrap_or_default();
+    let left_out = match spec.quarantined.as_slice() {
+        [] => String::new(),
+        [first, ..] => format!(", {} damaged files left out ({})", spec.quarantined.len(), first.reason),
+    };
+    Error::invalid(format!("{} holds no whole sample{left_out}", spec.path.display())).hint(format!(
+        "path= is one file or a directory of .{ending} files; check that format= and its arguments are what they were written with"
+    ))
 }
 
 #[cfg(test)]
@@ -120,17 +182,12 @@ mod tests {
     use crate::error::Kind;
 
     fn spec(path: &Path, total_samples: u64) -> DatasetSpec {
-        DatasetSpec {
-            id: "corpus".into(),
-            path: path.into(),
-            format: Format::parse("tokens", "uint16", 4).unwrap(),
-            total_samples,
-            shard_size: 3,
-            shuffle: false,
-            seed: 0,
-            version: 0,
-            files: vec![],
-        }
+        let format = Format::Tokens { dtype: Dtype::Uint16, sample_len: 4 };
+        DatasetSpec { total_samples, ..DatasetSpec::new("corpus", path, format, 3) }
+    }
+
+    fn registered(spec: DatasetSpec) -> Result<(DatasetSpec, Scanned)> {
+        resolve(spec, OnDamage::Raise)
     }
 
     fn directory(files: &[(&str, usize)]) -> TempDir {
@@ -145,20 +202,20 @@ mod tests {
     fn files_are_counted_in_the_order_of_their_names() {
         // 8 bytes a sample; the odd 2 of b.bin are unused; notes.txt is not data.
         let folder = directory(&[("b.bin", 18), ("a.bin", 24), ("notes.txt", 80)]);
-        let (found, scanned) = resolve(spec(folder.path(), 0)).unwrap();
+        let (found, scanned) = registered(spec(folder.path(), 0)).unwrap();
         assert_eq!(scanned, Scanned::Yes);
         let files: Vec<_> =
             found.files.iter().map(|file| (file.path.file_name().unwrap(), file.samples)).collect();
         assert_eq!(files, [("a.bin".as_ref(), 3), ("b.bin".as_ref(), 2)]);
         assert_eq!((found.total_samples, found.version), (5, found.content_version()));
-        resolve(spec(folder.path(), 5)).unwrap();
+        registered(spec(folder.path(), 5)).unwrap();
     }
 
     #[test]
     fn a_wrong_count_is_an_error_with_both_numbers() {
         let folder = directory(&[("a.bin", 24)]);
         for declared in [2, 4] {
-            let error = resolve(spec(folder.path(), declared)).unwrap_err();
+            let error = registered(spec(folder.path(), declared)).unwrap_err();
             assert_eq!(error.kind, Kind::Invalid);
             assert!(
                 error.message.contains(&format!("{declared} samples declared, its files hold 3")),
@@ -169,22 +226,22 @@ mod tests {
 
     #[test]
     fn a_path_that_can_not_be_read_is_taken_at_its_word() {
-        let (found, scanned) = resolve(spec(Path::new("/nowhere/corpus"), 100)).unwrap();
+        let (found, scanned) = registered(spec(Path::new("/nowhere/corpus"), 100)).unwrap();
         assert!(matches!(scanned, Scanned::No(reason) if reason.contains("/nowhere/corpus")));
         assert!(found.files.is_empty() && found.total_samples == 100);
-        assert_eq!(resolve(spec(Path::new("/nowhere/corpus"), 0)).unwrap_err().kind, Kind::Invalid);
+        assert_eq!(registered(spec(Path::new("/nowhere/corpus"), 0)).unwrap_err().kind, Kind::Invalid);
     }
 
     #[test]
     fn a_file_cut_off_within_an_item_is_corrupt_and_named() {
         let folder = directory(&[("a.bin", 24), ("b.bin", 23)]);
-        let error = resolve(spec(folder.path(), 0)).unwrap_err();
+        let error = registered(spec(folder.path(), 0)).unwrap_err();
         assert!(error.kind == Kind::Corrupt && error.message.contains("b.bin"), "{error}");
     }
 
     #[test]
     fn a_directory_without_samples_is_refused() {
         let folder = directory(&[("notes.txt", 80), ("a.bin", 6)]);
-        assert_eq!(resolve(spec(folder.path(), 0)).unwrap_err().kind, Kind::Invalid);
+        assert_eq!(registered(spec(folder.path(), 0)).unwrap_err().kind, Kind::Invalid);
     }
 }

@@ -65,22 +65,17 @@ impl DatasetSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{DataFile, Format};
+    use crate::data::{DataFile, Dtype, Format};
 
     fn spec(files: &[(&str, u64)]) -> DatasetSpec {
+        let format = Format::Tokens { dtype: Dtype::Uint8, sample_len: 2 };
+        let file = |(path, samples): &(&str, u64)| DataFile { path: path.into(), samples: *samples };
         DatasetSpec {
-            id: "d".into(),
-            path: "/data".into(),
-            format: Format::parse("tokens", "uint8", 2).unwrap(),
             total_samples: 10,
-            shard_size: 4,
             shuffle: true,
-            seed: 0,
             version: 1,
-            files: files
-                .iter()
-                .map(|(path, samples)| DataFile { path: path.into(), samples: *samples })
-                .collect(),
+            files: files.iter().map(file).collect(),
+            ..DatasetSpec::new("d", "/data", format, 4)
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::format::{About, Format};
 use super::shard::{Shard, ShardFile};
-use super::spec::{DataFile, DatasetSpec, Format};
+use super::spec::{DataFile, DatasetSpec, Quarantined};
 use crate::error::{Error, Result};
 use crate::ids::WorldSize;
 use crate::proto::v1;
@@ -14,9 +15,11 @@ impl TryFrom<v1::DatasetSpec> for DatasetSpec {
 
     /// Fails with Invalid for an unknown format or dtype; [`DatasetSpec::validate`] checks the rest.
     fn try_from(spec: v1::DatasetSpec) -> Result<DatasetSpec> {
-        let format = Format::parse(&spec.format, &spec.dtype, spec.sample_len)
+        let v1::DatasetSpec { dtype, sample_len, columns, shape, schema, .. } = spec;
+        let format = Format::new(&spec.format, About { dtype, sample_len, columns, shape, schema })
             .map_err(|error| error.while_doing(format!("registering dataset {:?}", spec.id)))?;
         let file = |file: v1::DataFile| DataFile { path: PathBuf::from(file.path), samples: file.samples };
+        let left_out = |v1::QuarantinedFile { path, reason }| Quarantined { path: path.into(), reason };
         Ok(DatasetSpec {
             id: spec.id,
             path: PathBuf::from(spec.path),
@@ -27,17 +30,16 @@ impl TryFrom<v1::DatasetSpec> for DatasetSpec {
             seed: spec.seed,
             version: spec.version,
             files: spec.files.into_iter().map(file).collect(),
+            quarantined: spec.quarantined.into_iter().map(left_out).collect(),
         })
     }
 }
 
 impl From<DatasetSpec> for v1::DatasetSpec {
     fn from(spec: DatasetSpec) -> v1::DatasetSpec {
-        let (dtype, sample_len) = match &spec.format {
-            Format::Tokens { dtype, sample_len } => (dtype.name().to_owned(), *sample_len),
-            Format::Named(_) => (String::new(), 0),
-        };
+        let About { dtype, sample_len, columns, shape, schema } = spec.format.about();
         let file = |file: DataFile| v1::DataFile { path: text(file.path), samples: file.samples };
+        let left_out = |Quarantined { path, reason }| v1::QuarantinedFile { path: text(path), reason };
         v1::DatasetSpec {
             format: spec.format.name().to_owned(),
             id: spec.id,
@@ -50,6 +52,10 @@ impl From<DatasetSpec> for v1::DatasetSpec {
             sample_len,
             dtype,
             files: spec.files.into_iter().map(file).collect(),
+            columns,
+            shape,
+            schema,
+            quarantined: spec.quarantined.into_iter().map(left_out).collect(),
         }
     }
 }
@@ -105,32 +111,37 @@ fn text(path: PathBuf) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::dtype::Dtype;
 
     #[test]
     fn specs_and_cursors_read_the_same_on_both_sides_of_the_wire() {
-        for format in [Format::parse("tokens", "int64", 9).unwrap(), Format::parse("parquet", "", 0).unwrap()]
-        {
+        let columns = vec!["text".to_owned(), "label".to_owned()];
+        let formats = [
+            Format::Tokens { dtype: Dtype::Int64, sample_len: 9 },
+            Format::Npy { dtype: Some(Dtype::Float16), shape: vec![3, 4] },
+            Format::Npy { dtype: None, shape: vec![] },
+            Format::Jsonl,
+            Format::WebDataset { parts: columns.clone() },
+            Format::Parquet { columns, schema: "text: Utf8, label: Int32?".into() },
+            Format::Named("tfrecord".into()),
+        ];
+        for format in formats {
             let spec = DatasetSpec {
-                id: "d".into(),
-                path: "/data".into(),
-                format,
                 total_samples: 10,
-                shard_size: 4,
                 shuffle: true,
                 seed: 3,
                 version: 77,
                 files: vec![DataFile { path: "/data/a".into(), samples: 10 }],
+                quarantined: vec![Quarantined { path: "/data/b".into(), reason: "it ends early".into() }],
+                ..DatasetSpec::new("d", "/data", format, 4)
             };
             let back = DatasetSpec::try_from(v1::DatasetSpec::from(spec.clone())).unwrap();
             assert_eq!(back, spec);
-
-            let cursor = Cursor::new("d", 77, 2, 5, WorldSize(3))
-                .unwrap()
-                .advanced()
-                .resized(6, WorldSize(3))
-                .unwrap();
-            let position = v1::DataPosition::from(&cursor.advanced());
-            assert_eq!(Cursor::from_position(&position, WorldSize(3)).unwrap(), cursor.advanced());
         }
+
+        let cursor =
+            Cursor::new("d", 77, 2, 5, WorldSize(3)).unwrap().advanced().resized(6, WorldSize(3)).unwrap();
+        let position = v1::DataPosition::from(&cursor.advanced());
+        assert_eq!(Cursor::from_position(&position, WorldSize(3)).unwrap(), cursor.advanced());
     }
 }

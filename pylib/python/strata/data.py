@@ -12,7 +12,7 @@ from .errors import InvalidError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Batch", "Dataset", "Positions"]
+__all__ = ["Batch", "Dataset", "Positions", "Table"]
 
 Position = tuple[str, int, int, int, int, int]  # (dataset, epoch, step, batch size, start, version)
 
@@ -22,15 +22,15 @@ class Batch:
     """This rank's part of one global step.
 
     Attributes:
-        samples: array of shape (n, items of a sample) in the dataset's dtype; n differs by at most one between ranks,
-            and may be 0 at the end of an epoch.
+        samples: array of shape (n, *shape of a sample) in the dataset's dtype; of parquet, jsonl and webdataset a
+            `Table` of n rows. n differs by at most one between ranks, and may be 0 at the end of an epoch.
         indices: int64 array of shape (n,): which samples these are.
         weight: how many of them are real; the others pad the epoch's last step (tail="pad").
         epoch: from 0.
         step: global step within the epoch, or since the batch size was last changed.
     """
 
-    samples: np.ndarray[Any, Any] = field(repr=False)
+    samples: np.ndarray[Any, Any] | Table = field(repr=False)
     indices: np.ndarray[Any, np.dtype[np.int64]] = field(repr=False)
     weight: int
     epoch: int
@@ -38,6 +38,53 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+class Table:
+    """Samples as Arrow's arrays: `pyarrow.record_batch(table)`, and whatever else speaks Arrow's PyCapsule interface
+    (polars, datasets, duckdb), takes them without a copy. `table["text"]` needs none of these.
+    """
+
+    __slots__ = ("_table",)
+
+    def __init__(self, table: _core.Table) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def columns(self) -> list[str]:
+        return self._table.names
+
+    def __getitem__(self, column: str) -> np.ndarray[Any, Any] | list[Any]:
+        """One column: an array, without a copy, where it holds numbers and no gaps; else a list of str, bytes, bool or
+        None.
+
+        Raises:
+            InvalidError: there is no such column, or its type has no such form: pyarrow reads it.
+        """
+        import numpy as np
+
+        values = self._table.column(column)
+        if values is None:
+            raise InvalidError(
+                f"reading column {column!r}: neither numbers without gaps, nor texts",
+                hint="pyarrow.record_batch(table) reads every type",
+            )
+        if isinstance(values, list):
+            return values
+        dtype, items = values
+        return np.frombuffer(_bytes(items), np.dtype(dtype))
+
+    def __arrow_c_schema__(self) -> object:
+        return self._table.__arrow_c_schema__()
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        return self._table.__arrow_c_array__(requested_schema)
+
+    def __repr__(self) -> str:
+        return f"<Table of {len(self)} samples: {', '.join(self.columns)}>"
 
 
 class Positions:
@@ -153,12 +200,15 @@ class Dataset:
         return f"<Dataset {self._id!r} of {self.total_samples} samples, epoch {self.epoch}>"
 
 
-def _batch(batches: _core.Batches, taken: tuple[_core.Buffer, _core.Buffer, int, int, int]) -> Batch:
+def _batch(batches: _core.Batches, taken: tuple[_core.Buffer | _core.Table, _core.Buffer, int, int, int]) -> Batch:
     import numpy as np
 
     samples, indices, weight, epoch, step = taken
+    numbers = np.frombuffer(_bytes(indices), "<i8")
+    if isinstance(samples, _core.Table):
+        return Batch(Table(samples), numbers, weight, epoch, step)
     items = np.frombuffer(_bytes(samples), np.dtype(batches.dtype).newbyteorder("<"))
-    return Batch(items.reshape(-1, batches.sample_len), np.frombuffer(_bytes(indices), "<i8"), weight, epoch, step)
+    return Batch(items.reshape(len(numbers), *batches.shape), numbers, weight, epoch, step)
 
 
 def _bytes(buffer: _core.Buffer) -> memoryview:

@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from ._staging import MODES, Mode, Registered, fences, forking, take_over
 from ._state import Planner, decode, restore_into
 from ._state.buffers import Buffer
 from .data import Dataset, Positions, Tail, check_batch_size
-from .errors import InvalidError, StrataError
+from .errors import InvalidError, StrataError, StrataWarning
 from .goodput import Goodput
 from .handle import SaveHandle
 from .info import StepInfo
@@ -306,22 +307,29 @@ class Job:
         seed: int = 0,
         dtype: str | None = None,
         sample_len: int | None = None,
+        columns: Sequence[str] = (),
+        on_damage: Literal["raise", "quarantine"] = "raise",
     ) -> None:
         """Makes a dataset known to the job. Durable; every rank may call it, with the same arguments.
 
         Args:
-            path: file or folder. Where it can be read it is scanned, and a wrong `total_samples` is InvalidError.
-            format: "tokens" (raw little-endian items; `dtype` and `sample_len` say how many make a sample). Others are
-                registered and placed by their numbers alone.
+            path: file or folder, whose files are taken in the order of their paths. Where it can be read it is scanned,
+                and a wrong `total_samples` is InvalidError.
+            format: "parquet" (a row a sample), "jsonl" (a line), "webdataset" (tar files whose parts share a name),
+                "npy" (arrays whose first axis counts the samples) or "tokens" (raw little-endian items; `dtype` and
+                `sample_len` say how many make a sample). Any other is registered and placed by its numbers alone.
             shard_size: samples of a shard.
             total_samples: may be left out where the path can be read.
             shuffle, seed: the order of samples is a function of them, the epoch, and the dataset's contents.
+            columns: of parquet, those that are read; of webdataset, parts of a sample. None: all.
+            on_damage: what becomes of a damaged file: CorruptCheckpointError that names it, or it is left out, with a
+                StrataWarning.
 
         Raises:
             ConflictError: another dataset has this id.
         """
         self._tell()
-        self._session.register_dataset(
+        _, left_out = self._session.register_dataset(
             dataset_id,
             path=os.fspath(path),
             format=format,
@@ -331,7 +339,11 @@ class Job:
             seed=seed,
             dtype=dtype or "",
             sample_len=sample_len or 0,
+            columns=list(columns),
+            on_damage=on_damage,
         )
+        for file, reason in left_out:
+            warnings.warn(f"dataset {dataset_id!r} is without {file}: {reason}", StrataWarning, stacklevel=2)
 
     def dataset(self, dataset_id: str, batch_size: int, *, tail: Tail = "short") -> Dataset:
         """This rank's share of a registered dataset, from where the restored step stood, else from its beginning.

@@ -1,7 +1,8 @@
 //! Between what the wire carries and what the state holds.
 
 use super::super::state::{
-    DatasetFile, DatasetRecord, Ended, Findings, Job, LostMember, Member, Open, Purpose, StepRecord,
+    DatasetFile, DatasetRecord, Ended, Findings, Job, LostMember, Member, Open, Purpose, QuarantinedFile,
+    StepRecord,
 };
 use crate::error::{Error, Result};
 use crate::format::StepKind;
@@ -144,12 +145,22 @@ pub fn dataset(spec: v1::DatasetSpec) -> DatasetRecord {
             .into_iter()
             .map(|file| DatasetFile { path: file.path, samples: file.samples })
             .collect(),
+        columns: bare.columns,
+        shape: bare.shape,
+        schema: bare.schema,
+        quarantined: bare
+            .quarantined
+            .into_iter()
+            .map(|file| QuarantinedFile { path: file.path, reason: file.reason })
+            .collect(),
         version: version.max(1),
     }
 }
 
 pub fn dataset_spec(record: &DatasetRecord) -> v1::DatasetSpec {
     let file = |file: &DatasetFile| v1::DataFile { path: file.path.clone(), samples: file.samples };
+    let left_out =
+        |file: &QuarantinedFile| v1::QuarantinedFile { path: file.path.clone(), reason: file.reason.clone() };
     v1::DatasetSpec {
         id: record.id.clone(),
         path: record.path.clone(),
@@ -162,6 +173,10 @@ pub fn dataset_spec(record: &DatasetRecord) -> v1::DatasetSpec {
         sample_len: record.sample_len,
         dtype: record.dtype.clone(),
         files: record.files.iter().map(file).collect(),
+        columns: record.columns.clone(),
+        shape: record.shape.clone(),
+        schema: record.schema.clone(),
+        quarantined: record.quarantined.iter().map(left_out).collect(),
     }
 }
 

@@ -6,7 +6,7 @@ use super::super::state::Command;
 use crate::error::{Error, Result};
 
 /// Versions of records that this build reads: [`Command::version`] says which one a record has.
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 
 #[derive(Serialize, Deserialize)]
 struct Record<C> {

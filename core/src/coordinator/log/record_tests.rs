@@ -90,3 +90,14 @@ fn records_of_steps_to_save_at_load_and_are_written_as_they_were() {
     }
     assert_eq!(replayed.encode(), state.encode());
 }
+
+const DATASETS_V6: &str = include_str!("../golden/datasets-v6.jsonl");
+
+#[test]
+fn records_of_datasets_with_columns_load_and_are_written_as_they_were() {
+    for (at, line) in (0u64..).zip(DATASETS_V6.lines()) {
+        let command = decode(at, line.as_bytes()).unwrap();
+        assert_eq!(command.version(), 6, "an older build would lose columns, shape and what was left out");
+        assert_eq!(written(&command), line, "record {at}");
+    }
+}

@@ -151,6 +151,7 @@ impl Command {
             Command::Account { .. } => 5,
             Command::Decide { purpose: Purpose::Save, .. } => 5,
             Command::Register(new) if new.interval_steps > 0 => 5,
+            Command::RegisterDataset { spec, .. } if !spec.is_of_numbers_alone() => 6,
             _ => 1,
         }
     }

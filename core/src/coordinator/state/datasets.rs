@@ -19,6 +19,14 @@ pub struct DatasetRecord {
     pub sample_len: u32,
     pub dtype: String,
     pub files: Vec<DatasetFile>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shape: Vec<u64>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub schema: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<QuarantinedFile>,
     /// Content hash of the rest.
     pub version: u64,
 }
@@ -29,10 +37,23 @@ pub struct DatasetFile {
     pub samples: u64,
 }
 
+/// Damaged when the dataset was registered: none of its samples is part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantinedFile {
+    pub path: String,
+    pub reason: String,
+}
+
 /// A map of so many shards takes 32 MiB, its answer to one rank of one a quarter of that.
 const MAX_SHARDS: u64 = 4 << 20;
 
 impl DatasetRecord {
+    /// It has nothing that builds before version 6 of a record would lose.
+    pub fn is_of_numbers_alone(&self) -> bool {
+        let DatasetRecord { columns, shape, schema, quarantined, .. } = self;
+        columns.is_empty() && shape.is_empty() && schema.is_empty() && quarantined.is_empty()
+    }
+
     pub fn shards(&self) -> u32 {
         self.total_samples.div_ceil(self.shard_size) as u32
     }

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use agreement::{Agreed, Purpose};
 pub use attempts::{Abandoned, Attempt, AttemptId, Standing};
 pub use command::{Command, Findings, Registration};
-pub use datasets::{DatasetFile, DatasetRecord};
+pub use datasets::{DatasetFile, DatasetRecord, QuarantinedFile};
 pub use effect::{Effect, Outcome};
 pub use job::{Ended, Job, LostMember, Member, Notice, Open};
 pub use ledger::{Ledger, Use};

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DatasetSpec(_message.Message):
-    __slots__ = ("id", "path", "format", "total_samples", "shard_size", "shuffle", "seed", "version", "sample_len", "dtype", "files")
+    __slots__ = ("id", "path", "format", "total_samples", "shard_size", "shuffle", "seed", "version", "sample_len", "dtype", "files", "columns", "shape", "schema", "quarantined")
     ID_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,10 @@ class DatasetSpec(_message.Message):
     SAMPLE_LEN_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
     id: str
     path: str
     format: str
@@ -31,7 +35,19 @@ class DatasetSpec(_message.Message):
     sample_len: int
     dtype: str
     files: _containers.RepeatedCompositeFieldContainer[DataFile]
-    def __init__(self, id: _Optional[str] = ..., path: _Optional[str] = ..., format: _Optional[str] = ..., total_samples: _Optional[int] = ..., shard_size: _Optional[int] = ..., shuffle: _Optional[bool] = ..., seed: _Optional[int] = ..., version: _Optional[int] = ..., sample_len: _Optional[int] = ..., dtype: _Optional[str] = ..., files: _Optional[_Iterable[_Union[DataFile, _Mapping]]] = ...) -> None: ...
+    columns: _containers.RepeatedScalarFieldContainer[str]
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    schema: str
+    quarantined: _containers.RepeatedCompositeFieldContainer[QuarantinedFile]
+    def __init__(self, id: _Optional[str] = ..., path: _Optional[str] = ..., format: _Optional[str] = ..., total_samples: _Optional[int] = ..., shard_size: _Optional[int] = ..., shuffle: _Optional[bool] = ..., seed: _Optional[int] = ..., version: _Optional[int] = ..., sample_len: _Optional[int] = ..., dtype: _Optional[str] = ..., files: _Optional[_Iterable[_Union[DataFile, _Mapping]]] = ..., columns: _Optional[_Iterable[str]] = ..., shape: _Optional[_Iterable[int]] = ..., schema: _Optional[str] = ..., quarantined: _Optional[_Iterable[_Union[QuarantinedFile, _Mapping]]] = ...) -> None: ...
+
+class QuarantinedFile(_message.Message):
+    __slots__ = ("path", "reason")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    reason: str
+    def __init__(self, path: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DataFile(_message.Message):
     __slots__ = ("path", "samples")

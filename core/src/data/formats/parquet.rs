@@ -1,0 +1,151 @@
+//! Parquet: a row a sample, of all columns or of those that are asked for. Row groups are decoded in pieces.
+
+use std::fs::File;
+use std::path::Path;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use arrow_select::concat::concat_batches;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
+
+use super::Held;
+use super::guarded::guarded;
+use crate::data::format::Format;
+use crate::error::{Doing, Error, Result};
+
+/// Decoded at once, as the file's own figures estimate it: a window of the order keeps 16 of them in memory.
+const PIECE: u64 = 32 << 20;
+
+pub fn scan(columns: &[String], path: &Path) -> Result<Held> {
+    let file = ParquetFile::open(columns, path)?;
+    let schema = file.schema.fields().iter().map(|field| {
+        let optional = if field.is_nullable() { "?" } else { "" };
+        format!("{}: {}{optional}", field.name(), field.data_type())
+    });
+    let schema = schema.collect::<Vec<_>>().join(", ");
+    Ok(Held { samples: file.rows(), format: Format::Parquet { columns: columns.to_vec(), schema } })
+}
+
+/// An open file, and how its rows are cut into pieces.
+pub struct ParquetFile {
+    file: File,
+    metadata: ArrowReaderMetadata,
+    mask: ProjectionMask,
+    schema: SchemaRef,
+    pieces: Vec<Piece>,
+}
+
+/// Rows of one row group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    group: usize,
+    /// The first of them: of the file, and of its row group.
+    first: u64,
+    skip: u64,
+    rows: u64,
+}
+
+impl ParquetFile {
+    /// Fails with Invalid for a column that it does not have.
+    pub fn open(columns: &[String], path: &Path) -> Result<ParquetFile> {
+        guarded(path, || ParquetFile::read(columns, path))
+    }
+
+    fn read(columns: &[String], path: &Path) -> Result<ParquetFile> {
+        let doing = || format!("reading {}", path.display());
+        let file = File::open(path).doing(doing)?;
+        // Arrow's own types, which some writers leave in the file, would differ from writer to writer.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let metadata = ArrowReaderMetadata::load(&file, options).map_err(|error| damaged(path, &error))?;
+        let groups = metadata.parquet_schema();
+        let mask = match columns {
+            [] => ProjectionMask::all(),
+            some => {
+                let known: Vec<&str> =
+                    metadata.schema().fields().iter().map(|field| field.name().as_str()).collect();
+                if let Some(strange) = some.iter().find(|name| !known.contains(&name.as_str())) {
+                    return Err(Error::invalid(format!("{}: it has no column {strange:?}", doing()))
+                        .hint(format!("its columns: {}", known.join(", "))));
+                }
+                let wanted = known.iter().enumerate().filter(|(_, name)| some.iter().any(|one| one == *name));
+                ProjectionMask::roots(groups, wanted.map(|(number, _)| number))
+            }
+        };
+        let chosen = metadata.schema().fields().iter();
+        let chosen = chosen.filter(|field| columns.is_empty() || columns.contains(field.name()));
+        let schema = SchemaRef::new(arrow_schema::Schema::new(chosen.cloned().collect::<Vec<_>>()));
+        let pieces = pieces(&metadata, &mask);
+        Ok(ParquetFile { file, metadata, mask, schema, pieces })
+    }
+
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.pieces.last().map_or(0, |last| last.first + last.rows)
+    }
+
+    /// Number of the piece that holds this row, and where it stands in it. None beyond the last.
+    pub fn locate(&self, row: u64) -> Option<(usize, usize)> {
+        let number = self.pieces.partition_point(|piece| piece.first + piece.rows <= row);
+        self.pieces.get(number).map(|piece| (number, (row - piece.first) as usize))
+    }
+
+    /// All rows of a piece.
+    ///
+    /// Fails with Corrupt where the bytes are not what the file says, by their CRC32 too where the writer has left one.
+    pub fn decode(&self, number: usize, path: &Path) -> Result<RecordBatch> {
+        guarded(path, || self.decode_piece(number, path))
+    }
+
+    fn decode_piece(&self, number: usize, path: &Path) -> Result<RecordBatch> {
+        let Piece { group, skip, rows, .. } = self.pieces[number];
+        let file = self.file.try_clone().doing(|| format!("reading {}", path.display()))?;
+        let selection = vec![RowSelector::skip(skip as usize), RowSelector::select(rows as usize)];
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+            .with_row_groups(vec![group])
+            .with_projection(self.mask.clone())
+            .with_row_selection(RowSelection::from(selection))
+            .with_batch_size(rows as usize)
+            .build()
+            .map_err(|error| damaged(path, &error))?;
+        let batches =
+            reader.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| damaged(path, &error))?;
+        let batch = match <[RecordBatch; 1]>::try_from(batches) {
+            Ok([whole]) => whole,
+            Err(parts) => concat_batches(&self.schema, &parts).map_err(|error| damaged(path, &error))?,
+        };
+        match batch.num_rows() as u64 == rows {
+            true => Ok(batch),
+            false => Err(damaged(path, &format!("row group {group} has not the rows that its footer names"))),
+        }
+    }
+}
+
+fn pieces(metadata: &ArrowReaderMetadata, mask: &ProjectionMask) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut first = 0;
+    for (group, about) in metadata.metadata().row_groups().iter().enumerate() {
+        let rows = about.num_rows().max(0) as u64;
+        let chosen = about.columns().iter().enumerate().filter(|(leaf, _)| mask.leaf_included(*leaf));
+        let bytes: u64 = chosen.map(|(_, column)| column.uncompressed_size().max(0) as u64).sum();
+        let count = bytes.div_ceil(PIECE).clamp(1, rows.max(1));
+        let bound = |number: u64| rows * number / count;
+        pieces.extend((0..count).map(|number| {
+            let (skip, end) = (bound(number), bound(number + 1));
+            Piece { group, first: first + skip, skip, rows: end - skip }
+        }));
+        first += rows;
+    }
+    pieces.retain(|piece| piece.rows > 0);
+    pieces
+}
+
+fn damaged(path: &Path, error: &impl std::fmt::Display) -> Error {
+    Error::corrupt(format!("reading {}: {error}", path.display()))
+        .hint("put the whole file back; parquet-tools or pyarrow show what is left of it")
+}

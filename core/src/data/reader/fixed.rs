@@ -1,0 +1,79 @@
+//! Samples of one size: tokens and arrays.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::data::files::{Files, Open};
+use crate::data::format::Format;
+use crate::data::formats::npy;
+use crate::error::{Doing, Error, Result};
+
+/// Reads with `pread`, one call per run of neighbouring samples. Not mmap: a file that shrinks under a map is a SIGBUS,
+/// here it is an error that names it.
+pub struct Fixed {
+    format: Format,
+    sample: u64,
+    open: Open<Source>,
+}
+
+struct Source {
+    file: File,
+    /// Where its first sample begins.
+    start: u64,
+}
+
+impl Fixed {
+    pub fn new(format: &Format) -> Result<Fixed> {
+        let unknown =
+            || Error::invalid(format!("reading {} files: the size of a sample is not known", format.name()));
+        Ok(Fixed {
+            format: format.clone(),
+            sample: format.sample_bytes().ok_or_else(unknown)?,
+            open: Open::default(),
+        })
+    }
+
+    pub fn read(&mut self, files: &Files, samples: &[u64]) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; samples.len() * self.sample as usize];
+        let (mut rest, mut at) = (bytes.as_mut_slice(), 0);
+        while at < samples.len() {
+            let (number, row) = files.locate(samples[at])?;
+            let run = files.run(&samples[at..], number);
+            let (now, later) = rest.split_at_mut(run * self.sample as usize);
+            let path = files.path(number);
+            let source = self.open.get(number, || open(&self.format, path))?;
+            read_at(&source.file, path, source.start + row * self.sample, now)?;
+            rest = later;
+            at += run;
+        }
+        Ok(bytes)
+    }
+}
+
+fn open(format: &Format, path: &Path) -> Result<Source> {
+    let doing = || format!("reading {}", path.display());
+    let mut file = File::open(path).doing(doing)?;
+    let Format::Npy { dtype, shape } = format else { return Ok(Source { file, start: 0 }) };
+    let header = npy::read(&mut file).doing(doing)?;
+    match (Some(header.dtype), &header.shape[1..]) == (*dtype, shape) {
+        true => Ok(Source { file, start: header.start }),
+        false => Err(Error::corrupt(format!("{}: it is another array than when it was registered", doing()))
+            .hint("put the file back, or register the dataset anew under another id")),
+    }
+}
+
+/// Fails with Corrupt where the file has become shorter.
+pub fn read_at(file: &File, path: &Path, offset: u64, into: &mut [u8]) -> Result<()> {
+    file.read_exact_at(into, offset).map_err(|error| {
+        let path = path.display();
+        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            let wanted = offset + into.len() as u64;
+            return Error::corrupt(format!(
+                "reading {path}: it ends before byte {wanted}, which it had when it was registered"
+            ))
+            .hint("put the whole file back, or register the dataset anew under another id");
+        }
+        Error::io(format!("reading {path} at byte {offset}"), &error)
+    })
+}
