@@ -63,8 +63,7 @@ impl Batches {
     /// The next batch, or `None` at the epoch's end. After an error the same batch is tried again.
     pub fn next_batch(&mut self) -> Result<Option<Batch>> {
         let Some(slice) = self.plan.slice(&self.cursor, self.rank) else { return Ok(None) };
-        let sample_at = |position| self.order.sample_at(self.plan.wrap(position));
-        let indices: Vec<u64> = slice.positions.clone().map(sample_at).collect();
+        let indices = self.plan.samples_at(&self.order, &slice.positions);
         let rows = self.reader.read(&indices)?;
         let next = self.cursor.advanced();
         let at = std::mem::replace(&mut self.cursor, next);
