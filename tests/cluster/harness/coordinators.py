@@ -1,4 +1,4 @@
-"""A set of three coordinators on this machine, each a process with a home and a port of its own."""
+"""A set of coordinators on this machine, each a process with a home and a port of its own."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def free_ports(count: int) -> list[int]:
 
 
 class Coordinators:
+    """`count` of them, three or five, all started. They are known by their numbers, from 0."""
+
     def __init__(self, exe: Path, folder: Path, count: int = 3, scheme: str = "http", **env: str) -> None:
         self.exe, self.folder, self.env = exe, folder, env
         self.ports = free_ports(count)
@@ -58,8 +60,17 @@ class Coordinators:
         self.processes[which] = Process(command, environment, self.folder / f"coordinator-{which}.log")
         return self.processes[which]
 
-    def kill(self, which: int) -> None:
-        self.processes.pop(which).kill()
+    def kill(self, *which: int) -> None:
+        """SIGKILL to all of them before any is waited for."""
+        for one in which:
+            os.kill(self.processes[one].pid, signal.SIGKILL)
+        for one in which:
+            self.processes.pop(one).kill()
+
+    def wait_alone(self) -> None:
+        """Until those that are left all say that they are too few."""
+        for which in self.processes:
+            wait_until(lambda which=which: self.ask(which, "/readyz")[0] == 503, f"coordinator {which} to be alone")
 
     def lose_home(self, which: int) -> None:
         shutil.rmtree(self.home(which))
