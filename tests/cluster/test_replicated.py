@@ -241,7 +241,7 @@ def test_p7_two_that_are_left_of_five_commit_nothing_and_lose_nothing_until_a_th
     five.kill(first, second)
     save(ranks, 2)
     five.kill(third)
-    five.wait_alone()
+    five.wait_leaderless()
     all_do(ranks, "save", step=3, seed=3, megabytes=0.1)
     waiting = {"staged", "persisting"}
     for rank in ranks:

@@ -16,6 +16,7 @@ from typing import Any
 from .process import PATIENCE, Process, wait_until
 
 SECRET = "a secret of the coordinators under test"
+LEADS = "it leads its set"
 
 
 def free_ports(count: int) -> list[int]:
@@ -67,10 +68,9 @@ class Coordinators:
         for one in which:
             self.processes.pop(one).kill()
 
-    def wait_alone(self) -> None:
-        """Until those that are left all say that they are too few."""
-        for which in self.processes:
-            wait_until(lambda which=which: self.ask(which, "/readyz")[0] == 503, f"coordinator {which} to be alone")
+    def wait_leaderless(self) -> None:
+        """Until none of those that are left leads: they are too few."""
+        wait_until(lambda: all(self.note(which) != LEADS for which in self.processes), "nobody to lead")
 
     def lose_home(self, which: int) -> None:
         shutil.rmtree(self.home(which))
@@ -103,7 +103,7 @@ class Coordinators:
         found: list[int] = []
 
         def leads() -> bool:
-            found[:] = [which for which in self.processes if self.note(which) == "it leads its set"]
+            found[:] = [which for which in self.processes if self.note(which) == LEADS]
             return len(found) == 1
 
         wait_until(leads, "one of the coordinators to lead")
