@@ -17,7 +17,8 @@ const SECRET: &str = "a secret of the coordinators of a bench";
 pub fn serve(words: &[String]) {
     let [home, port, peers @ ..] = words else { panic!("a home and a port") };
     let port = format!(":{port}");
-    let mut env = vec![("STRATA_HOME", home.as_str()), ("XDG_CONFIG_HOME", home), ("STRATA_LOG", "error")];
+    let mut env =
+        vec![("STRATA_HOME", home.as_str()), ("XDG_CONFIG_HOME", home.as_str()), ("STRATA_LOG", "error")];
     if let [list] = peers {
         env.extend([("STRATA_PEERS", list.as_str()), ("STRATA_PEERS_SECRET", SECRET)]);
     }

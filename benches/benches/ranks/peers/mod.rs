@@ -17,7 +17,7 @@ pub struct Paths {
 }
 
 /// One that has been tried.
-struct Row {
+pub struct Row {
     name: String,
     connections: u32,
     outcome: Outcome,
@@ -27,7 +27,7 @@ struct Row {
     memory: f64,
 }
 
-enum Outcome {
+pub enum Outcome {
     /// From the first that joins until the last holds the generation.
     Joined(Duration),
     Stopped(String),
