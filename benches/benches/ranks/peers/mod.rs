@@ -48,7 +48,7 @@ pub fn beside(paths: &Paths, size: Size, told: usize) {
         return;
     }
     println!(
-        "\n{:<34}{:>12}{:>18}{:>13}{:>12}{:>12}",
+        "\n{:<42}{:>12}{:>18}{:>13}{:>12}{:>12}",
         "beside it, once", "connections", "first to last, s", "before, MiB", "bare, MiB", "most, MiB"
     );
     for row in &rows {
@@ -59,7 +59,7 @@ pub fn beside(paths: &Paths, size: Size, told: usize) {
         let [before, bare, most] =
             [row.before, row.bare, row.memory].map(|kib| format!("{:.1}", kib / 1024.0));
         println!(
-            "{:<34}{:>12}{joined:>18}{before:>13}{bare:>12}{most:>12}  {why}",
+            "{:<42}{:>12}{joined:>18}{before:>13}{bare:>12}{most:>12}  {why}",
             row.name, row.connections
         );
     }

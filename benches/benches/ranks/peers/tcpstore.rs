@@ -22,7 +22,7 @@ pub fn join(python: &Path, size: Size, told: usize) -> Row {
     process.end();
     let number = |name: &str| told[name].as_f64().expect("a number");
     Row {
-        name: format!("TCPStore ({})", told["version"].as_str().expect("text")),
+        name: format!("TCPStore of {}", told["version"].as_str().expect("text")),
         connections: number("connections") as u32,
         outcome: match told["stopped"].as_str() {
             None => Outcome::Joined(Duration::from_secs_f64(number("seconds"))),

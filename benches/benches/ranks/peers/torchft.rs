@@ -3,7 +3,7 @@
 //! greater quorums until one takes too long or too much memory.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -30,9 +30,10 @@ const LOOKS: Duration = Duration::from_millis(50);
 pub fn join(python: &Path, size: Size) -> Vec<Row> {
     let sizes = STEPS.into_iter().filter(|replicas| *replicas < size.sidecars).chain([size.sidecars]);
     let ranks = u64::from(size.ranks / size.sidecars);
+    let name = format!("{}: a quorum", version(python));
     let mut rows = Vec::new();
     for replicas in sizes {
-        rows.push(once(python, replicas, ranks));
+        rows.push(once(python, &name, replicas, ranks));
         if matches!(rows.last(), Some(Row { outcome: Outcome::Stopped(_), .. })) {
             break;
         }
@@ -40,10 +41,11 @@ pub fn join(python: &Path, size: Size) -> Vec<Row> {
     rows
 }
 
-fn once(python: &Path, replicas: u32, ranks: u64) -> Row {
+fn once(python: &Path, name: &str, replicas: u32, ranks: u64) -> Row {
     let mut command = Command::new(python);
     command.args([SCRIPT, "serve", &replicas.to_string(), &BEATS_LAST.as_millis().to_string()]);
-    let mut server = Process::of(&mut command);
+    // A line for each replica that asks.
+    let mut server = Process::of(command.stderr(Stdio::null()));
     let address = format!("http://127.0.0.1:{}", server.hear(""));
     let before = memory(server.pid());
     let clients = Runtime::new().expect("threads can be started");
@@ -69,14 +71,14 @@ fn once(python: &Path, replicas: u32, ranks: u64) -> Row {
     drop(lines);
     clients.shutdown_background();
     server.kill();
-    Row {
-        name: "torchft lighthouse: a quorum".into(),
-        connections: replicas,
-        outcome,
-        before,
-        bare,
-        memory: most,
-    }
+    Row { name: name.to_owned(), connections: replicas, outcome, before, bare, memory: most }
+}
+
+fn version(python: &Path) -> String {
+    let mut process = Process::of(Command::new(python).args([SCRIPT, "version"]));
+    let version = process.hear("");
+    process.end();
+    version
 }
 
 async fn connect(address: &str, replicas: u32) -> Vec<Channel> {
