@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt};
 use tokio::runtime::Runtime;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{Outcome, Row};
@@ -53,17 +54,8 @@ fn once(python: &Path, name: &str, replicas: u32, ranks: u64) -> Row {
     let bare = memory(server.pid());
     let mut most = bare;
     let outcome = clients.block_on(async {
-        let began = Instant::now();
-        let met = try_join_all(lines.iter().enumerate().map(|(number, line)| quorum(line, number, ranks)));
         tokio::select! {
-            met = met => match met {
-                Ok(met) => {
-                    let held = met.iter().all(|one| one.quorum_id == met[0].quorum_id && one.participants.len() == lines.len());
-                    assert!(held, "all hold the same quorum, of all");
-                    Outcome::Joined(began.elapsed())
-                }
-                Err(status) => Outcome::Stopped(format!("it answers {status}")),
-            },
+            outcome = meet(&lines, ranks) => outcome,
             why = too_much(server.pid(), &mut most) => Outcome::Stopped(why),
         }
     });
@@ -72,6 +64,23 @@ fn once(python: &Path, name: &str, replicas: u32, ranks: u64) -> Row {
     clients.shutdown_background();
     server.kill();
     Row { name: name.to_owned(), connections: replicas, outcome, before, bare, memory: most }
+}
+
+/// All replicas ask at once, until the last is answered.
+async fn meet(lines: &[Channel], ranks: u64) -> Outcome {
+    let began = Instant::now();
+    let asking = lines.iter().enumerate().map(async |(number, line)| {
+        let met = quorum(line, number, ranks).await?;
+        assert_eq!(met.participants.len(), lines.len(), "a quorum is of all");
+        Ok::<i64, Status>(met.quorum_id)
+    });
+    match try_join_all(asking).await {
+        Ok(met) => {
+            assert!(met.iter().all(|quorum| *quorum == met[0]), "all hold the same quorum");
+            Outcome::Joined(began.elapsed())
+        }
+        Err(status) => Outcome::Stopped(format!("it answers {status}")),
+    }
 }
 
 fn version(python: &Path) -> String {
