@@ -13,11 +13,7 @@ use strata_core::data::{
 };
 use strata_core::ids::{Rank, WorldSize};
 use strata_core::proto::v1;
-<<<<<<< HEAD
-use strata_core::sharding::{DatasetKey, Order, Placement, Ring, Tail};
-=======
-use strata_core::sharding::{Cursor, DatasetKey, ORDER_WINDOW, Order, Permutation, Placement, Ring, Tail};
->>>>>>> shuffle
+use strata_core::sharding::{DatasetKey, ORDER_WINDOW, Order, Permutation, Placement, Ring, Tail};
 
 const SIZES: [(u32, u32); 3] = [(10, 1_000), (100, 10_000), (1_000, 100_000)];
 

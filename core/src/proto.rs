@@ -16,7 +16,8 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 impl v1::DatasetSpec {
     /// What `strata datasets --json` shows: of files their number, since there may be a million.
     pub fn to_json(&self) -> serde_json::Value {
-        let left_out = |file: &v1::QuarantinedFile| serde_json::json!({ "path": file.path, "reason": file.reason });
+        let left_out =
+            |file: &v1::QuarantinedFile| serde_json::json!({ "path": file.path, "reason": file.reason });
         serde_json::json!({
             "id": self.id,
             "path": self.path,
