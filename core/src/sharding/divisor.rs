@@ -41,7 +41,7 @@ mod tests {
             |around: u64| (0..3).flat_map(move |by| [around.wrapping_sub(by), around.wrapping_add(by)]);
         let numbers: Vec<u64> = (0..64).flat_map(|bit| edges(1 << bit)).chain(edges(u64::MAX)).collect();
         for by in numbers.iter().filter(|by| **by > 0) {
-            let multiples = (0..64).flat_map(|bit| edges(by.wrapping_mul(u64::MAX / by >> bit)));
+            let multiples = (0..64).flat_map(|bit| edges(by.wrapping_mul((u64::MAX / by) >> bit)));
             for number in multiples.chain(numbers.iter().copied()) {
                 assert_eq!(Divisor::new(*by).divide(number), (number / by, number % by), "{number} by {by}");
             }

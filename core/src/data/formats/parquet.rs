@@ -1,15 +1,21 @@
 //! Parquet: a row a sample, of all columns or of those that are asked for. Row groups are decoded in pieces.
 
 use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
+use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
 
 use super::Held;
 use super::guarded::guarded;
@@ -31,7 +37,7 @@ pub fn scan(columns: &[String], path: &Path) -> Result<Held> {
 
 /// An open file, and how its rows are cut into pieces.
 pub struct ParquetFile {
-    file: File,
+    file: Arc<File>,
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
     schema: SchemaRef,
@@ -78,7 +84,7 @@ impl ParquetFile {
         let chosen = chosen.filter(|field| columns.is_empty() || columns.contains(field.name()));
         let schema = SchemaRef::new(arrow_schema::Schema::new(chosen.cloned().collect::<Vec<_>>()));
         let pieces = pieces(&metadata, &mask);
-        Ok(ParquetFile { file, metadata, mask, schema, pieces })
+        Ok(ParquetFile { file: Arc::new(file), metadata, mask, schema, pieces })
     }
 
     pub fn schema(&self) -> SchemaRef {
@@ -104,7 +110,8 @@ impl ParquetFile {
 
     fn decode_piece(&self, number: usize, path: &Path) -> Result<RecordBatch> {
         let Piece { group, skip, rows, .. } = self.pieces[number];
-        let file = self.file.try_clone().doing(|| format!("reading {}", path.display()))?;
+        let bytes = self.file.metadata().doing(|| format!("reading {}", path.display()))?.len();
+        let file = Placed { file: self.file.clone(), bytes };
         let selection = vec![RowSelector::skip(skip as usize), RowSelector::select(rows as usize)];
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
             .with_row_groups(vec![group])
@@ -123,6 +130,50 @@ impl ParquetFile {
             true => Ok(batch),
             false => Err(damaged(path, &format!("row group {group} has not the rows that its footer names"))),
         }
+    }
+}
+
+/// A file that threads decode at once, each from places of its own: the crate's reader of a [`File`] moves the place that all its
+/// clones share.
+struct Placed {
+    file: Arc<File>,
+    bytes: u64,
+}
+
+impl Length for Placed {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl ChunkReader for Placed {
+    type T = BufReader<Onwards>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        Ok(BufReader::new(Onwards { file: self.file.clone(), at: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        if start.saturating_add(length as u64) > self.bytes {
+            return Err(ParquetError::EOF(format!("{length} bytes at {start}: it ends before them")));
+        }
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, start)?;
+        Ok(bytes.into())
+    }
+}
+
+/// What comes from a place of a file on.
+struct Onwards {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for Onwards {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(into, self.at)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 
