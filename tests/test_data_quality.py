@@ -100,4 +100,4 @@ def test_the_table_and_the_picture_are_of_what_was_written(tmp_path: Path) -> No
     assert "| 0.000 | 1.000 |" in table[5] and "| 1.0000 | 257.0x |" in table[5]
     drawn = quality.picture({"a": FILES, "b": FILES[::-1]})
     assert drawn.count("h0") == 2 * quality.POINTS and drawn.count("<path") == 2
-    assert 'd="M0.0 240.0h0M0.2 239.8h0' in drawn and 'd="M0.0 0.0h0M0.2 0.2h0' in drawn
+    assert 'd="M0 480h0M0 480h0M1 479h0' in drawn and 'd="M0 0h0M0 1h0M1 1h0' in drawn

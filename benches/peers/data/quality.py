@@ -27,7 +27,7 @@ LIMIT = 900
 """Seconds that one process may take; Strata's reads in debug builds, too."""
 DRAWN = {"strata": "Strata", "py1e": "py1e, its default block", "py1e of 16 shards": "py1e, a block of 16 shards"}
 """What the picture shows."""
-POINTS, SIDE, EDGE = 1_200, 240, 20
+POINTS, SIDE, EDGE = 960, 480, 40
 """Of each panel of it: samples shown, length of a side, and what lies around."""
 
 
@@ -144,21 +144,21 @@ def picture(orders: dict[str, Order]) -> str:
     shown are those at regular places of the epoch."""
     step = SIDE + EDGE
     size = f"{len(orders) * step + EDGE} {SIDE + 3 * EDGE}"
-    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" font-family="sans-serif" font-size="11">']
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" font-family="sans-serif" font-size="20">']
     lines.append(f'<rect width="{len(orders) * step + EDGE}" height="{SIDE + 3 * EDGE}" fill="#fff"/>')
     for panel, (told, order) in enumerate(orders.items()):
         lines.append(f'<g transform="translate({EDGE + panel * step} {EDGE * 1.5:g})">')
-        lines.append(f'<text y="-6">{told}</text>')
+        lines.append(f'<text y="-10">{told}</text>')
         lines.append(f'<rect width="{SIDE}" height="{SIDE}" fill="none" stroke="#999"/>')
-        lines.append(f'<path d="{points(order)}" stroke="#06c" stroke-width="1.6" stroke-linecap="round"/>')
-        lines.append(f'<text y="{SIDE + 14}" fill="#666">position in the epoch, over it that in storage</text></g>')
+        lines.append(f'<path d="{points(order)}" stroke="#06c" stroke-width="4" stroke-linecap="round"/>')
+        lines.append(f'<text y="{SIDE + 26}" fill="#666">position in the epoch, over it that in storage</text></g>')
     return "\n".join([*lines, "</svg>\n"])
 
 
 def points(order: Order) -> str:
     at = (np.arange(POINTS) * len(order)) // POINTS
     right, down = at * SIDE / len(order), SIDE - order[at] * SIDE / len(order)
-    return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in zip(right, down, strict=True))
+    return "".join(f"M{x:.0f} {y:.0f}h0" for x, y in zip(right, down, strict=True))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ impl Order {
     }
 
     /// Puts the samples of these positions behind `samples`. Twice as fast as one by one: what a window needs is
-    /// reckoned once, and the permutations of neighbours don't wait for each other. Panics as [`Order::sample_at`] does.
+    /// reckoned once, and the permutations of neighbours don't wait for each other. Panics as `sample_at` does.
     pub fn extend_with(&self, samples: &mut Vec<u64>, positions: Range<u64>) {
         assert!(
             positions.end <= self.samples,
