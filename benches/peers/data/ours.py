@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from records import Array, Corpus
 SHARD = 2**20
 """Bytes of a shard, about; no more than a file has."""
 DATASET = "corpus"
+PATIENCE = 10.0
 
 
 def register(job: Any, corpus: Corpus, form: str, *, shuffle: bool, seed: int) -> None:
@@ -64,6 +68,11 @@ class Tokens:
 
     def close(self) -> None:
         self.job.close()
+        # The private sidecar, which ends now, may still write there.
+        deadline = time.monotonic() + PATIENCE
+        while Path(self.store.name).exists() and time.monotonic() < deadline:
+            shutil.rmtree(self.store.name, ignore_errors=True)
+            time.sleep(0.05)
         self.store.cleanup()
 
 
