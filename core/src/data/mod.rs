@@ -6,11 +6,14 @@
 
 mod assignment;
 mod batches;
+mod cache;
 mod dtype;
 mod files;
 mod format;
 mod formats;
 mod held;
+mod known;
+mod listing;
 mod reader;
 mod rows;
 mod scan;

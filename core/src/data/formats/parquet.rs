@@ -1,37 +1,48 @@
 //! Parquet: a row a sample, of all columns or of those that are asked for. Row groups are decoded in pieces.
 
 use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
+use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
 
 use super::Held;
 use super::guarded::guarded;
+use crate::data::cache::{Onward, Source};
 use crate::data::format::Format;
 use crate::error::{Doing, Error, Result};
 
 /// Decoded at once, as the file's own figures estimate it: a window of the order keeps 16 of them in memory.
 const PIECE: u64 = 32 << 20;
 
-pub fn scan(columns: &[String], path: &Path) -> Result<Held> {
-    let file = ParquetFile::open(columns, path)?;
-    let schema = file.schema.fields().iter().map(|field| {
+/// Of the footer alone.
+pub fn scan(columns: &[String], path: &Path, source: &Source) -> Result<Held> {
+    let layout = guarded(path, || Layout::read(columns, path, &Chunks(source)))?;
+    let schema = layout.schema.fields().iter().map(|field| {
         let optional = if field.is_nullable() { "?" } else { "" };
         format!("{}: {}{optional}", field.name(), field.data_type())
     });
     let schema = schema.collect::<Vec<_>>().join(", ");
-    Ok(Held { samples: file.rows(), format: Format::Parquet { columns: columns.to_vec(), schema } })
+    Ok(Held { samples: layout.rows(), format: Format::Parquet { columns: columns.to_vec(), schema } })
 }
 
-/// An open file, and how its rows are cut into pieces.
+/// An open file.
 pub struct ParquetFile {
     file: File,
+    layout: Layout,
+}
+
+/// What a footer says, and how the rows are cut into pieces.
+struct Layout {
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
     schema: SchemaRef,
@@ -50,16 +61,63 @@ struct Piece {
 
 impl ParquetFile {
     /// Fails with Invalid for a column that it does not have.
-    pub fn open(columns: &[String], path: &Path) -> Result<ParquetFile> {
-        guarded(path, || ParquetFile::read(columns, path))
+    pub fn open(columns: &[String], path: &Path, file: File) -> Result<ParquetFile> {
+        let layout = guarded(path, || Layout::read(columns, path, &file))?;
+        Ok(ParquetFile { file, layout })
     }
 
-    fn read(columns: &[String], path: &Path) -> Result<ParquetFile> {
+    pub fn schema(&self) -> SchemaRef {
+        self.layout.schema.clone()
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.layout.rows()
+    }
+
+    /// Number of the piece that holds this row, and where it stands in it. None beyond the last.
+    pub fn locate(&self, row: u64) -> Option<(usize, usize)> {
+        let number = self.layout.pieces.partition_point(|piece| piece.first + piece.rows <= row);
+        self.layout.pieces.get(number).map(|piece| (number, (row - piece.first) as usize))
+    }
+
+    /// All rows of a piece.
+    ///
+    /// Fails with Corrupt where the bytes are not what the file says, by their CRC32 too where the writer has left one.
+    pub fn decode(&self, number: usize, path: &Path) -> Result<RecordBatch> {
+        guarded(path, || self.decode_piece(number, path))
+    }
+
+    fn decode_piece(&self, number: usize, path: &Path) -> Result<RecordBatch> {
+        let Layout { metadata, mask, schema, pieces } = &self.layout;
+        let Piece { group, skip, rows, .. } = pieces[number];
+        let file = self.file.try_clone().doing(|| format!("reading {}", path.display()))?;
+        let selection = vec![RowSelector::skip(skip as usize), RowSelector::select(rows as usize)];
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+            .with_row_groups(vec![group])
+            .with_projection(mask.clone())
+            .with_row_selection(RowSelection::from(selection))
+            .with_batch_size(rows as usize)
+            .build()
+            .map_err(|error| damaged(path, &error))?;
+        let batches =
+            reader.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| damaged(path, &error))?;
+        let batch = match <[RecordBatch; 1]>::try_from(batches) {
+            Ok([whole]) => whole,
+            Err(parts) => concat_batches(schema, &parts).map_err(|error| damaged(path, &error))?,
+        };
+        match batch.num_rows() as u64 == rows {
+            true => Ok(batch),
+            false => Err(damaged(path, &format!("row group {group} has not the rows that its footer names"))),
+        }
+    }
+}
+
+impl Layout {
+    fn read(columns: &[String], path: &Path, file: &impl ChunkReader) -> Result<Layout> {
         let doing = || format!("reading {}", path.display());
-        let file = File::open(path).doing(doing)?;
         // Arrow's own types, which some writers leave in the file, would differ from writer to writer.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = ArrowReaderMetadata::load(&file, options).map_err(|error| damaged(path, &error))?;
+        let metadata = ArrowReaderMetadata::load(file, options).map_err(|error| unread(path, error))?;
         let groups = metadata.parquet_schema();
         let mask = match columns {
             [] => ProjectionMask::all(),
@@ -78,51 +136,11 @@ impl ParquetFile {
         let chosen = chosen.filter(|field| columns.is_empty() || columns.contains(field.name()));
         let schema = SchemaRef::new(arrow_schema::Schema::new(chosen.cloned().collect::<Vec<_>>()));
         let pieces = pieces(&metadata, &mask);
-        Ok(ParquetFile { file, metadata, mask, schema, pieces })
+        Ok(Layout { metadata, mask, schema, pieces })
     }
 
-    pub fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    pub fn rows(&self) -> u64 {
+    fn rows(&self) -> u64 {
         self.pieces.last().map_or(0, |last| last.first + last.rows)
-    }
-
-    /// Number of the piece that holds this row, and where it stands in it. None beyond the last.
-    pub fn locate(&self, row: u64) -> Option<(usize, usize)> {
-        let number = self.pieces.partition_point(|piece| piece.first + piece.rows <= row);
-        self.pieces.get(number).map(|piece| (number, (row - piece.first) as usize))
-    }
-
-    /// All rows of a piece.
-    ///
-    /// Fails with Corrupt where the bytes are not what the file says, by their CRC32 too where the writer has left one.
-    pub fn decode(&self, number: usize, path: &Path) -> Result<RecordBatch> {
-        guarded(path, || self.decode_piece(number, path))
-    }
-
-    fn decode_piece(&self, number: usize, path: &Path) -> Result<RecordBatch> {
-        let Piece { group, skip, rows, .. } = self.pieces[number];
-        let file = self.file.try_clone().doing(|| format!("reading {}", path.display()))?;
-        let selection = vec![RowSelector::skip(skip as usize), RowSelector::select(rows as usize)];
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-            .with_row_groups(vec![group])
-            .with_projection(self.mask.clone())
-            .with_row_selection(RowSelection::from(selection))
-            .with_batch_size(rows as usize)
-            .build()
-            .map_err(|error| damaged(path, &error))?;
-        let batches =
-            reader.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| damaged(path, &error))?;
-        let batch = match <[RecordBatch; 1]>::try_from(batches) {
-            Ok([whole]) => whole,
-            Err(parts) => concat_batches(&self.schema, &parts).map_err(|error| damaged(path, &error))?,
-        };
-        match batch.num_rows() as u64 == rows {
-            true => Ok(batch),
-            false => Err(damaged(path, &format!("row group {group} has not the rows that its footer names"))),
-        }
     }
 }
 
@@ -143,6 +161,44 @@ fn pieces(metadata: &ArrowReaderMetadata, mask: &ProjectionMask) -> Vec<Piece> {
     }
     pieces.retain(|piece| piece.rows > 0);
     pieces
+}
+
+/// A file that may lie in a bucket, for the crate.
+struct Chunks<'a>(&'a Source);
+
+impl Length for Chunks<'_> {
+    fn len(&self) -> u64 {
+        self.0.bytes()
+    }
+}
+
+impl<'a> ChunkReader for Chunks<'a> {
+    type T = BufReader<Onward<'a>>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        Ok(BufReader::new(self.0.from(start)))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        if start.saturating_add(length as u64) > self.0.bytes() {
+            return Err(ParquetError::EOF(format!("{length} bytes at {start}: it ends before")));
+        }
+        let mut bytes = vec![0; length];
+        self.0.read_at(start, &mut bytes).map_err(|error| ParquetError::External(Box::new(error)))?;
+        Ok(Bytes::from(bytes))
+    }
+}
+
+/// A source that could not be read at all says so itself.
+fn unread(path: &Path, error: ParquetError) -> Error {
+    let told = match error {
+        ParquetError::External(other) => match other.downcast::<Error>() {
+            Ok(ours) => return ours.while_doing(format!("reading {}", path.display())),
+            Err(other) => ParquetError::External(other),
+        },
+        other => other,
+    };
+    damaged(path, &told)
 }
 
 fn damaged(path: &Path, error: &impl std::fmt::Display) -> Error {
