@@ -5,12 +5,15 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use strata_core::data::{Assignment, Batches, DatasetSpec, Dtype, Format, HeldShards, OnDamage, resolve};
+use strata_core::data::{
+    Assignment, Batches, DatasetSpec, Dtype, Format, HeldShards, OnDamage, Share, resolve,
+};
 use strata_core::ids::{Rank, WorldSize};
 use strata_core::proto::v1;
-use strata_core::sharding::{Cursor, DatasetKey, Order, Placement, Ring, Tail};
+use strata_core::sharding::{DatasetKey, Order, Placement, Ring, Tail};
 
 const SIZES: [(u32, u32); 3] = [(10, 1_000), (100, 10_000), (1_000, 100_000)];
 
@@ -118,15 +121,19 @@ fn reading(criterion: &mut Criterion) {
         let bare = DatasetSpec::new("tokens", &path, format, 1_024);
         let spec = DatasetSpec { total_samples: SAMPLES, shuffle, seed: 1, ..bare };
         let (spec, _) = resolve(spec, OnDamage::Raise).expect("the file holds what is declared");
-        let cursor = Cursor::new("tokens", spec.version, 0, BATCH, WorldSize(1)).expect("not empty");
-        let mut batches = Batches::new(spec, Rank(0), cursor, Tail::Drop).expect("the file is there");
+        let share = Share::new(spec, Rank(0), WorldSize(1), BATCH, Tail::Drop).expect("the file is there");
+        let mut at = share.cursor(None).expect("it has one");
+        let share = Arc::new(share);
+        let mut batches = Batches::new(share.clone(), at.clone(), 1, 0);
         group.bench_function(BenchmarkId::new("batch of 64 x 1024 uint16", name), |bencher| {
             bencher.iter(|| {
-                if let Some(batch) = batches.next_batch().expect("the file is whole") {
-                    return batch;
+                loop {
+                    if let Some(batch) = batches.next_batch(|| Ok(())).expect("the file is whole") {
+                        return batch;
+                    }
+                    at = at.next_epoch();
+                    batches = Batches::new(share.clone(), at.clone(), 1, 0);
                 }
-                batches.next_epoch();
-                batches.next_batch().expect("the file is whole").expect("an epoch has batches")
             });
         });
     }

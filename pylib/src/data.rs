@@ -1,10 +1,13 @@
 //! Datasets: registration, and one rank's batches.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
+use prost::Message;
 use pyo3::prelude::*;
-use strata_core::data::{self, About, DatasetSpec, Format, OnDamage, Rows};
+use pyo3::types::{PyBytes, PyType};
+use strata_core::data::{self, About, Batch, DatasetSpec, Format, OnDamage, Rows};
 use strata_core::error::{Error, Result as CoreResult};
 use strata_core::ids::{Rank, WorldSize};
 use strata_core::proto::v1;
@@ -13,7 +16,7 @@ use strata_core::sharding::{Cursor, Tail};
 use crate::blocking::blocking;
 use crate::buffer::Buffer;
 use crate::errors::Result;
-use crate::save::Position;
+use crate::save::{self, Position};
 use crate::table::Table;
 
 /// Which files, what is in them, and what becomes of damaged ones.
@@ -60,24 +63,44 @@ pub fn resolved(id: String, shape: Shape<'_>, counts: Counts) -> CoreResult<Data
     Ok(data::resolve(spec, on_damage)?.0)
 }
 
-/// One rank's batches, resumable from a position. Iterating ends with the epoch; `next_epoch` goes on.
+/// One rank's share of a dataset, as another process may have it too: pickled, it is what was registered and who reads.
 #[pyclass(frozen, module = "strata._core")]
-pub struct Batches {
-    batches: Mutex<data::Batches>,
+pub struct Share {
+    spec: v1::DatasetSpec,
+    rank: Rank,
+    world: WorldSize,
+    batch_size: u64,
+    tail: String,
+    /// With its files open, by the process of this number: a forked child opens them anew. Locked under the interpreter's lock
+    /// alone, so that it is free in a child.
+    opened: Mutex<Option<(u32, Arc<data::Share>)>>,
 }
 
-impl Batches {
-    /// Resumes at `at`; another batch size begins a new segment there.
-    pub fn open(
-        spec: v1::DatasetSpec,
-        rank: Rank,
-        world: WorldSize,
-        batch_size: u64,
-        tail: &str,
-        at: Option<v1::DataPosition>,
-    ) -> CoreResult<Batches> {
-        let spec = DatasetSpec::try_from(spec)?;
-        let tail = match tail {
+impl Share {
+    pub fn of(spec: v1::DatasetSpec, rank: Rank, world: WorldSize, batch_size: u64, tail: String) -> Share {
+        Share { spec, rank, world, batch_size, tail, opened: Mutex::default() }
+    }
+
+    fn opened(&self, py: Python<'_>) -> Result<Arc<data::Share>> {
+        let process = std::process::id();
+        if let Some((opener, share)) = &*self.opened.lock()
+            && *opener == process
+        {
+            return Ok(share.clone());
+        }
+        let share = Arc::new(blocking(py, |_| self.open_anew())?);
+        if let Some((opener, other)) = self.opened.lock().replace((process, share.clone()))
+            && opener != process
+        {
+            // Threads of the parent may have held its locks when it was forked.
+            std::mem::forget(other);
+        }
+        Ok(share)
+    }
+
+    fn open_anew(&self) -> CoreResult<data::Share> {
+        let spec = DatasetSpec::try_from(self.spec.clone())?;
+        let tail = match self.tail.as_str() {
             "short" => Tail::Short,
             "pad" => Tail::Pad,
             "drop" => Tail::Drop,
@@ -89,78 +112,133 @@ impl Batches {
                 .hint("use \"short\", \"pad\" or \"drop\""));
             }
         };
-        let cursor = match at {
-            None => Cursor::new(spec.id.as_str(), spec.version, 0, batch_size, world)?,
-            Some(position) => {
-                // Where the epoch stands does not depend on the world that got there.
-                let reached = Cursor::from_position(&position, world)?;
-                if reached.segment.batch == batch_size {
-                    reached
-                } else {
-                    reached.resized(batch_size, world)?
-                }
-            }
-        };
-        Ok(Batches { batches: Mutex::new(data::Batches::new(spec, rank, cursor, tail)?) })
+        data::Share::new(spec, self.rank, self.world, self.batch_size, tail)
     }
 }
 
-/// (samples, indices as int64, real samples, epoch, step)
-type Taken = (Py<PyAny>, Py<Buffer>, u64, u64, u64);
+/// Name of the constructor and what it is called with.
+type Pickled<'py> = (Bound<'py, PyType>, (Bound<'py, PyBytes>, u32, u32, u64, String));
 
 #[pymethods]
-impl Batches {
-    /// Name of the items' dtype; none for samples that come as a table.
-    #[getter]
-    fn dtype(&self) -> String {
-        self.batches.lock().format().about().dtype
+impl Share {
+    /// Of what `__reduce__` gives.
+    #[new]
+    fn new(spec: &[u8], rank: u32, world: u32, batch_size: u64, tail: String) -> Result<Share> {
+        let spec = v1::DatasetSpec::decode(spec)
+            .map_err(|error| Error::invalid(format!("unpickling a share of a dataset: {error}")))?;
+        Ok(Share::of(spec, Rank(rank), WorldSize(world), batch_size, tail))
     }
 
-    /// Of one sample.
-    #[getter]
-    fn shape(&self) -> Vec<u64> {
-        let about = self.batches.lock().format().about();
-        if about.sample_len > 0 { vec![u64::from(about.sample_len)] } else { about.shape }
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> Pickled<'py> {
+        let Share { spec, rank, world, batch_size, tail, .. } = slf.get();
+        let spec = PyBytes::new(slf.py(), &spec.encode_to_vec());
+        (slf.get_type(), (spec, rank.0, world.0, *batch_size, tail.clone()))
     }
 
     #[getter]
     fn total_samples(&self) -> u64 {
-        self.batches.lock().spec().total_samples
+        self.spec.total_samples
     }
 
-    /// Global steps left in the epoch.
-    #[getter]
-    fn steps_left(&self) -> u64 {
-        let batches = self.batches.lock();
-        batches.consumption().steps_left(batches.cursor())
+    /// Name of the items' dtype (none for samples that come as a table), and the shape of one sample.
+    fn items(&self, py: Python<'_>) -> Result<(String, Vec<u64>)> {
+        let About { dtype, sample_len, shape, .. } = self.opened(py)?.reader().format().about();
+        Ok((dtype, if sample_len > 0 { vec![u64::from(sample_len)] } else { shape }))
     }
 
-    /// What the tail of the epoch costs: padded or dropped samples.
-    #[getter]
-    fn uneven(&self) -> u64 {
-        let batches = self.batches.lock();
-        batches.consumption().uneven(batches.cursor())
+    /// Where reading goes on after `reached`, by whatever world and batch size that was; without it, where it begins.
+    #[pyo3(signature = (reached=None))]
+    fn start(&self, py: Python<'_>, reached: Option<Position>) -> Result<Position> {
+        let reached = reached.map(save::position);
+        Ok(position(&self.opened(py)?.cursor(reached.as_ref())?))
     }
 
-    /// Where the next batch will be taken from.
-    fn position(&self) -> Position {
-        let at = v1::DataPosition::from(self.batches.lock().cursor());
-        (at.dataset, at.epoch, at.step, at.batch_size, at.start, at.version)
+    /// Global steps from there to the epoch's end.
+    fn steps_left(&self, py: Python<'_>, at: Position) -> Result<u64> {
+        let (share, at) = self.at(py, at)?;
+        Ok(share.consumption().steps_left(&at))
     }
 
+    /// What the tail of the epoch costs from there on: padded or dropped samples.
+    fn uneven(&self, py: Python<'_>, at: Position) -> Result<u64> {
+        let (share, at) = self.at(py, at)?;
+        Ok(share.consumption().uneven(&at))
+    }
+
+    /// `steps` further, also beyond the epoch's end.
+    fn skipped(&self, py: Python<'_>, at: Position, steps: u64) -> Result<Position> {
+        let (_, at) = self.at(py, at)?;
+        Ok(position(&at.skipped(steps)))
+    }
+
+    fn next_epoch(&self, py: Python<'_>, at: Position) -> Result<Position> {
+        let (_, at) = self.at(py, at)?;
+        Ok(position(&at.next_epoch()))
+    }
+
+    /// Each step from `at` on to the epoch's end, or each `every`th; `ahead` of them are read before they are asked for.
+    #[pyo3(signature = (at, every=1, ahead=0))]
+    fn batches(&self, py: Python<'_>, at: Position, every: u64, ahead: usize) -> Result<Batches> {
+        let (share, at) = self.at(py, at)?;
+        Ok(Batches { batches: Mutex::new(data::Batches::new(share, at, every, ahead)) })
+    }
+
+    /// The batch of one step; None beyond the epoch's end.
+    fn batch(&self, py: Python<'_>, at: Position) -> Result<Option<Taken>> {
+        let (share, at) = self.at(py, at)?;
+        let batch = blocking(py, |_| share.read(&at, &share.spec().order(at.epoch)))?;
+        batch.map(|batch| taken(py, batch)).transpose()
+    }
+
+    /// Samples by their numbers in the dataset.
+    fn samples(&self, py: Python<'_>, numbers: Vec<u64>) -> Result<Py<PyAny>> {
+        let share = self.opened(py)?;
+        let rows = blocking(py, |_| share.reader().read(&numbers))?;
+        samples(py, rows)
+    }
+}
+
+impl Share {
+    fn at(&self, py: Python<'_>, at: Position) -> Result<(Arc<data::Share>, Cursor)> {
+        let share = self.opened(py)?;
+        let cursor = share.cursor(Some(&save::position(at)))?;
+        Ok((share, cursor))
+    }
+}
+
+/// The batches of a loop. Iterating ends with the epoch.
+#[pyclass(frozen, module = "strata._core")]
+pub struct Batches {
+    batches: Mutex<data::Batches>,
+}
+
+/// (samples, indices as int64, real samples, position of the step, position after it)
+type Taken = (Py<PyAny>, Py<Buffer>, u64, Position, Position);
+
+#[pymethods]
+impl Batches {
     /// The next batch, or None at the epoch's end.
     fn next(&self, py: Python<'_>) -> Result<Option<Taken>> {
-        let Some(batch) = blocking(py, |_| self.batches.lock().next_batch())? else { return Ok(None) };
-        let indices: Vec<u8> = batch.indices.iter().flat_map(|index| index.to_le_bytes()).collect();
-        let samples = match batch.rows {
-            Rows::Fixed(bytes) => Py::new(py, Buffer::from(bytes))?.into_any(),
-            Rows::Table(rows) => Py::new(py, Table::from(rows))?.into_any(),
-        };
-        let indices = Py::new(py, Buffer::from(indices))?;
-        Ok(Some((samples, indices, batch.weight, batch.at.epoch, batch.at.step)))
+        let batch = blocking(py, |interrupt| self.batches.lock().next_batch(|| interrupt.check()))?;
+        batch.map(|batch| taken(py, batch)).transpose()
     }
+}
 
-    fn next_epoch(&self) {
-        self.batches.lock().next_epoch();
-    }
+fn taken(py: Python<'_>, batch: Batch) -> Result<Taken> {
+    let indices: Vec<u8> = batch.indices.iter().flat_map(|index| index.to_le_bytes()).collect();
+    let indices = Py::new(py, Buffer::from(indices))?;
+    let (at, after) = (position(&batch.at), position(&batch.at.advanced()));
+    Ok((samples(py, batch.rows)?, indices, batch.weight, at, after))
+}
+
+fn samples(py: Python<'_>, rows: Rows) -> Result<Py<PyAny>> {
+    Ok(match rows {
+        Rows::Fixed(bytes) => Py::new(py, Buffer::from(bytes))?.into_any(),
+        Rows::Table(rows) => Py::new(py, Table::from(rows))?.into_any(),
+    })
+}
+
+fn position(cursor: &Cursor) -> Position {
+    let at = v1::DataPosition::from(cursor);
+    (at.dataset, at.epoch, at.step, at.batch_size, at.start, at.version)
 }

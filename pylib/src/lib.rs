@@ -38,7 +38,7 @@ pub mod _core {
     #[pymodule_export]
     use crate::connect::{connect, find_sidecar, job_name, private_places};
     #[pymodule_export]
-    use crate::data::Batches;
+    use crate::data::{Batches, Share};
     #[pymodule_export]
     use crate::direct::{CoordinatorLine, Datasets, DirectWorker};
     #[pymodule_export]

@@ -11,7 +11,7 @@ use strata_core::ids::Step;
 use strata_core::proto::v1;
 
 use crate::blocking::{blocking, seconds};
-use crate::data::{self, Batches};
+use crate::data::{self, Share};
 use crate::errors::Result;
 use crate::restore::{self, Restore};
 use crate::save::{self, Position, Request, Tensor};
@@ -273,21 +273,10 @@ impl Session {
         Ok((spec.total_samples, left_out.collect()))
     }
 
-    /// This rank's batches of a registered dataset, from `at` or from the beginning.
-    #[pyo3(signature = (id, batch_size, tail, at=None))]
-    fn batches(
-        &self,
-        py: Python<'_>,
-        id: &str,
-        batch_size: u64,
-        tail: &str,
-        at: Option<Position>,
-    ) -> Result<Batches> {
-        let at = at.map(save::position);
-        blocking(py, |interrupt| {
-            let spec = self.session.dataset(id, interrupt)?;
-            Batches::open(spec, self.session.rank(), self.session.world_size(), batch_size, tail, at)
-        })
+    /// This rank's share of a registered dataset.
+    fn share(&self, py: Python<'_>, id: &str, batch_size: u64, tail: String) -> Result<Share> {
+        let spec = blocking(py, |interrupt| self.session.dataset(id, interrupt))?;
+        Ok(Share::of(spec, self.session.rank(), self.session.world_size(), batch_size, tail))
     }
 
     /// Leaves the generation in good order.

@@ -6,9 +6,11 @@ use std::ffi::CStr;
 use arrow_array::cast::AsArray;
 use arrow_array::ffi::{self, FFI_ArrowArray, FFI_ArrowSchema};
 use arrow_array::{Array, RecordBatch, StructArray};
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, DataType};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyCapsule, PyList};
+use pyo3::types::{PyBytes, PyCapsule, PyList, PyType};
 use strata_core::error::Error;
 
 use crate::buffer::Buffer;
@@ -31,6 +33,26 @@ impl From<RecordBatch> for Table {
 
 #[pymethods]
 impl Table {
+    /// Of what `__reduce__` gives: Arrow's stream format, one batch in it.
+    #[new]
+    fn new(stream: &[u8]) -> Result<Table> {
+        let batch = StreamReader::try_new(stream, None).and_then(|mut batches| batches.next().transpose());
+        let broken = |error: &dyn std::fmt::Display| Error::invalid(format!("unpickling samples: {error}"));
+        match batch.map_err(|error| broken(&error))? {
+            Some(rows) => Ok(Table { rows }),
+            None => Err(broken(&"the stream holds no batch").into()),
+        }
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> Result<(Bound<'py, PyType>, (Bound<'py, PyBytes>,))> {
+        let rows = &slf.get().rows;
+        let mut stream = Vec::new();
+        StreamWriter::try_new(&mut stream, &rows.schema())
+            .and_then(|mut writer| writer.write(rows).and_then(|()| writer.finish()))
+            .map_err(|error| exporting(&error))?;
+        Ok((slf.get_type(), (PyBytes::new(slf.py(), &stream),)))
+    }
+
     fn __len__(&self) -> usize {
         self.rows.num_rows()
     }

@@ -1,228 +1,206 @@
-//! One rank's batches: order, consumption and reader put together, resumable from a cursor.
+//! One rank's batches, resumable from a cursor: read before they are asked for, by threads, within bounds, and handed out in the
+//! order of their steps.
+//!
+//! Whoever is free takes the next step on, the caller too: when no thread has begun the step that is due, the caller reads it
+//! itself rather than wait for one to wake up.
 
-use std::ops::Range;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
-use super::format::Format;
-use super::reader::Reader;
-use super::rows::Rows;
-use super::spec::DatasetSpec;
+use parking_lot::{Condvar, Mutex};
+
+use super::share::{Batch, Share};
 use crate::error::{Error, Result};
-use crate::ids::Rank;
-use crate::sharding::{Consumption, Cursor, Order, Tail};
+use crate::sharding::{Cursor, Order};
 
-/// What one rank takes of one global step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Batch {
-    /// Positions of the epoch; may be empty at its end, and lie beyond it where the tail is padded.
-    pub positions: Range<u64>,
-    /// The sample at each position.
-    pub indices: Vec<u64>,
-    /// The samples.
-    pub rows: Rows,
-    /// How many of them are real; the rest is padding.
-    pub weight: u64,
-    /// The global step this batch is part of. `at.advanced()` is what a save after this batch has consumed.
-    pub at: Cursor,
+/// Of batches that wait to be handed out. One may always wait, however large.
+const MOST_BYTES: usize = 256 << 20;
+/// Between two looks at whether the caller was interrupted.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The batches of one rank from a cursor to the epoch's end. Every rank has the same number of them. Blocking; safe to use without the interpreter lock. Ends its threads when it is dropped, and does not wait for them.
+pub struct Batches {
+    lane: Arc<Lane>,
+    /// Steps that may be read before they are asked for, each by a thread of its own.
+    depth: usize,
+    has_threads: bool,
+    /// The one that has the threads: a forked child has none, and maybe locks that nobody will let go of.
+    process: u32,
 }
 
-/// The batches of one rank from a cursor to the epoch's end; [`Batches::next_epoch`] goes on. Every rank yields the
-/// same number of batches. Blocking; safe to use without the interpreter lock.
-pub struct Batches {
-    spec: DatasetSpec,
-    rank: Rank,
-    plan: Consumption,
-    cursor: Cursor,
-    order: Order,
-    reader: Reader,
+struct Lane {
+    share: Arc<Share>,
+    every: u64,
+    steps: Mutex<Steps>,
+    /// A step was read.
+    ready: Condvar,
+    /// There may be one to take on.
+    room: Condvar,
+}
+
+struct Steps {
+    /// The first that nobody has taken on.
+    next: Cursor,
+    order: Arc<Order>,
+    /// Taken on by threads and not handed out, in their order.
+    taken: VecDeque<Taken>,
+    /// Of those that were read.
+    bytes: usize,
+    /// One more each time that all which was taken on became void.
+    life: u64,
+    closed: bool,
+}
+
+struct Taken {
+    at: Cursor,
+    read: Option<Result<Option<Batch>>>,
 }
 
 impl Batches {
-    /// Starts at `cursor`, a new one or that of a COMMIT.
+    /// Starts at `cursor`, which this share made, and takes every step, or each `every`th (so that several readers, of which each
+    /// begins one step later, take each once). Up to `depth` batches are read ahead.
+    pub fn new(share: Arc<Share>, cursor: Cursor, every: u64, depth: usize) -> Batches {
+        let order = Arc::new(share.spec().order(cursor.epoch));
+        let steps = Steps { next: cursor, order, taken: VecDeque::new(), bytes: 0, life: 0, closed: false };
+        let (ready, room) = (Condvar::new(), Condvar::new());
+        let lane = Arc::new(Lane { share, every, steps: Mutex::new(steps), ready, room });
+        Batches { lane, depth, has_threads: false, process: std::process::id() }
+    }
+
+    /// The next batch, or `None` at the epoch's end. After an error the same batch is tried again. `interrupted` ends a wait
+    /// for a thread with its error.
     ///
-    /// Fails with Conflict where the cursor belongs to another dataset or another version of it, Invalid where `rank`
-    /// is outside its world, and as [`Reader::new`] does.
-    pub fn new(spec: DatasetSpec, rank: Rank, cursor: Cursor, tail: Tail) -> Result<Batches> {
-        if cursor.dataset != spec.id || cursor.version != spec.version {
-            return Err(Error::conflict(format!(
-                "resuming dataset {:?} version {:016x}: the position belongs to {:?} version {:016x}",
-                spec.id, spec.version, cursor.dataset, cursor.version
-            ))
-            .hint("its files, counts, shard_size, seed or shuffle changed; restore them, or begin with a new id"));
+    /// Fails with Invalid in a forked child, and as the reader does: with Corrupt, naming the file, where a file is not what it was.
+    pub fn next_batch(&mut self, interrupted: impl Fn() -> Result<()>) -> Result<Option<Batch>> {
+        if self.process != std::process::id() {
+            let id = &self.lane.share.spec().id;
+            return Err(Error::invalid(format!("reading dataset {id:?}: this loop was begun before the process was forked"))
+                .hint("begin a loop in the process that reads; torch's DataLoader takes strata.torch.IterableDataset"));
         }
-        if rank.0 >= cursor.segment.world.0 {
-            return Err(Error::invalid(format!(
-                "reading dataset {:?}: rank {rank} of {}",
-                spec.id, cursor.segment.world
-            )));
+        self.start_threads();
+        let lane = &*self.lane;
+        let mut steps = lane.steps.lock();
+        while steps.taken.front().is_some_and(|first| first.read.is_none()) {
+            if lane.ready.wait_for(&mut steps, LOOK).timed_out() {
+                interrupted()?;
+            }
         }
-        let reader = Reader::new(&spec)?;
-        let (order, plan) = (spec.order(cursor.epoch), spec.consumption(tail));
-        Ok(Batches { spec, rank, plan, cursor, order, reader })
-    }
-
-    /// The next batch, or `None` at the epoch's end. After an error the same batch is tried again.
-    pub fn next_batch(&mut self) -> Result<Option<Batch>> {
-        let Some(slice) = self.plan.slice(&self.cursor, self.rank) else { return Ok(None) };
-        let sample_at = |position| self.order.sample_at(self.plan.wrap(position));
-        let indices: Vec<u64> = slice.positions.clone().map(sample_at).collect();
-        let rows = self.reader.read(&indices)?;
-        let next = self.cursor.advanced();
-        let at = std::mem::replace(&mut self.cursor, next);
-        Ok(Some(Batch { positions: slice.positions, indices, rows, weight: slice.weight, at }))
-    }
-
-    /// Goes to the beginning of the next epoch.
-    pub fn next_epoch(&mut self) {
-        self.cursor = self.cursor.next_epoch();
-        self.order = self.spec.order(self.cursor.epoch);
+        if let Some(Taken { at, read: Some(read) }) = steps.taken.pop_front() {
+            steps.bytes -= bytes(&read);
+            if read.is_ok() {
+                lane.room.notify_one();
+                return read;
+            }
+            // That was before it was due: it may be there by now.
+            lane.go_to(&mut steps, at);
+        }
+        let (at, order, _) = steps.take_on(lane.every);
+        drop(steps);
+        let read = lane.share.read(&at, &order);
+        if !matches!(read, Ok(Some(_))) {
+            lane.go_to(&mut lane.steps.lock(), at);
+        }
+        read
     }
 
     /// Where the next batch will be taken from.
-    pub fn cursor(&self) -> &Cursor {
-        &self.cursor
+    pub fn cursor(&self) -> Cursor {
+        let steps = self.lane.steps.lock();
+        steps.taken.front().map_or_else(|| steps.next.clone(), |first| first.at.clone())
     }
 
-    /// The format with all filled in that was found in the files.
-    pub fn format(&self) -> &Format {
-        self.reader.format()
+    pub fn share(&self) -> &Arc<Share> {
+        &self.lane.share
     }
 
-    pub fn spec(&self) -> &DatasetSpec {
-        &self.spec
+    /// Whether a thread has taken on the step that is due.
+    #[cfg(test)]
+    pub fn is_reading(&self) -> bool {
+        self.lane.steps.lock().taken.front().is_some_and(|first| first.read.is_none())
     }
 
-    /// How the epoch is consumed: steps left, padding and dropped samples.
-    pub fn consumption(&self) -> &Consumption {
-        &self.plan
+    /// Not before the first step is asked for: who only looks where an epoch stands needs none.
+    pub(super) fn start_threads(&mut self) {
+        if std::mem::replace(&mut self.has_threads, true) {
+            return;
+        }
+        for _ in 0..self.depth {
+            let (lane, depth) = (self.lane.clone(), self.depth);
+            let thread = thread::Builder::new().name("strata-data".to_owned());
+            if let Err(error) = thread.spawn(move || lane.work(depth)) {
+                tracing::warn!(%error, "no thread to read ahead with: steps are read when they are asked for");
+                return;
+            }
+        }
     }
 }
 
-impl Iterator for Batches {
-    type Item = Result<Batch>;
-
-    fn next(&mut self) -> Option<Result<Batch>> {
-        self.next_batch().transpose()
+impl Drop for Batches {
+    fn drop(&mut self) {
+        if self.process != std::process::id() {
+            return;
+        }
+        self.lane.steps.lock().closed = true;
+        self.lane.room.notify_all();
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::fs;
-
-    use tempfile::TempDir;
-
-    use super::*;
-    use crate::data::{Dtype, Format, OnDamage, resolve};
-    use crate::error::Kind;
-    use crate::ids::WorldSize;
-
-    /// 101 samples of two uint16: the sample's number, and its number plus 1000.
-    fn dataset() -> (TempDir, DatasetSpec) {
-        let folder = TempDir::new().unwrap();
-        for (name, samples) in [("a.bin", 0..40u16), ("b.bin", 40..101)] {
-            let bytes: Vec<u8> = samples.flat_map(|n| [n, n + 1000]).flat_map(u16::to_le_bytes).collect();
-            fs::write(folder.path().join(name), bytes).unwrap();
-        }
-        let format = Format::Tokens { dtype: Dtype::Uint16, sample_len: 2 };
-        let spec = DatasetSpec { shuffle: true, seed: 5, ..DatasetSpec::new("d", folder.path(), format, 7) };
-        (folder, resolve(spec, OnDamage::Raise).unwrap().0)
-    }
-
-    fn start(spec: &DatasetSpec, world: u32) -> Cursor {
-        Cursor::new(&spec.id, spec.version, 0, 10, WorldSize(world)).unwrap()
-    }
-
-    fn batches(spec: &DatasetSpec, rank: u32, cursor: Cursor) -> Batches {
-        Batches::new(spec.clone(), Rank(rank), cursor, Tail::Short).unwrap()
-    }
-
-    /// Checks the bytes against the indices, and counts how often each sample comes.
-    fn tally(seen: &mut BTreeMap<u64, u32>, batch: &Batch) {
-        let Rows::Fixed(bytes) = &batch.rows else { panic!("tokens have one size") };
-        assert_eq!(bytes.len(), batch.indices.len() * 4);
-        for (index, sample) in batch.indices.iter().zip(bytes.chunks(4)) {
-            let items = [0, 2].map(|at| u64::from(u16::from_le_bytes([sample[at], sample[at + 1]])));
-            assert_eq!(items, [*index, *index + 1000]);
-            *seen.entry(*index).or_default() += 1;
-        }
-    }
-
-    fn each_once() -> BTreeMap<u64, u32> {
-        (0..101).map(|sample| (sample, 1)).collect()
-    }
-
-    #[test]
-    fn p8_all_ranks_together_read_every_sample_once_an_epoch() {
-        let (_folder, spec) = dataset();
-        let mut ranks: Vec<Batches> = (0..3).map(|rank| batches(&spec, rank, start(&spec, 3))).collect();
-        let mut orders = Vec::new();
-        for _epoch in 0..2 {
-            let (mut seen, mut order, mut steps) = (BTreeMap::new(), Vec::new(), Vec::new());
-            for rank in &mut ranks {
-                let taken: Vec<Batch> = rank.by_ref().collect::<Result<_>>().unwrap();
-                taken.iter().for_each(|batch| tally(&mut seen, batch));
-                order.extend(taken.iter().flat_map(|batch| batch.indices.clone()));
-                steps.push(taken.len());
-                rank.next_epoch();
+impl Lane {
+    fn work(&self, depth: usize) {
+        let mut steps = self.steps.lock();
+        while !steps.closed {
+            if !steps.has_room(depth, &self.share) {
+                self.room.wait(&mut steps);
+                continue;
             }
-            assert_eq!(seen, each_once());
-            assert_eq!(steps, [11, 11, 11], "ranks step together, also where the last slice is empty");
-            orders.push(order);
-        }
-        assert_ne!(orders[0], orders[1]);
-    }
-
-    #[test]
-    fn p8_a_resumed_job_replays_identically_and_may_change_its_world() {
-        let (_folder, spec) = dataset();
-        let mut seen = BTreeMap::new();
-        let mut committed = start(&spec, 2);
-        for rank in 0..2 {
-            let mut uninterrupted = batches(&spec, rank, start(&spec, 2));
-            for _ in 0..4 {
-                let batch = uninterrupted.next_batch().unwrap().unwrap();
-                tally(&mut seen, &batch);
-                committed = batch.at.advanced();
-            }
-            let rest: Vec<Batch> = uninterrupted.collect::<Result<_>>().unwrap();
-            let resumed: Vec<Batch> = batches(&spec, rank, committed.clone()).collect::<Result<_>>().unwrap();
-            assert_eq!(rest, resumed);
-        }
-        let resized = committed.resized(16, WorldSize(5)).unwrap();
-        for rank in 0..5 {
-            for batch in batches(&spec, rank, resized.clone()) {
-                tally(&mut seen, &batch.unwrap());
+            let (at, order, life) = steps.take_on(self.every);
+            steps.taken.push_back(Taken { at: at.clone(), read: None });
+            drop(steps);
+            let read = self.share.read(&at, &order);
+            steps = self.steps.lock();
+            if steps.life == life {
+                steps.put(&at, read);
+                self.ready.notify_one();
             }
         }
-        assert_eq!(seen, each_once());
     }
 
-    #[test]
-    fn a_batch_that_can_not_be_read_is_not_skipped() {
-        let (folder, spec) = dataset();
-        let mut one = batches(&spec, 0, start(&spec, 1));
-        let whole = fs::read(folder.path().join("b.bin")).unwrap();
-        fs::write(folder.path().join("b.bin"), b"").unwrap();
-        let error = loop {
-            match one.next_batch() {
-                Ok(batch) => assert!(batch.is_some(), "an epoch without b.bin ended"),
-                Err(error) => break error,
-            }
-        };
-        assert!(error.kind == Kind::Corrupt && error.message.contains("b.bin"), "{error}");
-        let at = one.cursor().clone();
-        fs::write(folder.path().join("b.bin"), whole).unwrap();
-        assert_eq!(one.next_batch().unwrap().unwrap().at, at);
+    /// What was taken on is void.
+    fn go_to(&self, steps: &mut Steps, next: Cursor) {
+        (steps.next, steps.bytes, steps.life) = (next, 0, steps.life + 1);
+        steps.taken.clear();
+        self.room.notify_all();
+    }
+}
+
+impl Steps {
+    /// Nothing is taken on behind a step that could not be read.
+    fn has_room(&self, depth: usize, share: &Share) -> bool {
+        let failed = |taken: &Taken| matches!(taken.read, Some(Err(_)));
+        self.taken.len() < depth
+            && self.bytes < MOST_BYTES
+            && !share.is_over(&self.next)
+            && !self.taken.iter().any(failed)
     }
 
-    #[test]
-    fn a_position_in_another_version_is_refused() {
-        let (_folder, spec) = dataset();
-        let other = DatasetSpec { version: spec.version ^ 1, ..spec.clone() };
-        let error = Batches::new(other, Rank(0), start(&spec, 1), Tail::Short).err().unwrap();
-        assert_eq!(error.kind, Kind::Conflict);
-        let outside = Batches::new(spec.clone(), Rank(1), start(&spec, 1), Tail::Short).err().unwrap();
-        assert_eq!(outside.kind, Kind::Invalid);
+    fn take_on(&mut self, every: u64) -> (Cursor, Arc<Order>, u64) {
+        let following = self.next.skipped(every);
+        (std::mem::replace(&mut self.next, following), self.order.clone(), self.life)
+    }
+
+    fn put(&mut self, at: &Cursor, read: Result<Option<Batch>>) {
+        self.bytes += bytes(&read);
+        if let Some(taken) = self.taken.iter_mut().find(|taken| taken.at == *at) {
+            taken.read = Some(read);
+        }
+    }
+}
+
+fn bytes(read: &Result<Option<Batch>>) -> usize {
+    match read {
+        Ok(Some(batch)) => batch.rows.bytes(),
+        _ => 0,
     }
 }

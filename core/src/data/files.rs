@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
 
 use super::cache::{Fetcher, Origin};
 use super::spec::DataFile;
@@ -87,30 +89,43 @@ impl Files {
     }
 }
 
-/// The files that are open, each with what is known of it; the one that was opened first goes first.
+/// The files that are open, each with what is known of it; the one that was opened first goes first. Threads share it: a file is
+/// opened by one of them, for which the others that want it wait.
 pub struct Open<T> {
-    files: VecDeque<(usize, T)>,
+    files: Mutex<VecDeque<(usize, Opened<T>)>>,
 }
+
+/// None until it has been opened.
+type Opened<T> = Arc<Mutex<Option<Arc<T>>>>;
 
 impl<T> Default for Open<T> {
     fn default() -> Self {
-        Open { files: VecDeque::new() }
+        Open { files: Mutex::default() }
     }
 }
 
 impl<T> Open<T> {
-    pub fn get(&mut self, file: usize, open: impl FnOnce() -> Result<T>) -> Result<&T> {
-        let at = match self.files.iter().position(|(known, _)| *known == file) {
-            Some(at) => at,
-            None => {
-                let opened = open()?;
-                if self.files.len() == OPEN {
-                    self.files.pop_front();
-                }
-                self.files.push_back((file, opened));
-                self.files.len() - 1
-            }
-        };
-        Ok(&self.files[at].1)
+    pub fn get(&self, file: usize, open: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        let place = self.place(file);
+        let mut place = place.lock();
+        if let Some(opened) = &*place {
+            return Ok(opened.clone());
+        }
+        let opened = Arc::new(open()?);
+        *place = Some(opened.clone());
+        Ok(opened)
+    }
+
+    fn place(&self, file: usize) -> Opened<T> {
+        let mut files = self.files.lock();
+        if let Some((_, place)) = files.iter().find(|(known, _)| *known == file) {
+            return place.clone();
+        }
+        if files.len() == OPEN {
+            files.pop_front();
+        }
+        let place = Opened::default();
+        files.push_back((file, place.clone()));
+        place
     }
 }

@@ -6,6 +6,8 @@
 
 mod assignment;
 mod batches;
+#[cfg(test)]
+mod batches_tests;
 mod cache;
 mod dtype;
 mod files;
@@ -18,11 +20,12 @@ mod reader;
 mod rows;
 mod scan;
 mod shard;
+mod share;
 mod spec;
 mod wire;
 
 pub use assignment::Assignment;
-pub use batches::{Batch, Batches};
+pub use batches::Batches;
 pub use dtype::Dtype;
 pub use format::{About, Format};
 pub use held::HeldShards;
@@ -30,4 +33,5 @@ pub use reader::Reader;
 pub use rows::Rows;
 pub use scan::{OnDamage, Scanned, resolve};
 pub use shard::{Shard, ShardFile};
+pub use share::{Batch, Share};
 pub use spec::{DataFile, DatasetSpec, MAX_SHARDS, Quarantined};

@@ -91,7 +91,7 @@ impl From<&Cursor> for v1::DataPosition {
 
 impl Cursor {
     /// The cursor that a COMMIT's position stands for, in the world that committed it. Whether dataset and version are
-    /// the ones at hand is for [`super::Batches::new`] to say.
+    /// the ones at hand is for [`super::Share::cursor`] to say.
     ///
     /// Fails with Invalid for an empty batch or world.
     pub fn from_position(position: &v1::DataPosition, world: WorldSize) -> Result<Cursor> {

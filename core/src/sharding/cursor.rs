@@ -72,7 +72,13 @@ impl Cursor {
     /// After one more global step.
     #[must_use]
     pub fn advanced(&self) -> Cursor {
-        Cursor { step: self.step + 1, ..self.clone() }
+        self.skipped(1)
+    }
+
+    /// After so many more global steps, though the epoch may not have them.
+    #[must_use]
+    pub fn skipped(&self, steps: u64) -> Cursor {
+        Cursor { step: self.step.saturating_add(steps), ..self.clone() }
     }
 
     /// The beginning of the next epoch, with the same batch and world.

@@ -194,8 +194,8 @@ class Job:
         """As `strata.Job.register_dataset`."""
         await self._do(self._job.register_dataset, dataset_id, **options)
 
-    async def dataset(self, dataset_id: str, batch_size: int, *, tail: Tail = "short") -> Dataset:
-        return Dataset(await self._do(self._job.dataset, dataset_id, batch_size, tail=tail))
+    async def dataset(self, dataset_id: str, batch_size: int, *, tail: Tail = "short", read_ahead: int = 2) -> Dataset:
+        return Dataset(await self._do(self._job.dataset, dataset_id, batch_size, tail=tail, read_ahead=read_ahead))
 
     async def barrier(self, name: str, timeout: float | None = None) -> None:
         await self._do(self._job.barrier, name, timeout)

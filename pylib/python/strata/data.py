@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import _core
+from ._positions import Position, Positions
 from .errors import InvalidError
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Batch", "Dataset", "Positions", "Table"]
-
-Position = tuple[str, int, int, int, int, int]  # (dataset, epoch, step, batch size, start, version)
+__all__ = ["Batch", "Dataset", "Table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,35 +86,6 @@ class Table:
         return f"<Table of {len(self)} samples: {', '.join(self.columns)}>"
 
 
-class Positions:
-    """How far a job has consumed each of its datasets: what `save` takes along and `restore` brings back.
-
-    A position is that of the last batch handed to the caller.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[str, Position] = {}
-        self._restores = 0
-
-    def all(self) -> list[Position]:
-        return [self._known[dataset] for dataset in sorted(self._known)]
-
-    def get(self, dataset: str) -> Position | None:
-        return self._known.get(dataset)
-
-    def reached(self, position: Position) -> None:
-        self._known[position[0]] = position
-
-    def restored(self, positions: list[Position]) -> None:
-        """The job is at another place now: what datasets have open is out of date."""
-        self._known.update({position[0]: position for position in positions})
-        self._restores += 1
-
-    @property
-    def restores(self) -> int:
-        return self._restores
-
-
 class Dataset:
     """One rank's share of a dataset. Each loop over it takes what is left of an epoch; the next loop the next epoch.
 
@@ -123,31 +93,19 @@ class Dataset:
             for batch in dataset:
                 ...
 
-    All ranks take the same number of batches. Reading happens in this process, in the calling thread.
+    All ranks take the same number of batches. Reading happens in this process: by threads that are some batches ahead,
+    and by the calling thread where they are not. For loaders with worker processes there are
+    `strata.torch.IterableDataset` and `strata.torch.MapDataset`.
     """
 
-    def __init__(
-        self, session: _core.Session, positions: Positions, dataset_id: str, batch_size: int, tail: str
-    ) -> None:
-        self._session = session
+    def __init__(self, share: _core.Share, positions: Positions, dataset_id: str, batch_size: int, ahead: int) -> None:
+        self._share = share
         self._positions = positions
         self._id = dataset_id
         self._batch_size = batch_size
-        self._tail = tail
-        self._epoch_is_over = False
-        self._open()
-
-    def _open(self) -> None:
-        at = self._positions.get(self._id)
-        self._opened_after = self._positions.restores
-        self._batches = self._session.batches(self._id, self._batch_size, self._tail, at)
-        self._epoch_is_over = False
-        self._positions.reached(self._batches.position())
-
-    def _current(self) -> _core.Batches:
-        if self._opened_after != self._positions.restores:
-            self._open()
-        return self._batches
+        self._ahead = ahead
+        self._loop = object()
+        self._positions.opened(share.start(positions.get(dataset_id)))
 
     @property
     def id(self) -> str:
@@ -160,55 +118,77 @@ class Dataset:
 
     @property
     def total_samples(self) -> int:
-        return self._current().total_samples
+        return self._share.total_samples
 
     @property
     def epoch(self) -> int:
         """The epoch of the last batch handed out, or of the first one to come; from 0."""
-        return self._current().position()[1]
+        return self._position()[1]
 
     @property
     def steps_left(self) -> int:
         """Batches left in this epoch."""
-        return self._current().steps_left
+        return self._share.steps_left(self._position())
 
     @property
     def uneven(self) -> int:
         """What the epoch's tail costs: samples padded (tail="pad") or dropped (tail="drop")."""
-        return self._current().uneven
+        return self._share.uneven(self._position())
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self._current()
-        if self._epoch_is_over:
-            self._epoch_is_over = False
-            batches.next_epoch()
-            self._positions.reached(batches.position())
+        at = self._begin()
+        restores = self._positions.restores
+        batches = self._share.batches(at, ahead=self._ahead)
+        items = self._share.items()
+        loop = self._loop = object()
         while True:
-            if self._opened_after != self._positions.restores or self._batches is not batches:
+            if self._loop is not loop or self._positions.restores != restores:
                 raise InvalidError(
-                    f"iterating over dataset {self._id!r}: the job was restored meanwhile",
-                    hint="begin the loop again after job.restore(): it continues at the restored step",
+                    f"iterating over dataset {self._id!r}: the job was restored meanwhile, or another loop was begun",
+                    hint="begin the loop again: it continues where the job stands, after job.restore() at that step",
                 )
             taken = batches.next()
             if taken is None:
-                self._epoch_is_over = True
                 return
-            self._positions.reached(batches.position())
-            yield _batch(batches, taken)
+            self._positions.reached(taken[4])
+            yield made(taken, items)
+
+    def _position(self) -> Position:
+        return self._share.start(self._positions.get(self._id))
+
+    def _begin(self) -> Position:
+        """Where the loop that begins now does."""
+        was_reached = self._positions.was_reached(self._id)
+        at = next_begin(self._share, self._position(), was_reached=was_reached)
+        self._positions.opened(at)
+        return at
 
     def __repr__(self) -> str:
         return f"<Dataset {self._id!r} of {self.total_samples} samples, epoch {self.epoch}>"
 
 
-def _batch(batches: _core.Batches, taken: tuple[_core.Buffer | _core.Table, _core.Buffer, int, int, int]) -> Batch:
+def next_begin(share: _core.Share, at: Position, *, was_reached: bool) -> Position:
+    """Where a loop begins: in the next epoch, when the last batch of one was handed out."""
+    return share.next_epoch(at) if was_reached and not share.steps_left(at) else at
+
+
+def made(taken: _core._Taken, items: tuple[str, list[int]]) -> Batch:
+    """What the core has taken, with its items' dtype and the shape of a sample."""
     import numpy as np
 
-    samples, indices, weight, epoch, step = taken
+    samples, indices, weight, at, _ = taken
     numbers = np.frombuffer(_bytes(indices), "<i8")
+    return Batch(rows(samples, items), numbers, weight, at[1], at[2])
+
+
+def rows(samples: _core.Buffer | _core.Table, items: tuple[str, list[int]]) -> np.ndarray[Any, Any] | Table:
+    """Samples of one dtype as an array, others as a table."""
+    import numpy as np
+
     if isinstance(samples, _core.Table):
-        return Batch(Table(samples), numbers, weight, epoch, step)
-    items = np.frombuffer(_bytes(samples), np.dtype(batches.dtype).newbyteorder("<"))
-    return Batch(items.reshape(len(numbers), *batches.shape), numbers, weight, epoch, step)
+        return Table(samples)
+    dtype, shape = items
+    return np.frombuffer(_bytes(samples), np.dtype(dtype).newbyteorder("<")).reshape(-1, *shape)
 
 
 def _bytes(buffer: _core.Buffer) -> memoryview:
@@ -226,3 +206,13 @@ def check_batch_size(dataset_id: str, batch_size: object) -> int:
             hint="batch_size counts the samples of one step over all ranks and is at least 1",
         )
     return batch_size
+
+
+def check_ahead(dataset_id: str, read_ahead: object) -> int:
+    """Raises InvalidError unless it is a whole number from 0 to 64."""
+    if isinstance(read_ahead, bool) or not isinstance(read_ahead, int) or not 0 <= read_ahead <= 64:
+        raise InvalidError(
+            f"reading dataset {dataset_id!r}: read_ahead={read_ahead!r}",
+            hint="read_ahead counts the batches that are read before they are asked for, by as many threads: 0 to 64",
+        )
+    return read_ahead

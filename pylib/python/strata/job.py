@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from . import _background, _core, _devices, _signals
 from ._arguments import as_json, saving_ranks, step_number
+from ._positions import Positions
 from ._staging import MODES, Mode, Registered, fences, forking, take_over
 from ._state import Planner, decode, restore_into
 from ._state.buffers import Buffer
-from .data import Dataset, Positions, Tail, check_batch_size
+from .data import Dataset, Tail, check_ahead, check_batch_size
 from .errors import InvalidError, StrataError, StrataWarning
 from .goodput import Goodput
 from .handle import SaveHandle
@@ -348,13 +349,14 @@ class Job:
         for file, reason in left_out:
             warnings.warn(f"dataset {dataset_id!r} is without {file}: {reason}", StrataWarning, stacklevel=2)
 
-    def dataset(self, dataset_id: str, batch_size: int, *, tail: Tail = "short") -> Dataset:
+    def dataset(self, dataset_id: str, batch_size: int, *, tail: Tail = "short", read_ahead: int = 2) -> Dataset:
         """This rank's share of a registered dataset, from where the restored step stood, else from its beginning.
 
         Args:
             batch_size: samples of one step over all ranks; need not divide anything.
             tail: what an epoch's last step does when fewer are left: "short" (slices may be unequal or empty), "pad"
                 or "drop".
+            read_ahead: batches that are read before they are asked for, by as many threads; 0: none.
 
         Raises:
             NotFoundError: nobody registered it, or its files are not here.
@@ -362,7 +364,8 @@ class Job:
         """
         self._tell()
         size = check_batch_size(dataset_id, batch_size)
-        return Dataset(self._session, self._positions, dataset_id, size, tail)
+        ahead = check_ahead(dataset_id, read_ahead)
+        return Dataset(self._session.share(dataset_id, size, tail), self._positions, dataset_id, size, ahead)
 
     # -- together
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._staging import fences
 
-__all__ = ["fence"]
+if TYPE_CHECKING:
+    from ._loading import Batch, IterableDataset, MapDataset
+
+__all__ = ["Batch", "IterableDataset", "MapDataset", "fence"]
+
+
+def __getattr__(name: str) -> Any:
+    """The faces of `job.dataset` are torch's subclasses: torch is imported with the first of them."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _loading
+
+    return getattr(_loading, name)
 
 
 def fence(optimizer: Any, *modules: Any) -> None:

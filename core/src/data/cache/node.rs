@@ -49,12 +49,11 @@ impl NodeCache {
             make(&own).doing(doing).map_err(hint)?;
             remove_others(folder, &own).doing(doing).map_err(hint)?;
         }
-        let mut room = Room { folder: own, cap: 0 };
-        room.cap = match settings.cap {
+        let cap = match settings.cap {
             Some(cap) => cap,
-            None => usual_cap(&room).doing(doing)?,
+            None => usual_cap(&own).doing(doing)?,
         };
-        Ok(NodeCache { room })
+        Ok(NodeCache { room: Room::new(own, cap) })
     }
 
     /// The file of this key, whole, if it is there: from now on the one that was used last.
@@ -102,7 +101,7 @@ impl NodeCache {
                     return Ok(Fetched { file: part.finish(&path)?, path });
                 }
                 // With all its room from the beginning it waits for nobody once it has begun.
-                Err(_) if part.is_crowded => least = (2 * part.reserved).min(self.room.cap),
+                Err(_) if part.is_crowded => least = (2 * part.reserved).min(self.room.cap()),
                 Err(error) => return Err(error),
             }
         }
@@ -143,10 +142,10 @@ fn touch(file: &File) -> rustix::io::Result<()> {
     futimens(file, &Timestamps { last_access: now, last_modification: now })
 }
 
-fn usual_cap(room: &Room) -> rustix::io::Result<u64> {
-    let disk = statvfs(&room.folder)?;
+fn usual_cap(folder: &Path) -> rustix::io::Result<u64> {
+    let disk = statvfs(folder)?;
     let (whole, free) = (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize);
-    Ok((whole / SHARE).min((free + room.taken()) / 2))
+    Ok((whole / SHARE).min((free + Room::taken(folder)) / 2))
 }
 
 /// Of earlier boots.

@@ -103,7 +103,7 @@ impl<'a> Part<'a> {
     ///
     /// Fails with Invalid for more than the cache may hold, Overloaded where the disk is full.
     pub fn reserve(&mut self, bytes: u64) -> Result<()> {
-        let cap = self.room.cap;
+        let cap = self.room.cap();
         if bytes > cap {
             return Err(Error::invalid(format!(
                 "caching {}: it takes {} and more, and the data cache at most {}",
@@ -139,7 +139,7 @@ impl<'a> Part<'a> {
         let end = self.written + bytes.len() as u64;
         if end > self.reserved {
             let step = self.reserved.clamp(LEAST_STEP, LARGEST_STEP);
-            self.reserve((self.reserved + step).min(self.room.cap).max(end))?;
+            self.reserve((self.reserved + step).min(self.room.cap()).max(end))?;
         }
         self.file.write_all_at(bytes, self.written).map_err(|error| self.failed(&error))?;
         self.written = end;

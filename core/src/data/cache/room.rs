@@ -24,11 +24,20 @@ const AT_ONCE: u64 = 64;
 #[derive(Debug)]
 pub struct Room {
     pub folder: PathBuf,
-    pub cap: u64,
+    cap: u64,
 }
 
 /// Every change of a file that counts is made under the ledger's lock, so that who looks at all of them sees none twice and misses none.
 impl Room {
+    pub fn new(folder: PathBuf, cap: u64) -> Room {
+        Room { folder, cap: cap / BLOCK * BLOCK }
+    }
+
+    /// The most that one file may have, and all together.
+    pub fn cap(&self) -> u64 {
+        self.cap
+    }
+
     /// Makes a file that is being fetched so long, which is no more than the cap; where it grows, the files that were used least recently go.
     /// False: others that are being fetched leave no room yet, and nothing has changed.
     pub fn resize(&self, file: &File, after: u64) -> Result<bool> {
@@ -71,9 +80,9 @@ impl Room {
         ledger.release(cost(bytes))
     }
 
-    /// What its files take as far as is known; a look without waiting.
-    pub fn taken(&self) -> u64 {
-        let text = fs::read_to_string(self.folder.join(LEDGER)).ok();
+    /// What the files of a folder take as far as is known; a look without waiting.
+    pub fn taken(folder: &Path) -> u64 {
+        let text = fs::read_to_string(folder.join(LEDGER)).ok();
         text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
     }
 

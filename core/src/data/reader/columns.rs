@@ -1,9 +1,11 @@
 //! Samples that must be decoded: rows of Parquet files. What was decoded is kept, since the order asks for its rows again and again.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_select::interleave::interleave_record_batch;
+use parking_lot::Mutex;
 
 use crate::data::files::{Files, Open};
 use crate::data::formats::parquet::ParquetFile;
@@ -24,7 +26,7 @@ impl Columns {
     }
 
     /// A row a sample.
-    pub fn read(&mut self, files: &Files, samples: &[u64]) -> Result<RecordBatch> {
+    pub fn read(&self, files: &Files, samples: &[u64]) -> Result<RecordBatch> {
         let mut parts: Vec<(Key, RecordBatch)> = Vec::new();
         let mut places = Vec::with_capacity(samples.len());
         for sample in samples {
@@ -58,7 +60,7 @@ impl Columns {
     }
 
     /// A batch without rows has the columns, too.
-    fn empty(&mut self, files: &Files) -> Result<RecordBatch> {
+    fn empty(&self, files: &Files) -> Result<RecordBatch> {
         let path = files.path(0);
         let open = self.open.get(0, || ParquetFile::open(&self.columns, path, files.open(0)?))?;
         Ok(RecordBatch::new_empty(open.schema()))
@@ -68,29 +70,54 @@ impl Columns {
 /// File and piece of it.
 type Key = (usize, usize);
 
-/// The pieces that were decoded last.
+/// The pieces that were decoded last. Threads share it: a piece is decoded by one of them, for which the others that want it wait.
 #[derive(Default)]
 struct Decoded {
-    pieces: VecDeque<(Key, RecordBatch, usize)>,
+    pieces: Mutex<Pieces>,
+}
+
+#[derive(Default)]
+struct Pieces {
+    /// The one that was asked for last comes last; of 0 bytes until it has been decoded.
+    held: VecDeque<(Key, Piece, usize)>,
     bytes: usize,
 }
 
+type Piece = Arc<Mutex<Option<RecordBatch>>>;
+
 impl Decoded {
-    fn get(&mut self, key: Key, decode: impl FnOnce() -> Result<RecordBatch>) -> Result<RecordBatch> {
-        if let Some(at) = self.pieces.iter().position(|(known, ..)| *known == key) {
-            let piece = self.pieces.remove(at).expect("it was found there");
-            self.pieces.push_back(piece);
-            return Ok(self.pieces[self.pieces.len() - 1].1.clone());
+    fn get(&self, key: Key, decode: impl FnOnce() -> Result<RecordBatch>) -> Result<RecordBatch> {
+        let piece = self.pieces.lock().place(key);
+        let mut piece = piece.lock();
+        if let Some(batch) = &*piece {
+            return Ok(batch.clone());
         }
         let batch = decode()?;
-        let bytes = batch.get_array_memory_size();
-        while self.bytes + bytes > KEPT
-            && let Some((.., freed)) = self.pieces.pop_front()
+        *piece = Some(batch.clone());
+        self.pieces.lock().filled(key, batch.get_array_memory_size());
+        Ok(batch)
+    }
+}
+
+impl Pieces {
+    fn place(&mut self, key: Key) -> Piece {
+        let known = self.held.iter().position(|(known, ..)| *known == key);
+        let held = known.and_then(|at| self.held.remove(at)).unwrap_or_else(|| (key, Piece::default(), 0));
+        let piece = held.1.clone();
+        self.held.push_back(held);
+        piece
+    }
+
+    /// Makes room for this piece, if it is still held.
+    fn filled(&mut self, key: Key, bytes: usize) {
+        let Some(at) = self.held.iter().position(|(known, ..)| *known == key) else { return };
+        self.held[at].2 = bytes;
+        self.bytes += bytes;
+        while self.bytes > KEPT
+            && let Some(first) = self.held.iter().position(|(known, _, bytes)| *bytes > 0 && *known != key)
+            && let Some((.., freed)) = self.held.remove(first)
         {
             self.bytes -= freed;
         }
-        self.bytes += bytes;
-        self.pieces.push_back((key, batch.clone(), bytes));
-        Ok(batch)
     }
 }

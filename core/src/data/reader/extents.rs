@@ -54,7 +54,7 @@ impl Extents {
     }
 
     /// A row a sample.
-    pub fn read(&mut self, files: &Files, samples: &[u64]) -> Result<RecordBatch> {
+    pub fn read(&self, files: &Files, samples: &[u64]) -> Result<RecordBatch> {
         let width = match &self.kind {
             Kind::Lines => 1,
             Kind::Archives(parts) => parts.len(),
@@ -96,7 +96,7 @@ impl Extents {
             .map_err(|error| Error::internal(format!("making a batch: {error}")))
     }
 
-    fn source(&mut self, files: &Files, file: usize) -> Result<&Source> {
+    fn source(&self, files: &Files, file: usize) -> Result<Arc<Source>> {
         let path = files.path(file);
         self.open.get(file, || open(&self.kind, path, files.open(file)?))
     }

@@ -34,7 +34,7 @@ impl Fixed {
         })
     }
 
-    pub fn read(&mut self, files: &Files, samples: &[u64]) -> Result<Vec<u8>> {
+    pub fn read(&self, files: &Files, samples: &[u64]) -> Result<Vec<u8>> {
         let mut bytes = vec![0; samples.len() * self.sample as usize];
         let (mut rest, mut at) = (bytes.as_mut_slice(), 0);
         while at < samples.len() {

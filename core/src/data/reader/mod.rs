@@ -1,7 +1,8 @@
 //! Reads samples by number: `fixed` where all have one size, `extents` where each lies somewhere in its file, `columns` where they
 //! must be decoded.
 //!
-//! Called by `batches`. Holds open files and what was decoded, within bounds; never a sample that was handed over.
+//! Called by `batches` and `ahead`, from several threads at once. Holds open files and what was decoded, within bounds; never a
+//! sample that was handed over.
 
 mod columns;
 mod extents;
@@ -67,8 +68,8 @@ impl Reader {
     /// These samples, in this order.
     ///
     /// Fails with Corrupt, naming the file, where a file is not what it was when it was registered.
-    pub fn read(&mut self, samples: &[u64]) -> Result<Rows> {
-        match &mut self.way {
+    pub fn read(&self, samples: &[u64]) -> Result<Rows> {
+        match &self.way {
             Way::Fixed(fixed) => fixed.read(&self.files, samples).map(Rows::Fixed),
             Way::Extents(extents) => extents.read(&self.files, samples).map(Rows::Table),
             Way::Columns(columns) => columns.read(&self.files, samples).map(Rows::Table),

@@ -35,12 +35,12 @@ fn registered(folder: &Path, format: Format) -> DatasetSpec {
     resolve(spec, OnDamage::Raise).unwrap().0
 }
 
-fn numbers(reader: &mut Reader, samples: &[u64]) -> Result<Vec<u32>> {
+fn numbers(reader: &Reader, samples: &[u64]) -> Result<Vec<u32>> {
     let Rows::Fixed(bytes) = reader.read(samples)? else { panic!("tokens have one size") };
     Ok(bytes.chunks(8).map(|sample| u32::from_le_bytes(sample[..4].try_into().unwrap())).collect())
 }
 
-fn table(reader: &mut Reader, samples: &[u64]) -> Result<RecordBatch> {
+fn table(reader: &Reader, samples: &[u64]) -> Result<RecordBatch> {
     match reader.read(samples)? {
         Rows::Table(table) => Ok(table),
         Rows::Fixed(_) => panic!("these samples differ in size"),
@@ -69,10 +69,10 @@ fn any_samples_come_back_in_the_order_asked_for() {
     let mut counts = vec![3; 150];
     counts[7] = 0;
     let (_folder, spec) = tokens(&counts);
-    let mut reader = Reader::new(&spec).unwrap();
+    let reader = Reader::new(&spec).unwrap();
     for samples in orders(spec.total_samples) {
         let expected: Vec<u32> = samples.iter().map(|sample| *sample as u32).collect();
-        assert_eq!(numbers(&mut reader, &samples).unwrap(), expected);
+        assert_eq!(numbers(&reader, &samples).unwrap(), expected);
     }
 }
 
@@ -89,7 +89,7 @@ fn arrays_are_read_behind_their_headers() {
     }
     let spec = registered(folder.path(), Format::Npy { dtype: None, shape: vec![] });
     assert_eq!(spec.format, Format::Npy { dtype: Some(Dtype::Uint16), shape: vec![2] });
-    let mut reader = Reader::new(&spec).unwrap();
+    let reader = Reader::new(&spec).unwrap();
     for samples in orders(13) {
         let expected = samples.iter().flat_map(|row| [*row as u16, *row as u16 + 100]);
         let expected: Vec<u8> = expected.flat_map(u16::to_le_bytes).collect();
@@ -105,9 +105,9 @@ fn lines_come_as_they_stand() {
     fs::create_dir(folder.path().join("more")).unwrap();
     fs::write(folder.path().join("more/b.jsonl"), line(7) + "\r\n" + &line(8)).unwrap();
     let spec = registered(folder.path(), Format::Jsonl);
-    let mut reader = Reader::new(&spec).unwrap();
+    let reader = Reader::new(&spec).unwrap();
     for samples in orders(9) {
-        let lines = texts(&table(&mut reader, &samples).unwrap(), "line");
+        let lines = texts(&table(&reader, &samples).unwrap(), "line");
         let lines: Vec<String> = lines.into_iter().map(|line| line.unwrap().trim_end().to_owned()).collect();
         assert_eq!(lines, samples.iter().map(|n| line(*n)).collect::<Vec<_>>());
     }
@@ -137,16 +137,16 @@ fn parts_of_a_sample_are_columns_and_may_be_missing() {
         archive(&folder.path().join(format!("{file}.tar")), &files);
     }
     let spec = registered(folder.path(), Format::WebDataset { parts: vec![] });
-    let mut reader = Reader::new(&spec).unwrap();
+    let reader = Reader::new(&spec).unwrap();
     for samples in orders(12) {
-        let table = table(&mut reader, &samples).unwrap();
+        let table = table(&reader, &samples).unwrap();
         let expected = |text: fn(u64) -> Option<String>| samples.iter().map(|n| text(*n)).collect::<Vec<_>>();
         assert_eq!(texts(&table, "__key__"), expected(|n| Some(format!("{n:04}"))));
         assert_eq!(texts(&table, "txt"), expected(|n| Some(format!("sample {n}"))));
         assert_eq!(texts(&table, "cls"), expected(|n| (n % 3 == 0).then(|| n.to_string())));
     }
     let chosen = registered(folder.path(), Format::WebDataset { parts: vec!["txt".into()] });
-    let table = table(&mut Reader::new(&chosen).unwrap(), &[11]).unwrap();
+    let table = table(&Reader::new(&chosen).unwrap(), &[11]).unwrap();
     assert_eq!((table.num_columns(), texts(&table, "txt")), (2, vec![Some("sample 11".to_owned())]));
 }
 
@@ -176,9 +176,9 @@ fn rows_of_chosen_columns_come_from_any_row_group() {
         let width = if columns.is_empty() { 3 } else { 2 };
         let spec = registered(folder.path(), Format::Parquet { columns, schema: String::new() });
         assert_eq!(spec.total_samples, 100);
-        let mut reader = Reader::new(&spec).unwrap();
+        let reader = Reader::new(&spec).unwrap();
         for samples in orders(100) {
-            let table = table(&mut reader, &samples).unwrap();
+            let table = table(&reader, &samples).unwrap();
             assert_eq!((table.num_rows(), table.num_columns()), (samples.len(), width));
             let numbers = table.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().to_vec();
             assert_eq!(numbers, samples.iter().map(|n| *n as i64).collect::<Vec<_>>());
@@ -223,13 +223,13 @@ fn a_flipped_byte_of_a_parquet_file_panics_nowhere_and_the_file_is_named() {
 #[test]
 fn a_file_that_became_short_is_corrupt_and_named() {
     let (folder, spec) = tokens(&[5, 5]);
-    let mut reader = Reader::new(&spec).unwrap();
+    let reader = Reader::new(&spec).unwrap();
     let path = folder.path().join("001.bin");
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-    let error = numbers(&mut reader, &[0, 8, 9]).unwrap_err();
+    let error = numbers(&reader, &[0, 8, 9]).unwrap_err();
     assert!(error.kind == Kind::Corrupt && error.message.contains("001.bin"), "{error}");
-    assert_eq!(numbers(&mut reader, &[0, 8]).unwrap(), [0, 8]);
+    assert_eq!(numbers(&reader, &[0, 8]).unwrap(), [0, 8]);
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_damaged_file_is_named_and_left_out_only_when_asked_to() {
     assert_eq!(spec.total_samples, 20);
     let [left_out] = spec.quarantined.as_slice() else { panic!("one file is damaged") };
     assert!(left_out.path.ends_with("c.parquet") && left_out.reason.contains("c.parquet"), "{left_out:?}");
-    let table = table(&mut Reader::new(&spec).unwrap(), &[19]).unwrap();
+    let table = table(&Reader::new(&spec).unwrap(), &[19]).unwrap();
     assert_eq!(table.column_by_name("n").unwrap().as_primitive::<Int64Type>().value(0), 19);
 }
 
@@ -274,24 +274,24 @@ fn files_of_several_kinds_are_no_dataset() {
 #[test]
 fn a_file_that_is_gone_is_named() {
     let (folder, spec) = tokens(&[5, 5]);
-    let mut reader = Reader::new(&spec).unwrap();
+    let reader = Reader::new(&spec).unwrap();
     fs::remove_file(folder.path().join("000.bin")).unwrap();
-    let error = numbers(&mut reader, &[0]).unwrap_err();
+    let error = numbers(&reader, &[0]).unwrap_err();
     assert!(error.kind == Kind::NotFound && error.message.contains("000.bin"), "{error}");
 }
 
 #[test]
 fn a_sample_beyond_the_last_is_refused() {
     let (_folder, spec) = tokens(&[5]);
-    let mut reader = Reader::new(&spec).unwrap();
-    assert_eq!(numbers(&mut reader, &[5]).unwrap_err().kind, Kind::Invalid);
+    let reader = Reader::new(&spec).unwrap();
+    assert_eq!(numbers(&reader, &[5]).unwrap_err().kind, Kind::Invalid);
 }
 
 #[test]
 fn metadata_alone_reads_where_the_files_are_and_says_so_where_not() {
     let (_folder, spec) = tokens(&[5]);
     let bare = DatasetSpec { files: vec![], ..spec.clone() };
-    assert_eq!(numbers(&mut Reader::new(&bare).unwrap(), &[4]).unwrap(), [4]);
+    assert_eq!(numbers(&Reader::new(&bare).unwrap(), &[4]).unwrap(), [4]);
     let elsewhere = DatasetSpec { path: "/nowhere".into(), ..bare.clone() };
     assert_eq!(Reader::new(&elsewhere).err().unwrap().kind, Kind::NotFound);
     let foreign = DatasetSpec { format: Format::Named("tfrecord".into()), ..bare };
@@ -363,7 +363,7 @@ fn packed_files_and_objects_are_read_like_plain_ones() {
             assert!(spec.files.iter().all(|file| file.path.starts_with(path)), "{:?}", spec.files);
             let counts = |spec: &DatasetSpec| spec.files.iter().map(|file| file.samples).collect::<Vec<_>>();
             assert_eq!(counts(&spec), counts(&expected));
-            let mut reader = Reader::with(&spec, fetcher).unwrap();
+            let reader = Reader::with(&spec, fetcher).unwrap();
             for samples in orders(90) {
                 let rows = Reader::new(&expected).unwrap().read(&samples).unwrap();
                 assert_eq!(reader.read(&samples).unwrap(), rows, "{} of {path:?}", format.name());
@@ -396,7 +396,7 @@ fn counting_what_a_bucket_holds_fetches_no_more_than_that_takes() {
             }
             _ => assert_eq!(fetched, bytes, "each once"),
         }
-        let mut reader = Reader::with(&spec, fetcher).unwrap();
+        let reader = Reader::with(&spec, fetcher).unwrap();
         reader.read(&orders(90)[1]).unwrap();
         if !matches!(format, Format::Npy { .. } | Format::Parquet { .. }) {
             assert_eq!(bucket.bytes.load(Ordering::SeqCst), bytes, "{}", format.name());
@@ -415,16 +415,16 @@ fn a_file_may_be_had_at_hand_before_it_is_read() {
     let remote = DatasetSpec { path: "s3://bucket".into(), files: vec![], ..spec };
     let fetcher = bucket_fetcher(cached.path(), &bucket);
     let (spec, _) = scan::resolve_with(remote, OnDamage::Raise, &fetcher).unwrap();
-    let mut reader = Reader::with(&spec, fetcher).unwrap();
+    let reader = Reader::with(&spec, fetcher).unwrap();
     let (file, _) = reader.files().locate(7).unwrap();
     let path = reader.files().local(file).unwrap();
     assert!(path.starts_with(cached.path()) && fs::metadata(path).unwrap().len() == 40);
     let before = bucket.bytes.load(Ordering::SeqCst);
-    assert_eq!(numbers(&mut reader, &[7]).unwrap(), [7]);
+    assert_eq!(numbers(&reader, &[7]).unwrap(), [7]);
     assert_eq!(bucket.bytes.load(Ordering::SeqCst), before);
     // One that was evicted meanwhile is fetched again.
     fs::remove_dir_all(cached.path()).unwrap();
-    assert_eq!(numbers(&mut reader, &[2]).unwrap(), [2]);
+    assert_eq!(numbers(&reader, &[2]).unwrap(), [2]);
 }
 
 #[test]
