@@ -1,4 +1,4 @@
-"""Datasets in a bucket and compressed ones: each file is fetched once for all processes of a node, within a cap, and whole."""
+"""Datasets in a bucket and compressed ones: a node fetches each file once for all its jobs, within a cap, and whole."""
 
 from __future__ import annotations
 

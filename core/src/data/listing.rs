@@ -1,5 +1,6 @@
 //! Which files a dataset has: those of a path or of a URL, by their names.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -143,12 +144,13 @@ fn is_named_like(path: &Path, format: &Format) -> bool {
 
 /// Samples would come twice.
 fn refuse_twins(names: &[Named]) -> Result<()> {
-    for pair in names.windows(2) {
-        let [first, second] = [&pair[0], &pair[1]].map(|(name, _)| name.to_string_lossy());
-        let plain =
-            |name: &str| Packing::of(name).map_or_else(|| name.to_owned(), |(plain, _)| plain.to_owned());
-        if plain(&first) == plain(&second) {
-            return Err(Error::invalid(format!("{first} and {second} are one file, compressed and not"))
+    let mut known: HashMap<String, &Path> = HashMap::new();
+    for (name, _) in names {
+        let text = name.to_string_lossy();
+        let plain = Packing::of(&text).map_or(&*text, |(plain, _)| plain);
+        if let Some(twin) = known.insert(plain.to_owned(), name) {
+            let (twin, name) = (twin.display(), name.display());
+            return Err(Error::invalid(format!("{twin} and {name} are one file, compressed and not"))
                 .hint("keep one of them there"));
         }
     }
@@ -208,7 +210,7 @@ mod tests {
     #[test]
     fn a_file_that_is_there_twice_is_refused() {
         let folder = TempDir::new().unwrap();
-        for name in ["a.tar", "b.tar.gz", "b.tar.zst"] {
+        for name in ["a.tar", "b.tar", "b.tar-1.tar", "b.tar.zst"] {
             fs::write(folder.path().join(name), "x").unwrap();
         }
         let format = Format::WebDataset { parts: vec![] };

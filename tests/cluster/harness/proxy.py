@@ -14,8 +14,8 @@ MOST = 65536  # bytes at once; requests without a large body are shorter
 class Proxy:
     """Forwards TCP to the S3 server, badly: holds every byte back (`stall`), says that a refused create-only write was
     done, flips a bit of the next large body (`flip`, which it clears), or answers so many parts by "slow down"
-    (`refuse`). It knows what objects were asked for (`bodies`), and how many bytes came (`brought`): with so many of them
-    it sets `stall` by itself (`stall_after`)."""
+    (`refuse`). It knows which objects were asked for how often (`bodies`), and how many bytes came: with so many of
+    them it sets `stall` by itself (`stall_after`)."""
 
     def __init__(
         self,

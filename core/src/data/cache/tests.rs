@@ -325,6 +325,8 @@ fn compressed_files_come_whole_also_of_several_members() {
         let length = fs::metadata(&path).unwrap().len() as usize;
         assert!(unpacked(&fetcher, &path).unwrap() == text);
         fs::write(&path, vec![0; length]).unwrap();
+        let later = SystemTime::now() + Duration::from_secs(10);
+        File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
         assert_eq!(unpacked(&fetcher, &path).unwrap_err().kind, Kind::Corrupt, "{name}");
     }
 }
