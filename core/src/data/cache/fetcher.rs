@@ -4,8 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-pub use super::node::Fetched;
-use super::node::NodeCache;
+use super::node::{Fetched, NodeCache};
 use super::origin::{Key, Origin, Place, Source};
 use super::part::Part;
 use super::settings::Settings;

@@ -15,5 +15,5 @@ mod stores;
 pub mod tests;
 mod unpack;
 
-pub use fetcher::{Fetched, Fetcher};
+pub use fetcher::Fetcher;
 pub use origin::{Onward, Origin, Packing, Place, Source};

@@ -1,7 +1,7 @@
 //! Parquet: a row a sample, of all columns or of those that are asked for. Row groups are decoded in pieces.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::path::Path;
 
 use arrow_array::RecordBatch;
@@ -191,14 +191,23 @@ impl<'a> ChunkReader for Chunks<'a> {
 
 /// A source that could not be read at all says so itself.
 fn unread(path: &Path, error: ParquetError) -> Error {
-    let told = match error {
-        ParquetError::External(other) => match other.downcast::<Error>() {
-            Ok(ours) => return ours.while_doing(format!("reading {}", path.display())),
-            Err(other) => ParquetError::External(other),
-        },
-        other => other,
+    match ours(error) {
+        Ok(ours) => ours.while_doing(format!("reading {}", path.display())),
+        Err(other) => damaged(path, &other),
+    }
+}
+
+/// The error of ours that this one was made of, as it came from [`Chunks`].
+fn ours(error: ParquetError) -> std::result::Result<Error, ParquetError> {
+    let ParquetError::External(error) = error else { return Err(error) };
+    let error = match error.downcast::<Error>() {
+        Ok(ours) => return Ok(*ours),
+        Err(other) => other,
     };
-    damaged(path, &told)
+    match error.downcast::<io::Error>() {
+        Ok(error) => error.downcast::<Error>().map_err(ParquetError::from),
+        Err(other) => Err(ParquetError::External(other)),
+    }
 }
 
 fn damaged(path: &Path, error: &impl std::fmt::Display) -> Error {
