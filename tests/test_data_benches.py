@@ -79,11 +79,11 @@ def course(
 
 def disturbed(kills: int) -> chaos.Scenario:
     moments = [chaos.Kill(number % 7, chaos.MOMENTS[number % 3], number / kills) for number in range(kills)]
-    return chaos.Scenario(chaos.WORLDS, moments, lambda _: BATCH, EVERY)
+    return chaos.Scenario(chaos.WORLDS, moments, lambda world: BATCH * world, EVERY)
 
 
 def undisturbed() -> chaos.Scenario:
-    return chaos.Scenario(chaos.WORLDS[:1], [], lambda _: BATCH, EVERY)
+    return chaos.Scenario(chaos.WORLDS[:1], [], lambda world: BATCH * world, EVERY)
 
 
 def test_a_loader_that_keeps_its_place_loses_nothing_through_kills_and_resizes(
@@ -101,7 +101,7 @@ def test_a_loader_that_keeps_its_place_loses_nothing_through_kills_and_resizes(
 def test_what_a_loader_loses_or_doubles_is_counted(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, lost: bool, doubled: bool
 ) -> None:
-    resized = chaos.Scenario(chaos.WORLDS, [], lambda _: BATCH, EVERY)
+    resized = chaos.Scenario(chaos.WORLDS, [], lambda world: BATCH * world, EVERY)
     found = course(corpus, tmp_path / "found", monkeypatch, name, resized)
     counted = chaos.counted(found, list(range(SAMPLES)), SAMPLES)
     # One step of each world but the last, which nothing comes after.

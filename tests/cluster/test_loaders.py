@@ -218,6 +218,33 @@ def test_stateful_data_loader_goes_on_from_its_state(job: strata.Job, make: Make
         assert [numbers(batch) for batch in second] == following
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stop", [1, 4, 5])
+def test_p8_state_of_a_stateful_data_loader_goes_on_with_another_batch_size_or_is_refused(
+    job: strata.Job, workers: int, stop: int
+) -> None:
+    """As in a world of another size, where each rank's batch stays what it was."""
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+
+    def loader(batch_size: int) -> Any:
+        dataset = job.dataset("d", batch_size=batch_size)
+        begin_again(job)
+        return stateful.StatefulDataLoader(IterableDataset(dataset), batch_size=None, num_workers=workers)
+
+    first = loader(8)
+    batches = iter(first)
+    taken = [number for _ in range(stop) for number in numbers(next(batches))]
+    state = first.state_dict()
+    second = loader(5)
+    second.load_state_dict(state)
+    try:
+        rest = [number for batch in second for number in numbers(batch)]
+    except strata.StrataError as refused:
+        assert workers and "batch" in str(refused), refused  # noqa: PT017
+        return
+    assert sorted(taken + rest) == list(range(SAMPLES))
+
+
 TRAINING = """
 import torch
 from torch.utils.data import DataLoader
@@ -324,3 +351,11 @@ def test_an_empty_last_slice_hangs_nobody_and_changes_no_gradient_under_ddp(
     for rank in found[3]:
         for ours, theirs in zip(rank["gradients"], alone["gradients"], strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_batches_are_jax_arrays_by_one_call(job: strata.Job) -> None:
+    """What NumPy's users and JAX's share: nothing of torch is between."""
+    jax = pytest.importorskip("jax")
+    total = jax.jit(lambda values: values.astype("int32").sum(axis=0))
+    seen = sum(total(jax.numpy.asarray(batch.samples)) for batch in job.dataset("d", batch_size=8))
+    assert seen.tolist() == [sum(range(SAMPLES)), sum(range(1000, 1000 + SAMPLES))]

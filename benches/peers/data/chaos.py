@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from job import Failed, Job
-from loaders import LOADERS, loader
+from loaders import LOADERS, UNDIVIDED, WITHOUT_WORKERS, commits_itself, loader
 from packages import Packages
 from records import Corpus
 from speed import make
@@ -63,17 +63,40 @@ class Course:
     """Seconds from a kill or a resize to the first batches after it."""
     refused: str = ""
 
+    unacknowledged: int = 0
+    """Commits that a kill left in doubt, and that the loader went on from: they had been made."""
+    doubtful: list[int] = field(default_factory=list)
+    """Samples of the commit that is in doubt."""
+
     @property
     def killed(self) -> int:
         return sum(self.kills.values())
+
+    def settle(self, job: Job, states: Sequence[Any] | None) -> Sequence[Any] | None:
+        """Which commit a loader has gone on from that commits by itself: the last one, or the one in doubt.
+
+        Raises:
+            Failed: it is another one, or not the same to all ranks.
+        """
+        job.ask("origin")
+        origins = job.answers()
+        known = states[0] if states else 0
+        if origins == [known + 1] * len(origins) and self.doubtful:
+            self.stream += self.doubtful
+            self.unacknowledged += 1
+            states = origins
+        elif origins != [known] * len(origins):
+            raise Failed(f"its ranks go on from commits {origins}, the last one was {known}")
+        self.doubtful = []
+        return states
 
 
 @dataclass
 class Scenario:
     worlds: tuple[int, ...]
     kills: list[Kill]
-    batch: Callable[[int], int]
-    """Of a rank in a world of this size."""
+    whole: Callable[[int], int]
+    """Samples of a step over all ranks, in a world of this size."""
     every: int
     """Steps from one commit to the next."""
 
@@ -85,7 +108,7 @@ class Scenario:
         place, ended = 0, time.monotonic()
         try:
             while True:
-                job.start(self.worlds[place], self.batch(self.worlds[place]), states)
+                job.start(self.worlds[place], self.whole(self.worlds[place]), states)
                 states, why = self.life(job, course, states, kill, place, ended)
                 ended = time.monotonic()
                 if why == "over":
@@ -123,6 +146,8 @@ class Scenario:
             batches = job.answers()
             if steps == 0 and course.killed + course.resizes:
                 course.restarts.append(time.monotonic() - ended)
+            if steps == 0 and commits_itself(job.name):
+                states = course.settle(job, states)
             if all(batch is None for batch in batches):
                 course.stream += pending
                 return None, "over"
@@ -134,6 +159,7 @@ class Scenario:
                 continue
             job.ask("save")
             if falls("saving"):
+                course.doubtful = pending
                 break
             states = job.answers()
             course.stream += pending
@@ -158,21 +184,28 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=3, help="steps from one commit to the next")
     parser.add_argument("--lives", type=int, default=9, help="a kill comes after fewer than so many steps of a life")
     parser.add_argument("--batch", type=int, default=4, help="samples of a rank's step, in every world")
-    parser.add_argument("--global-batch", type=int, help="samples of a step over all ranks; every world must divide it")
+    parser.add_argument(
+        "--global-batch", type=int, help="samples of a step over all ranks; for peers each world's multiple"
+    )
     parser.add_argument("--workers", type=int, default=0, help="of each rank's loader")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="of the kills")
     parser.add_argument("--json", type=Path, help="also write everything measured to this file")
     parser.add_argument("--log", type=Path, help="what the ranks say")
     args = parser.parse_args()
     print(f"seed {args.seed}", file=sys.stderr)
-    if args.global_batch and any(args.global_batch % world for world in WORLDS):
-        raise SystemExit(f"--global-batch {args.global_batch}: one of {WORLDS} does not divide it (10920 is the least)")
+    if args.global_batch and any(args.global_batch % world for world in WORLDS) and set(args.only) - set(UNDIVIDED):
+        raise SystemExit(
+            f"--global-batch {args.global_batch}: one of {WORLDS} does not divide it (10920 is the least); only Strata "
+            f"takes such a one: --only {' '.join(UNDIVIDED)}"
+        )
     found: dict[str, dict[str, Course]] = {}
     with tempfile.TemporaryDirectory(prefix="strata-chaos-") as folder:
         packages = Packages(args.python, args.peers, args.strata, Path(folder))
         corpus = Corpus(args.corpus.resolve(), RECORD, args.samples, file=FILE)
         make(packages, corpus, {loader(name).form for name in args.only})
         for name in args.only:
+            if args.workers and name in WITHOUT_WORKERS:
+                continue
             found[name] = {}
             for number, scenario in enumerate(["undisturbed", *args.scenarios]):
                 home = Path(folder) / f"{name}-{number}"
@@ -203,8 +236,7 @@ def scenario_of(name: str, args: argparse.Namespace) -> Scenario:
         for _ in range(args.kills if name in ("kills", "chaos") else 0)
     ]
     worlds = WORLDS if name in ("resizes", "chaos") else WORLDS[:1]
-    batch = (lambda world: args.global_batch // world) if args.global_batch else (lambda _: args.batch)
-    return Scenario(worlds, kills, batch, args.every)
+    return Scenario(worlds, kills, lambda world: args.global_batch or args.batch * world, args.every)
 
 
 COLUMNS = ("kills", "worlds", "committed", "lost", "doubled", "places in the order", "a restart", "refused")

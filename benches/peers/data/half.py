@@ -32,7 +32,8 @@ def main() -> None:
     seen: list[Array] = []
     if half == "second":
         state, seen = pickle.loads((folder / "state").read_bytes())
-    opened = loader(name)(Life(corpus, int(batch), int(workers), corpus.seed, folder / f"meeting-{half}", 1))
+    life = Life(corpus, int(batch), int(batch), int(workers), corpus.seed, folder / f"meeting-{half}", 1)
+    opened = loader(name)(life)
     began = time.perf_counter()
     batches = opened.start(0, 1, state)
     first = next(batches)
@@ -44,11 +45,12 @@ def main() -> None:
         saving = time.perf_counter()
         state = opened.state_dict()
         saved = time.perf_counter() - saving
+        sized = getattr(opened, "state_bytes", None)
         # What comes next if nothing happens, so that the second half can be told whether it is the same.
         following = verified(next(batches))
         (folder / "state").write_bytes(pickle.dumps((state, seen)))
         (folder / "following").write_bytes(following.tobytes())
-        print(json.dumps({"took": took, "saved": saved, "state": len(pickle.dumps(state))}))
+        print(json.dumps({"took": took, "saved": saved, "state": sized() if sized else len(pickle.dumps(state))}))
     else:
         same = bool((seen[-1] == np.frombuffer((folder / "following").read_bytes(), np.int64)).all())
         seen += [verified(batch) for batch in batches]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loaders import LOADERS, PACKAGES, Life, loader
+from node import Node
 from packages import HERE, Packages
 from records import Corpus
 
@@ -69,6 +70,9 @@ class Job:
         command = [packages.python, str(HERE / "nursery.py"), LOADERS[name], str(folder / "s.sock"), key.hex()]
         command += PACKAGES[name]
         environment = packages.environment(name) | {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
+        self.node = Node(packages.strata, folder) if name.startswith("strata") else None
+        if self.node:
+            environment |= self.node.env
         self.nursery = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, text=True
         )
@@ -83,14 +87,18 @@ class Job:
         self.nursery.stdin.close()
         self.nursery.wait(PATIENCE)
         self.log.close()
+        if self.node:
+            self.node.close()
         for left in left_behind(self.name) - self.shared:
             (SHARED / left).unlink(missing_ok=True)
 
-    def start(self, world: int, batch: int, states: Sequence[Any] | None) -> None:
-        """All ranks of a new life, from what those of the one before had saved at their last commit."""
+    def start(self, world: int, whole: int, states: Sequence[Any] | None) -> None:
+        """All ranks of a new life, from what those of the one before had saved at their last commit; a step has `whole`
+        samples."""
         self.life += 1
         keeper = loader(self.name).keeper
-        given = Life(self.corpus, batch, self.workers, self.seed, self.folder / f"meeting-{self.life}", self.life)
+        meeting = self.folder / f"meeting-{self.life}"
+        given = Life(self.corpus, whole // world, whole, self.workers, self.seed, meeting, self.life)
         assert self.nursery.stdin
         for rank in range(world):
             self.nursery.stdin.write(f"{rank} {world} {self.life}\n")

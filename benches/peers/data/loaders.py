@@ -25,6 +25,8 @@ class Life:
     corpus: Corpus
     batch: int
     """Samples that each rank takes in one step."""
+    whole: int
+    """Those of all ranks; what Strata goes by, which no world need divide."""
     workers: int
     seed: int
     meeting: Path
@@ -176,10 +178,34 @@ class TorchData:
         return self.loader.state_dict()
 
 
-LOADERS = {"mosaicml": "loaders:MosaicML", "torchdata": "loaders:TorchData", "litdata": "loaders:LitData"}
+LOADERS = {
+    "mosaicml": "loaders:MosaicML",
+    "torchdata": "loaders:TorchData",
+    "litdata": "loaders:LitData",
+    "strata": "ranks:Dataset",
+    "strata-torch": "ranks:Workers",
+    "strata-torchdata": "ranks:Stateful",
+}
 """Where each is."""
-PACKAGES = {"mosaicml": ["streaming"], "torchdata": ["torchdata.stateful_dataloader"], "litdata": ["litdata"]}
+PACKAGES = {
+    "mosaicml": ["streaming"],
+    "torchdata": ["torchdata.stateful_dataloader"],
+    "litdata": ["litdata"],
+    "strata": ["numpy", "strata.data"],
+    "strata-torch": ["torch.utils.data", "strata._loading"],
+    "strata-torchdata": ["torchdata.stateful_dataloader", "strata._loading"],
+}
 """What the process that all ranks are forked from has imported."""
+WITHOUT_WORKERS = ("strata",)
+"""They have no worker processes, whatever is asked for."""
+UNDIVIDED = ("strata", "strata-torch", "strata-torchdata")
+"""A global batch is any number of samples to them: a world need not divide it."""
+
+
+def commits_itself(name: str) -> bool:
+    """Whether the loader's states are durable by themselves, and it goes on from the newest one there is: that a commit
+    was not acknowledged says nothing of it then, and `origin` is asked."""
+    return hasattr(loader(name), "origin")
 
 
 def loader(name: str) -> type[Loader]:

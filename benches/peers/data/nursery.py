@@ -59,7 +59,7 @@ def live(kind: type[Loader], rank: int, world: int, life: int, address: str, key
             batch = next(batches, None)
             return None if batch is None else verified(batch).tolist()
 
-        asked = {"take": take, "save": opened.state_dict}
+        asked = {"take": take, "save": opened.state_dict, "origin": getattr(opened, "origin", None)}
         while True:
             command = driver.recv()
             try:

@@ -31,9 +31,10 @@ class Packages:
 
     def environment(self, name: str) -> dict[str, str]:
         """Of a process that reads with this one. The peers' packages come before those of torch's environment, whose
-        numpy is newer than MosaicML's can be."""
-        site = self.ours() if name == "strata" else self.theirs()
-        return os.environ | {"PYTHONPATH": str(site), "TOKENIZERS_PARALLELISM": "false"}
+        numpy is newer than MosaicML's can be; ours come before theirs."""
+        sites = [self.ours()] if name.startswith("strata") else []
+        path = os.pathsep.join(str(site) for site in [*sites, self.theirs()])
+        return os.environ | {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
 
     def theirs(self) -> Path:
         return next(self.peers.parents[1].glob("lib/python3*/site-packages"))

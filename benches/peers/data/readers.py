@@ -2,7 +2,7 @@
 
 Each is set up as its documentation recommends for files on a local disk, and each hands out what a trainer takes: a
 batch as one array of (samples, size) bytes. Packages are imported where they are used, as a process measures one
-reader. Strata's own is in ours.py.
+reader. Strata's own are in ours.py.
 """
 
 from __future__ import annotations
@@ -230,12 +230,19 @@ READERS = {
     "webdataset": "readers:WebDataset",
     "pyarrow": "readers:Arrow",
     "strata": "ours:Tokens",
+    "strata-npy": "ours:Npy",
+    "strata-parquet": "ours:Parquet",
+    "strata-wds": "ours:WebDataset",
+    "strata-jsonl": "ours:Lines",
+    "strata-torch": "ours:Torch",
 }
 """Where each is; a process imports its own alone."""
-WITHOUT_WORKERS = ("list", "strata")
-"""They read in the calling thread, whatever is asked for."""
+WITHOUT_WORKERS = ("list", "strata", "strata-npy", "strata-parquet", "strata-wds", "strata-jsonl")
+"""They have no worker processes, whatever is asked for."""
 IN_ORDER = ("pyarrow",)
 """They do not shuffle."""
+OF_SMALL = ("strata-jsonl",)
+"""They read records of JSONL_LIMIT bytes at the most."""
 
 
 def reader(name: str) -> type[Reader]:

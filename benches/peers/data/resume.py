@@ -10,6 +10,8 @@ each sample once, and the first batch behind the half for being the one that was
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import statistics
 import subprocess
@@ -18,7 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from loaders import LOADERS, loader
+from loaders import LOADERS, WITHOUT_WORKERS, loader
+from node import Node
 from packages import HERE, Packages
 from records import Corpus
 from speed import LIMIT, SIZES, arguments, make
@@ -42,16 +45,12 @@ def main() -> int:
         packages = Packages(args.python, args.peers, args.strata, Path(folder))
         corpus = Corpus(args.corpus.resolve(), SIZE, SIZES[SIZE][0], args.seed)
         make(packages, corpus, {loader(name).form for name in args.only})
-        for turn in range(args.turns):
-            for workers in args.workers:
-                for name in args.only:
-                    print(f"turn {turn + 1} of {args.turns}: {name}, {workers} workers", file=sys.stderr, flush=True)
-                    with tempfile.TemporaryDirectory(dir=folder) as between:
-                        first, second = (
-                            measure(packages, corpus, name, half, workers, between) for half in ("first", "second")
-                        )
-                    both = {"fresh": first["took"], "half": second["took"], "same": second["same"]}
-                    found.setdefault((name, workers), []).append(first | both)
+        for turn, workers, name in itertools.product(range(args.turns), args.workers, args.only):
+            if workers in args.workers[1:] and name in WITHOUT_WORKERS:
+                continue
+            print(f"turn {turn + 1} of {args.turns}: {name}, {workers} workers", file=sys.stderr, flush=True)
+            with tempfile.TemporaryDirectory(dir=folder) as between:
+                found.setdefault((name, workers), []).append(halves(packages, corpus, name, workers, Path(between)))
         versions = packages.versions()
     if args.json:
         args.json.write_text(json.dumps([{"loader": n, "workers": w, "turns": t} for (n, w), t in found.items()]))
@@ -60,10 +59,20 @@ def main() -> int:
     return 0
 
 
-def measure(packages: Packages, corpus: Corpus, name: str, half: str, workers: int, between: str) -> dict[str, Any]:
+def halves(packages: Packages, corpus: Corpus, name: str, workers: int, between: Path) -> dict[str, Any]:
+    """Of one epoch; Strata's node runs before the first and behind the second, as on a real machine."""
+    with contextlib.ExitStack() as running:
+        env = running.enter_context(Node(packages.strata, between)).env if name.startswith("strata") else {}
+        first, second = (measure(packages, corpus, name, half, workers, between, env) for half in ("first", "second"))
+    return first | {"fresh": first["took"], "half": second["took"], "same": second["same"]}
+
+
+def measure(
+    packages: Packages, corpus: Corpus, name: str, half: str, workers: int, between: Path, env: dict[str, str]
+) -> dict[str, Any]:
     command = [packages.python, str(HERE / "half.py"), name, half, *arguments(corpus), str(SIZES[SIZE][1])]
-    command += [str(workers), between]
-    environment = packages.environment(name)
+    command += [str(workers), str(between)]
+    environment = packages.environment(name) | env
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=LIMIT)
     if done.returncode:
         raise SystemExit(f"measuring {name}, {half} half, {workers} workers: {done.returncode}\n{done.stderr}")
@@ -75,7 +84,7 @@ def render(found: dict[tuple[str, int], list[dict[str, Any]]]) -> str:
     lines = ["| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     for (name, workers), turns in sorted(found.items(), key=lambda one: list(LOADERS).index(one[0][0])):
         cells = (
-            str(workers),
+            "none of its own" if name in WITHOUT_WORKERS else str(workers),
             spread([turn["fresh"] for turn in turns]),
             f"**{spread([turn['half'] for turn in turns])}**",
             f"{statistics.median(turn['saved'] for turn in turns) * 1e3:.1f} ms",

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from packages import HERE, Packages
-from readers import IN_ORDER, READERS, WITHOUT_WORKERS, reader
-from records import Corpus
+from readers import IN_ORDER, OF_SMALL, READERS, WITHOUT_WORKERS, reader
+from records import JSONL_LIMIT, Corpus
 
 Result = dict[str, Any]
 SIZES = {2048: (100_000, 256), 102_400: (4_000, 32)}
@@ -47,13 +47,15 @@ def main() -> int:
         packages = Packages(args.python, args.peers, args.strata, Path(folder))
         corpora = [Corpus(args.corpus.resolve(), size, SIZES[size][0], args.seed) for size in args.sizes]
         for corpus in corpora:
-            make(packages, corpus, {reader(name).form for name in args.only})
+            make(packages, corpus, {reader(name).form for name in args.only if takes(name, corpus)})
         results = []
         for turn in range(args.turns):
             for corpus in corpora:
                 for workers in args.workers:
                     for name in args.only:
                         if workers in args.workers[1:] and name in WITHOUT_WORKERS:
+                            continue
+                        if not takes(name, corpus):
                             continue
                         told = f"{name}, {corpus.size} bytes, {workers} workers"
                         print(f"turn {turn + 1} of {args.turns}: {told}", file=sys.stderr, flush=True)
@@ -64,6 +66,10 @@ def main() -> int:
     print(render(results, args.sizes, args.only, order))
     print(f"\n{versions}.")
     return 0
+
+
+def takes(name: str, corpus: Corpus) -> bool:
+    return name not in OF_SMALL or corpus.size <= JSONL_LIMIT
 
 
 def arguments(corpus: Corpus) -> list[str]:

@@ -65,6 +65,11 @@ impl Files {
         Ok(held.origin.get_or_init(|| origin))
     }
 
+    /// Whether reading may mean to wait for a fetch. As the first file says: a dataset lies in one place.
+    pub fn are_fetched(&self) -> bool {
+        !self.files.is_empty() && self.origin(0).is_ok_and(|origin| origin.plain().is_none())
+    }
+
     /// Its name, for messages.
     pub fn path(&self, file: usize) -> &Path {
         &self.files[file].path

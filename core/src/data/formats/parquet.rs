@@ -1,8 +1,10 @@
 //! Parquet: a row a sample, of all columns or of those that are asked for. Row groups are decoded in pieces.
 
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -37,7 +39,7 @@ pub fn scan(columns: &[String], path: &Path, source: &Source) -> Result<Held> {
 
 /// An open file.
 pub struct ParquetFile {
-    file: File,
+    file: Placed,
     layout: Layout,
 }
 
@@ -62,6 +64,8 @@ struct Piece {
 impl ParquetFile {
     /// Fails with Invalid for a column that it does not have.
     pub fn open(columns: &[String], path: &Path, file: File) -> Result<ParquetFile> {
+        let bytes = file.metadata().doing(|| format!("reading {}", path.display()))?.len();
+        let file = Placed { file: Arc::new(file), bytes };
         let layout = guarded(path, || Layout::read(columns, path, &file))?;
         Ok(ParquetFile { file, layout })
     }
@@ -90,9 +94,8 @@ impl ParquetFile {
     fn decode_piece(&self, number: usize, path: &Path) -> Result<RecordBatch> {
         let Layout { metadata, mask, schema, pieces } = &self.layout;
         let Piece { group, skip, rows, .. } = pieces[number];
-        let file = self.file.try_clone().doing(|| format!("reading {}", path.display()))?;
         let selection = vec![RowSelector::skip(skip as usize), RowSelector::select(rows as usize)];
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), metadata.clone())
             .with_row_groups(vec![group])
             .with_projection(mask.clone())
             .with_row_selection(RowSelection::from(selection))
@@ -141,6 +144,51 @@ impl Layout {
 
     fn rows(&self) -> u64 {
         self.pieces.last().map_or(0, |last| last.first + last.rows)
+    }
+}
+
+/// A file that threads decode at once, each from places of its own: the crate's reader of a [`File`] moves the place that all its
+/// clones share.
+#[derive(Clone)]
+struct Placed {
+    file: Arc<File>,
+    bytes: u64,
+}
+
+impl Length for Placed {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl ChunkReader for Placed {
+    type T = BufReader<Onwards>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        Ok(BufReader::new(Onwards { file: self.file.clone(), at: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        if start.saturating_add(length as u64) > self.bytes {
+            return Err(ParquetError::EOF(format!("{length} bytes at {start}: it ends before them")));
+        }
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, start)?;
+        Ok(bytes.into())
+    }
+}
+
+/// What comes from a place of a file on.
+struct Onwards {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for Onwards {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(into, self.at)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 
