@@ -380,11 +380,13 @@ pub struct Counted {
     bucket: Arc<dyn Store>,
     pub opened: Arc<AtomicU64>,
     pub bytes: Arc<AtomicU64>,
+    /// Names are told, bytes are not.
+    pub is_away: Arc<AtomicBool>,
     /// Put under every name as soon as it is opened, once.
     replacement: parking_lot::Mutex<Option<Bytes>>,
 }
 
-struct CountedReader(Box<dyn Reader>, Arc<AtomicU64>);
+struct CountedReader(Box<dyn Reader>, Arc<AtomicU64>, Arc<AtomicBool>);
 
 impl Reader for CountedReader {
     fn bytes(&self) -> u64 {
@@ -396,6 +398,9 @@ impl Reader for CountedReader {
     }
 
     fn read_at(&self, offset: u64, target: &mut [u8]) -> Result<()> {
+        if self.2.load(Ordering::SeqCst) {
+            return Err(Error::unavailable("reading from the bucket: it is away"));
+        }
         self.1.fetch_add(target.len() as u64, Ordering::SeqCst);
         self.0.read_at(offset, target)
     }
@@ -436,7 +441,7 @@ impl Store for Counted {
         if let Some(replacement) = self.replacement.lock().take() {
             self.bucket.replace(path, replacement)?;
         }
-        Ok(Box::new(CountedReader(reader, self.bytes.clone())))
+        Ok(Box::new(CountedReader(reader, self.bytes.clone(), self.is_away.clone())))
     }
 
     fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {
@@ -468,12 +473,8 @@ impl Store for Counted {
 pub fn bucket() -> Arc<Counted> {
     let memory = Arc::new(object_store::memory::InMemory::new());
     let bucket = storage::over_object_store(memory, "", &StoreOptions::default());
-    Arc::new(Counted {
-        bucket,
-        opened: Arc::default(),
-        bytes: Arc::default(),
-        replacement: Default::default(),
-    })
+    let (opened, bytes, is_away) = Default::default();
+    Arc::new(Counted { bucket, opened, bytes, is_away, replacement: Default::default() })
 }
 
 /// Of files in that bucket, whatever it is called.

@@ -443,3 +443,21 @@ fn a_damaged_packed_file_is_named_and_left_out_only_when_asked_to() {
     assert_eq!((spec.total_samples, left_out), (1, vec!["b.jsonl.gz".as_ref(), "c.jsonl.zst".as_ref()]));
     assert!(spec.quarantined[0].reason.contains("b.jsonl.gz"), "{:?}", spec.quarantined);
 }
+
+#[test]
+fn a_bucket_that_is_away_is_no_damage() {
+    for (plain, format) in every_format().into_iter().skip(1) {
+        let (cached, bucket) = (TempDir::new().unwrap(), bucket());
+        all_packed(plain.path(), |name, bytes| bucket.replace(name, bytes.into()).unwrap());
+        let spec = DatasetSpec::new("d", "s3://bucket", format.clone(), 4);
+        let fetcher = bucket_fetcher(cached.path(), &bucket);
+        bucket.is_away.store(true, Ordering::SeqCst);
+        let error = scan::resolve_with(spec.clone(), OnDamage::Quarantine, &fetcher).unwrap_err();
+        assert_eq!(error.kind, Kind::Unavailable, "{}: {error}", format.name());
+        assert!(error.message.contains("s3://bucket/"), "{error}");
+        // It stalls, and nothing is skipped.
+        bucket.is_away.store(false, Ordering::SeqCst);
+        let (spec, _) = scan::resolve_with(spec, OnDamage::Quarantine, &fetcher).unwrap();
+        assert_eq!((spec.total_samples, spec.quarantined), (90, vec![]));
+    }
+}
