@@ -11,7 +11,7 @@ TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 TORCH_PYTHON = $$($(PYTHON) scripts/environment.py scripts/torch.txt)
 LOADERS = --corpus $(CACHE)/corpus --peers $$($(PYTHON) scripts/environment.py benches/peers/data/peers.txt --no-deps)
 
-.PHONY: help build demo check lint fix test torture bench bench-coordinator bench-durable bench-objects bench-restore bench-peers bench-training bench-deaths bench-lives bench-data bench-resume bench-chaos stubs
+.PHONY: help build demo check lint fix test torture bench bench-coordinator bench-set bench-ranks bench-durable bench-objects bench-restore bench-peers bench-training bench-deaths bench-lives bench-data bench-resume bench-chaos bench-shuffle stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -55,6 +55,16 @@ bench-coordinator: ## calls, barriers and beats beside empty calls, etcd, torchf
 	torch=$$($(PYTHON) scripts/environment.py scripts/torch.txt); \
 	cargo bench --bench coordinator -- --etcd $$etcd --torchft $$torchft --tcpstore $$torch $(BENCH)
 
+bench-set: ## what three coordinators cost beside one alone, and how soon another leads (BENCH='--turns 3 --kills 30')
+	@$(PYTHON) scripts/cargo_target.py
+	cargo bench --bench set -- $(BENCH)
+
+bench-ranks: ## a coordinator with 100,000 ranks, and torchft and TCPStore beside it as far as they go (BENCH='--turns 1')
+	@$(PYTHON) scripts/cargo_target.py
+	torchft=$$($(PYTHON) scripts/environment.py benches/peers/lighthouse.txt --no-deps); \
+	torch=$$($(PYTHON) scripts/environment.py scripts/torch.txt); \
+	cargo bench --bench ranks -- --torchft $$torchft --tcpstore $$torch $(BENCH)
+
 bench-durable: ## how much of the disk's own rate (fio) reaches a committed step; TMPDIR is on the disk (BENCH='--rounds 15')
 	@$(PYTHON) scripts/debian.py benches/peers/debian.txt
 	@$(PYTHON) scripts/cargo_target.py
@@ -90,6 +100,9 @@ bench-resume: build ## how soon Strata and other loaders go on at the half of an
 
 bench-chaos: build ## samples that Strata and other loaders lose and double through kills and resizes (BENCH='--seed 7 --kills 20')
 	@$(TORCH_PYTHON) benches/peers/data/chaos.py $(LOADERS) $(BENCH)
+
+bench-shuffle: build ## how well the order mixes samples, and the shards it holds open, beside MosaicML's shuffles (BENCH='--seed 8')
+	@$(TORCH_PYTHON) benches/peers/data/quality.py $(LOADERS) $(BENCH)
 
 stubs: ## the Python stubs of the gRPC services, after a change in proto/
 	@$(PYTHON) scripts/stubs.py

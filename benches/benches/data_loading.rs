@@ -13,7 +13,7 @@ use strata_core::data::{
 };
 use strata_core::ids::{Rank, WorldSize};
 use strata_core::proto::v1;
-use strata_core::sharding::{DatasetKey, Order, Placement, Ring, Tail};
+use strata_core::sharding::{DatasetKey, ORDER_WINDOW, Order, Permutation, Placement, Ring, Tail};
 
 const SIZES: [(u32, u32); 3] = [(10, 1_000), (100, 10_000), (1_000, 100_000)];
 
@@ -88,20 +88,67 @@ fn registered(shards: u32) -> v1::DatasetSpec {
     }
 }
 
-/// One position to its sample, for ImageNet's 1,281,167 samples and for a trillion tokens' worth.
+/// Samples and shard sizes of epochs: ImageNet's, a trillion tokens' worth of 2,048, and a trillion samples.
+const EPOCHS: [(u64, u64); 3] = [(1_281_167, 10_000), (488_281_250, 65_536), (1_000_000_000_000, 65_536)];
+/// Positions that a rank takes at once.
+const AT_ONCE: u64 = 256;
+
+/// From nothing to an epoch's first sample, then a sample for each position: one by one in order, one by one anywhere,
+/// and a batch at once, as `Batches` takes them. The limit beside them is the two permutations that a sample needs.
 fn order(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("order");
-    group.throughput(Throughput::Elements(1));
-    for (samples, shard_size) in [(1_281_167, 10_000), (488_281_250, 65_536)] {
-        let order = Order::new(1, 2, 3, samples, shard_size, true);
-        group.bench_function(BenchmarkId::new("sample_at", samples), |bencher| {
-            let mut position = 0;
+    for (samples, shard_size) in EPOCHS {
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(BenchmarkId::new("first sample of an epoch", samples), |bencher| {
+            let mut epoch = 0;
             bencher.iter(|| {
-                position = (position + 1) % samples;
+                epoch += 1;
+                Order::new(1, 2, black_box(epoch), samples, shard_size, true).sample_at(black_box(0))
+            });
+        });
+        let order = Order::new(1, 2, 3, samples, shard_size, true);
+        group.bench_function(BenchmarkId::new("sample_at, in order", samples), |bencher| {
+            let mut position = samples / 2;
+            bencher.iter(|| {
+                position = if position + 1 < samples { position + 1 } else { 0 };
                 order.sample_at(black_box(position))
             });
         });
+        group.bench_function(BenchmarkId::new("sample_at, anywhere", samples), |bencher| {
+            let mut number = 0;
+            bencher.iter(|| {
+                number += 1;
+                order.sample_at(black_box(anywhere(number, samples)))
+            });
+        });
+        let (window, shards) =
+            (Permutation::new(ORDER_WINDOW * shard_size, 1), Permutation::new(order.shards(), 2));
+        group.bench_function(BenchmarkId::new("limit: two permutations", samples), |bencher| {
+            let mut number = 0;
+            bencher.iter(|| {
+                number += 1;
+                let mixed = window.apply(black_box(anywhere(number, ORDER_WINDOW * shard_size)));
+                shards.apply(mixed % ORDER_WINDOW)
+            });
+        });
+        group.throughput(Throughput::Elements(AT_ONCE));
+        group.bench_function(BenchmarkId::new(format!("a batch of {AT_ONCE}"), samples), |bencher| {
+            let (mut batch, mut start) = (Vec::new(), samples / 2);
+            bencher.iter(|| {
+                start = if start + 2 * AT_ONCE < samples { start + AT_ONCE } else { 0 };
+                batch.clear();
+                order.extend_with(&mut batch, black_box(start..start + AT_ONCE));
+                batch.last().copied()
+            });
+        });
     }
+}
+
+/// A number below `limit` that has nothing to do with its neighbours (Steele et al. 2014, SplitMix).
+fn anywhere(number: u64, limit: u64) -> u64 {
+    let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let spread = (spread ^ (spread >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    ((u128::from(spread ^ (spread >> 32)) * u128::from(limit)) >> 64) as u64
 }
 
 /// Batches of 64 samples of 1,024 two-byte tokens, from a file in the page cache.

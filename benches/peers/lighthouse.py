@@ -1,6 +1,7 @@
-"""torchft's lighthouse, as a process; started by the bench `coordinator`.
+"""torchft's lighthouse, as a process; started by the benches `coordinator` and `ranks`.
 
-    lighthouse.py serve REPLICAS      prints its port, ends with its standard input; it waits for so many replicas
+    lighthouse.py serve REPLICAS [BEATS_LAST_MS]    prints its port, ends with its standard input; it waits for so many
+                                                    replicas, and takes none for lost that was heard of since (5000)
     lighthouse.py version
 
 The server is in the extension, which is loaded by itself: the package around it would import torch and OpenTelemetry.
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE, DISTRIBUTION = "torchft", "torchft-nightly"
+BEATS_LAST = 5000  # milliseconds: its own default
 
 
 def extension() -> Any:
@@ -40,7 +42,8 @@ def main() -> None:
     if sys.argv[1] == "version":
         print(DISTRIBUTION, version())
         return
-    server = extension().LighthouseServer(bind="127.0.0.1:0", min_replicas=int(sys.argv[2]))
+    replicas, beats_last = int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else BEATS_LAST
+    server = extension().LighthouseServer(bind="127.0.0.1:0", min_replicas=replicas, heartbeat_timeout_ms=beats_last)
     print(server.address().rpartition(":")[2], flush=True)
     sys.stdin.read()
     server.shutdown()

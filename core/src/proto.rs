@@ -13,6 +13,31 @@ pub mod format {
 /// Encoded FileDescriptorSet of all services, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+impl v1::DatasetSpec {
+    /// What `strata datasets --json` shows: of files their number, since there may be a million.
+    pub fn to_json(&self) -> serde_json::Value {
+        let left_out =
+            |file: &v1::QuarantinedFile| serde_json::json!({ "path": file.path, "reason": file.reason });
+        serde_json::json!({
+            "id": self.id,
+            "path": self.path,
+            "format": self.format,
+            "dtype": self.dtype,
+            "sample_len": self.sample_len,
+            "shape": self.shape,
+            "columns": self.columns,
+            "samples": self.total_samples,
+            "shard_size": self.shard_size,
+            "shards": self.total_samples.div_ceil(self.shard_size.max(1)),
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+            "version": self.version,
+            "files": self.files.len(),
+            "quarantined": self.quarantined.iter().map(left_out).collect::<Vec<_>>(),
+        })
+    }
+}
+
 impl v1::StepInfo {
     /// A committed step as hooks and `strata checkpoints` tell it; the user's own metrics and meta as JSON again.
     pub fn to_json(&self) -> serde_json::Value {

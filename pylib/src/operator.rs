@@ -82,6 +82,12 @@ impl Operator {
         Ok((agreed.generation, agreed.step))
     }
 
+    fn datasets(&self, py: Python<'_>, job: &str) -> Result<String> {
+        let job: JobName = job.parse()?;
+        let datasets = blocking(py, |interrupt| self.0.datasets(&job, interrupt))?;
+        Ok(serde_json::Value::from_iter(datasets.iter().map(|dataset| dataset.to_json())).to_string())
+    }
+
     fn steps(&self, py: Python<'_>, job: &str) -> Result<String> {
         let job: JobName = job.parse()?;
         let steps = blocking(py, |interrupt| self.0.steps(&job, interrupt))?;

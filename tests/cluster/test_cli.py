@@ -21,8 +21,8 @@ from harness.trainer import Trainer
 Nodes = Callable[..., Node]
 Trainers = Callable[..., list[Trainer]]
 
-COMMANDS = {"up", "coordinator", "sidecar", "run", "status", "stacks", "goodput", "checkpoints", "config"}
-COMMANDS |= {"wheel", "python", "version"}
+COMMANDS = {"up", "coordinator", "sidecar", "run", "status", "stacks", "goodput", "datasets", "checkpoints"}
+COMMANDS |= {"config", "wheel", "python", "version"}
 
 
 @pytest.fixture

@@ -183,6 +183,31 @@ def test_a_damaged_file_is_named_and_left_out_only_when_asked_to(
         assert job.dataset("d", batch_size=8).total_samples == 60
 
 
+def test_datasets_are_listed_with_how_far_they_are_read_and_what_was_left_out(
+    node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "does not know it" in node.cli("datasets", check=False).stderr
+    write_parquet(tmp_path)
+    (tmp_path / "b.parquet").write_bytes(b"no parquet")
+    write = {"path": tmp_path, "format": "parquet", "shard_size": 9}
+    with connected(node, monkeypatch) as job:
+        job.barrier("here")
+        assert "has registered no dataset" in node.cli("datasets").stdout
+        with pytest.warns(strata.StrataWarning, match=r"without .*b\.parquet"):
+            job.register_dataset("d", on_damage="quarantine", **write)
+        for step, _ in enumerate(job.dataset("d", batch_size=6), start=1):
+            if step == 5:
+                job.save(step, {}).wait_committed()
+        for where in ([], ["--socket", node.env["STRATA_SOCKET"]]):
+            [found] = json.loads(node.cli("datasets", "--json", *where).stdout)["datasets"]
+            assert (found["samples"], found["shards"], found["files"]) == (60, 7, 1)
+            assert found["committed"]["step"] == 5
+            [left_out] = found["quarantined"]
+            assert left_out["path"].endswith("b.parquet")
+        shown = node.cli("datasets").stdout
+        assert "epoch 0, 50.0%" in shown and f"b.parquet in d: {left_out['reason']}" in shown
+
+
 def test_p2_a_flipped_byte_is_corrupt_or_changes_nothing_where_pages_have_sums(
     node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -351,3 +351,11 @@ def test_an_empty_last_slice_hangs_nobody_and_changes_no_gradient_under_ddp(
     for rank in found[3]:
         for ours, theirs in zip(rank["gradients"], alone["gradients"], strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_batches_are_jax_arrays_by_one_call(job: strata.Job) -> None:
+    """What NumPy's users and JAX's share: nothing of torch is between."""
+    jax = pytest.importorskip("jax")
+    total = jax.jit(lambda values: values.astype("int32").sum(axis=0))
+    seen = sum(total(jax.numpy.asarray(batch.samples)) for batch in job.dataset("d", batch_size=8))
+    assert seen.tolist() == [sum(range(SAMPLES)), sum(range(1000, 1000 + SAMPLES))]

@@ -1,4 +1,4 @@
-"""Three coordinators that are one cluster's: what they acknowledged survives any one of them."""
+"""Coordinators that are one cluster's: what they acknowledged survives any one of three, and any two of five."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ def coordinators(exe: Path, tmp_path: Path) -> Iterator[Coordinators]:
     yield three
     three.close()
     print(three.logs())
+
+
+@pytest.fixture
+def five(exe: Path, tmp_path: Path) -> Iterator[Coordinators]:
+    five = Coordinators(exe, tmp_path, count=5)
+    yield five
+    five.close()
+    print(five.logs())
 
 
 @pytest.fixture
@@ -191,6 +199,60 @@ def test_minority_alone_answers_unavailable_and_goes_on_when_a_majority_is_back(
     coordinators.leader()
     save(ranks, 2)
     assert steps(node) == [1, 2]
+    all_do(ranks, "close")
+
+
+def test_p7_two_of_five_killed_in_a_save_lose_nothing_and_follow_when_they_are_back(
+    five: Coordinators, make_node: Callable[..., Node], make_trainers: Callable[..., list[Trainer]], seed: int
+) -> None:
+    """The leader among them. Ranks and generation stay what they were."""
+    node = make_node(extra={"STRATA_COORDINATOR": five.list}).sidecar()
+    ranks = make_trainers(node, 2)
+    all_do(ranks, "connect")
+    save(ranks, 1)
+    generation = node.status()["jobs"][0]["generation"]
+    leader = five.leader()
+    killed = [leader, random.Random(seed).choice([which for which in range(5) if which != leader])]
+    all_do(ranks, "save", step=2, seed=2, megabytes=0.1)
+    five.kill(*killed)
+    all_do(ranks, "wait_committed", step=2)
+    save(ranks, 3)
+    assert five.leader() not in killed
+    assert steps(node) == [1, 2, 3]
+    assert node.status()["jobs"][0]["generation"] == generation, "nobody was lost"
+    for which in killed:
+        five.start(which)
+        five.wait_follows(which)
+    save(ranks, 4)
+    assert steps(node) == [1, 2, 3, 4]
+    assert {answer["step"] for answer in all_do(ranks, "restore")} == {4}
+    all_do(ranks, "close")
+
+
+def test_p7_two_that_are_left_of_five_commit_nothing_and_lose_nothing_until_a_third_is_back(
+    five: Coordinators, make_node: Callable[..., Node], make_trainers: Callable[..., list[Trainer]], seed: int
+) -> None:
+    node = make_node(extra={"STRATA_COORDINATOR": five.list}).sidecar()
+    ranks = make_trainers(node, 2)
+    all_do(ranks, "connect")
+    save(ranks, 1)
+    leader = five.leader()
+    first, second, third = random.Random(seed).sample([which for which in range(5) if which != leader], 3)
+    five.kill(first, second)
+    save(ranks, 2)
+    five.kill(third)
+    five.wait_leaderless()
+    all_do(ranks, "save", step=3, seed=3, megabytes=0.1)
+    waiting = {"staged", "persisting"}
+    for rank in ranks:
+        wait_until(lambda rank=rank: rank.do("state", step=3)["value"] in waiting, "the sidecar to have the step")
+    refused = five.cli("status")
+    assert refused.returncode == 6 and "majority" in refused.stderr, refused.stderr
+    assert {rank.do("state", step=3)["value"] for rank in ranks} <= waiting, "nobody can have acknowledged it"
+    five.start(first)
+    all_do(ranks, "wait_committed", step=3)
+    save(ranks, 4)
+    assert steps(node) == [1, 2, 3, 4]
     all_do(ranks, "close")
 
 

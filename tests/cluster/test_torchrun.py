@@ -1,5 +1,6 @@
 """torchrun with `--rdzv-backend=strata`: agents that are killed and that join in the middle of an epoch; a coordinator
-that is away. Real agents of the installed torch, each on a node with a sidecar of its own."""
+that is away; a leader of three that is killed. Real agents of the installed torch, each on a node with a sidecar of its
+own."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness.coordinators import Coordinators
 from harness.epoch import STEPS, NodeEpoch
 from harness.node import Node
 from harness.process import PATIENCE, Process, wait_until
@@ -74,6 +76,27 @@ def run(make_node: Callable[..., Node], python: Path, site: Path, tmp_path: Path
     first = make_node().coordinator().sidecar()
     coordinator = {"STRATA_COORDINATOR": first.env["STRATA_COORDINATOR"]}
     second = make_node(store=first.store, extra=coordinator).sidecar()
+    run = Run([first, second], python, site, tmp_path / "run")
+    yield run
+    run.close()
+
+
+@pytest.fixture
+def three(exe: Path, tmp_path: Path) -> Iterator[Coordinators]:
+    three = Coordinators(exe, tmp_path)
+    yield three
+    three.close()
+    print(three.logs())
+
+
+@pytest.fixture
+def run_of_three(
+    three: Coordinators, make_node: Callable[..., Node], python: Path, site: Path, tmp_path: Path
+) -> Iterator[Run]:
+    """Sidecars know all three coordinators; agents are told by their command line alone."""
+    known = {"STRATA_COORDINATOR": three.list}
+    first = make_node(extra=known).sidecar()
+    second = make_node(store=first.store, extra=known).sidecar()
     run = Run([first, second], python, site, tmp_path / "run")
     yield run
     run.close()
@@ -148,6 +171,26 @@ def test_coordinator_that_is_away_for_longer_than_heartbeats_last_ends_nothing_a
     run.reach(40, world=2)
     assert run.starts(world=2) == 2, "nobody was started again"
     agents.append(run.agent(1, nodes="1:3"))
+    wait_until(lambda: run.starts(world=3) == 3, "the third node to train with those two", 2 * PATIENCE)
+    run.finish(*agents)
+    run.check()
+    run.check_samples()
+
+
+def test_p8_rendezvous_at_three_coordinators_goes_on_when_the_leader_is_killed(
+    run_of_three: Run, three: Coordinators
+) -> None:
+    """`--rdzv-endpoint` names all three: nobody is started again for it, and who joins afterwards finds the others."""
+    run = run_of_three
+    listed = {"rdzv-endpoint": ",".join(f"127.0.0.1:{port}" for port in three.ports)}
+    agents = [run.agent(node, nodes="1:3", **listed) for node in (0, 1)]
+    run.reach(8, world=2, limit=40)
+    leader = three.leader()
+    three.kill(leader)
+    run.reach(40, world=2)
+    assert three.leader() != leader
+    assert run.starts(world=2) == 2, "nobody was started again"
+    agents.append(run.agent(1, nodes="1:3", **listed))
     wait_until(lambda: run.starts(world=3) == 3, "the third node to train with those two", 2 * PATIENCE)
     run.finish(*agents)
     run.check()

@@ -10,6 +10,10 @@
 mod cluster;
 mod empty;
 mod floor;
+#[path = "../foreign.rs"]
+mod foreign;
+#[path = "../lighthouse.rs"]
+mod lighthouse;
 mod load;
 mod operations;
 mod options;

@@ -14,7 +14,7 @@ use crate::sidecar::{Heard, Sidecar, now};
 use crate::{LOAD, Size};
 
 /// Connections that are being made at once: fewer than the server's backlog.
-const CONNECTING: usize = 256;
+pub const CONNECTING: usize = 256;
 /// Time to come to rest between two phases.
 const REST: Duration = Duration::from_secs(1);
 

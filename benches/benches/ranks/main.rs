@@ -1,18 +1,27 @@
-//! A coordinator with 100,000 ranks: `cargo bench --bench ranks`.
+//! A coordinator with 100,000 ranks: `make bench-ranks`, or `cargo bench --bench ranks`.
 //!
 //! The coordinator as it is shipped, in a process of its own, and two processes that hold a connection each for every
 //! sidecar, with a line on it: eight ranks register through each. Told are the seconds from the first registration until
 //! every sidecar holds the generation, the server's memory, its pages at that size, the frames that it takes, and how
-//! soon all know of a lost rank. A turn is made of fresh processes; medians over turns.
-//! Words after `--`: `--ranks 100000`, `--sidecars 12500`, `--turns 3`, `--loads 2`, `--frames 5` (seconds).
+//! soon all know of a lost rank. A turn is made of fresh processes; medians over turns. Then, once, torch's TCPStore and
+//! torchft's lighthouse with as many connections, where a Python that has them is named.
+//! Words after `--`: `--ranks 100000`, `--sidecars 12500`, `--turns 3`, `--loads 2`, `--frames 5` (seconds),
+//! `--tcpstore PYTHON`, `--torchft PYTHON`.
 
+#[path = "../foreign.rs"]
+mod foreign;
+#[path = "../lighthouse.rs"]
+mod lighthouse;
 mod load;
+mod peers;
 mod process;
 mod server;
 mod sidecar;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use peers::Paths;
 use process::Process;
 use server::Server;
 
@@ -20,6 +29,7 @@ use server::Server;
 pub const SERVER: &str = "--as-server";
 pub const LOAD: &str = "--as-load";
 
+const TOLD: &str = "a sidecar is told";
 const MIB: f64 = 1024.0 * 1024.0;
 
 #[derive(Clone, Copy)]
@@ -48,9 +58,9 @@ fn main() {
         Some(LOAD) => return load::run(&words[2..]),
         _ => {}
     }
+    let after = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1);
     let number = |flag: &str, otherwise: u32| {
-        let given = words.iter().skip_while(|word| *word != flag).nth(1);
-        given.map_or(otherwise, |text| text.parse().expect("a whole number"))
+        after(flag).map_or(otherwise, |text| text.parse().expect("a whole number"))
     };
     let size = Size {
         ranks: number("--ranks", 100_000),
@@ -72,6 +82,9 @@ fn main() {
     }
     let turns: Vec<Vec<Figure>> = (0..number("--turns", 3)).map(|_| turn(size)).collect();
     print(size, &turns);
+    let told = turns.iter().flatten().find(|figure| figure.name == TOLD).map_or(0.0, |figure| figure.value);
+    let [tcpstore, torchft] = ["--tcpstore", "--torchft"].map(|flag| after(flag).map(PathBuf::from));
+    peers::beside(&Paths { tcpstore, torchft }, size, told as usize);
 }
 
 /// What was measured once.
@@ -100,7 +113,7 @@ fn turn(size: Size) -> Vec<Figure> {
     let opened = Span::of(&ask(&mut loads, "register"));
     figures.push(figure("first registration to last sidecar", "s", opened.seconds()));
     figures.push(figure("server's processor time for it", "s", server.cpu() - cpu));
-    figures.push(figure("a sidecar is told", "bytes", opened.bytes));
+    figures.push(figure(TOLD, "bytes", opened.bytes));
     let registered = server.memory();
     figures.push(figure("memory with all ranks", "MiB", registered / 1024.0));
     figures.push(figure("a connection and its ranks", "KiB", of_one(registered - bare) / 1024.0));

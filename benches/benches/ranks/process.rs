@@ -16,6 +16,13 @@ pub fn may_open(files: u64) -> bool {
     is_enough(limit.maximum) && setrlimit(Resource::Nofile, raised).is_ok()
 }
 
+/// Resident memory of a process, in KiB.
+pub fn memory(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells it");
+    line.split_whitespace().nth(1).expect("it has a number").parse().expect("in KiB")
+}
+
 pub struct Process {
     child: Child,
     input: ChildStdin,
@@ -26,12 +33,12 @@ impl Process {
     /// This executable again, with other words.
     pub fn start(words: &[String]) -> Process {
         let this = std::env::current_exe().expect("a running executable has a path");
-        let mut child = Command::new(this)
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("this executable can be started");
+        Process::of(Command::new(this).args(words))
+    }
+
+    pub fn of(command: &mut Command) -> Process {
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = spawned.unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         let input = child.stdin.take().expect("it is a pipe");
         let output = BufReader::new(child.stdout.take().expect("it is a pipe"));
         Process { child, input, output }
@@ -63,5 +70,10 @@ impl Process {
         drop(input);
         drop(output);
         child.wait().expect("it is our child");
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it is our child");
     }
 }

@@ -10,7 +10,7 @@ use strata_core::config::{Environment, Flag};
 use strata_core::roles::{self, RoleOptions};
 
 use crate::SERVER;
-use crate::process::Process;
+use crate::process::{self, Process};
 
 pub struct Server {
     process: Process,
@@ -51,22 +51,16 @@ impl Server {
 
     /// Resident, in KiB.
     pub fn memory(&self) -> f64 {
-        let status = self.proc("status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells it");
-        line.split_whitespace().nth(1).expect("it has a number").parse().expect("in KiB")
+        process::memory(self.process.pid())
     }
 
     /// Seconds of processor time, of user and system.
     pub fn cpu(&self) -> f64 {
-        let stat = self.proc("stat");
+        let path = format!("/proc/{}/stat", self.process.pid());
+        let stat = std::fs::read_to_string(path).expect("the server lives");
         let after = stat.rsplit(')').next().expect("the name is in brackets");
         let ticks = after.split_whitespace().skip(11).take(2).map(|text| text.parse::<f64>().expect("ticks"));
         ticks.sum::<f64>() / rustix::param::clock_ticks_per_second() as f64
-    }
-
-    fn proc(&self, file: &str) -> String {
-        let path = format!("/proc/{}/{file}", self.process.pid());
-        std::fs::read_to_string(path).expect("the server lives")
     }
 
     /// Until the last byte of the page is here.

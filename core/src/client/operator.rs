@@ -16,7 +16,8 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::{JobName, Rank, Step};
 use crate::proto::v1::admin_client::AdminClient;
 use crate::proto::v1::checkpoint_client::CheckpointClient;
-use crate::proto::v1::{self, StepInfo};
+use crate::proto::v1::dataset_client::DatasetClient;
+use crate::proto::v1::{self, DatasetSpec, StepInfo};
 use crate::transport::{self, Refusal, is_broken};
 
 /// An address that does not answer by then is taken for silent.
@@ -148,6 +149,13 @@ impl Operator {
         block_on("asking for a checkpoint", self.timeout + GRACE, interrupt, async {
             Ok(client.ask_save(request).await?.into_inner())
         })
+    }
+
+    /// The datasets that the job has registered.
+    pub fn datasets(&self, job: &JobName, interrupt: &dyn Interrupt) -> Result<Vec<DatasetSpec>> {
+        let request = v1::ListDatasetsRequest { job: job.to_string() };
+        let mut client = DatasetClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY);
+        Ok(self.ask("listing the datasets", interrupt, client.list_datasets(request))?.datasets)
     }
 
     /// Every committed step, ascending.

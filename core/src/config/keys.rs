@@ -215,6 +215,17 @@ settings! {
         heartbeat_interval: Duration = "2s", "STRATA_HEARTBEAT_INTERVAL";
     }
 
+    /// Datasets whose files can't be read where they lie: those in a bucket, and compressed ones. The processes that train
+    /// read this file and the environment themselves.
+    [data] DataConfig {
+        /// Where such files are kept once they were fetched or decompressed, for all processes and jobs of a user on this node; on a
+        /// local disk. Unset: $STRATA_HOME/data-cache.
+        cache_dir: Option<PathBuf> = "", "STRATA_DATA_CACHE";
+        /// The most that they may take together; those that were not used for the longest time make room for others. Holds the
+        /// largest of them at least, decompressed. Unset: a fifth of the disk, and no more than half of what is free there without them.
+        cache_bytes: Option<ByteSize> = "", "STRATA_DATA_CACHE_BYTES";
+    }
+
     /// Log lines, on standard error.
     [log] LogConfig {
         /// "human" or "json".

@@ -7,7 +7,7 @@ use rustix::fs::statfs;
 
 use super::endpoint::Endpoint;
 use super::environment::Environment;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::ids::JobName;
 
 /// A Unix socket's path in bytes, without its closing zero (unix(7)).
@@ -119,6 +119,14 @@ fn one_coordinator_url(text: &str) -> Result<String> {
 /// Where `strata up` and private sidecars keep checkpoints when nobody names a store.
 pub fn default_store(home: &Path) -> PathBuf {
     home.join("store")
+}
+
+/// STRATA_DATA_CACHE or the file's data.cache_dir > a folder of the state directory.
+pub fn data_cache(env: &Environment, configured: Option<&Path>) -> Result<PathBuf> {
+    match configured {
+        Some(folder) => std::path::absolute(folder).doing(|| format!("finding {}", folder.display())),
+        None => Ok(home(env)?.join("data-cache")),
+    }
 }
 
 /// The places of a private sidecar, one per (user, node, job), below those of the user.

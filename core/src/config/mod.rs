@@ -18,8 +18,8 @@ pub use endpoint::Endpoint;
 pub use environment::Environment;
 pub use example::example;
 pub use keys::{
-    CheckpointConfig, Config, CoordinatorConfig, JobConfig, KeySpec, LogConfig, SECTIONS, SectionSpec,
-    SidecarConfig, StoreConfig, find,
+    CheckpointConfig, Config, CoordinatorConfig, DataConfig, JobConfig, KeySpec, LogConfig, SECTIONS,
+    SectionSpec, SidecarConfig, StoreConfig, find,
 };
 pub use load::{Loaded, check, find_file};
 pub use resolve::{Flag, Origin};

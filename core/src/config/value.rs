@@ -67,6 +67,7 @@ impl fmt::Display for ByteSize {
 impl Setting for ByteSize {
     const WHAT: &'static str = "a size such as \"256MiB\"";
     const FORM: Form = Form::NumberOrText;
+    const SAMPLE: &'static str = "100GiB";
 
     fn parse(text: &str) -> Result<ByteSize, String> {
         let text = text.trim();

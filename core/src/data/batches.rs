@@ -2,7 +2,7 @@
 //! order of their steps.
 //!
 //! Whoever is free takes the next step on, the caller too: when no thread has begun the step that is due, the caller reads it
-//! itself rather than wait for one to wake up.
+//! itself rather than wait for one to wake up. Not where files are fetched first: a wait for a thread can be interrupted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,7 +25,8 @@ pub struct Batches {
     lane: Arc<Lane>,
     /// Steps that may be read before they are asked for, each by a thread of its own.
     depth: usize,
-    has_threads: bool,
+    /// How many there are, once there are.
+    threads: usize,
     /// The one that has the threads: a forked child has none, and maybe locks that nobody will let go of.
     process: u32,
 }
@@ -66,7 +67,7 @@ impl Batches {
         let steps = Steps { next: cursor, order, taken: VecDeque::new(), bytes: 0, life: 0, closed: false };
         let (ready, room) = (Condvar::new(), Condvar::new());
         let lane = Arc::new(Lane { share, every, steps: Mutex::new(steps), ready, room });
-        Batches { lane, depth, has_threads: false, process: std::process::id() }
+        Batches { lane, depth, threads: 0, process: std::process::id() }
     }
 
     /// The next batch, or `None` at the epoch's end. After an error the same batch is tried again. `interrupted` ends a wait
@@ -81,19 +82,24 @@ impl Batches {
         }
         self.start_threads();
         let lane = &*self.lane;
+        let by_threads = self.threads > 0 && lane.share.reader().files().are_fetched();
         let mut steps = lane.steps.lock();
-        while steps.taken.front().is_some_and(|first| first.read.is_none()) {
+        while !steps.is_due(by_threads, &lane.share) {
             if lane.ready.wait_for(&mut steps, LOOK).timed_out() {
                 interrupted()?;
             }
         }
         if let Some(Taken { at, read: Some(read) }) = steps.taken.pop_front() {
             steps.bytes -= bytes(&read);
-            match read {
-                Err(_) => lane.go_to(&mut steps, at),
-                Ok(_) => _ = lane.room.notify_one(),
+            if read.is_ok() {
+                lane.room.notify_one();
+                return read;
             }
-            return read;
+            lane.go_to(&mut steps, at);
+            if by_threads {
+                return read;
+            }
+            // That was before it was due: it may be there by now.
         }
         let (at, order, _) = steps.take_on(lane.every);
         drop(steps);
@@ -122,16 +128,15 @@ impl Batches {
 
     /// Not before the first step is asked for: who only looks where an epoch stands needs none.
     pub(super) fn start_threads(&mut self) {
-        if std::mem::replace(&mut self.has_threads, true) {
-            return;
-        }
-        for _ in 0..self.depth {
+        while self.threads < self.depth {
             let (lane, depth) = (self.lane.clone(), self.depth);
             let thread = thread::Builder::new().name("strata-data".to_owned());
             if let Err(error) = thread.spawn(move || lane.work(depth)) {
-                tracing::warn!(%error, "no thread to read ahead with: steps are read when they are asked for");
+                tracing::warn!(%error, threads = self.threads, "no more threads to read ahead with");
+                self.depth = self.threads;
                 return;
             }
+            self.threads += 1;
         }
     }
 }
@@ -175,6 +180,14 @@ impl Lane {
 }
 
 impl Steps {
+    /// Whether the caller need not wait: the step that is due was read, or is the caller's to read.
+    fn is_due(&self, by_threads: bool, share: &Share) -> bool {
+        match self.taken.front() {
+            Some(first) => first.read.is_some(),
+            None => !by_threads || share.is_over(&self.next),
+        }
+    }
+
     /// Nothing is taken on behind a step that could not be read.
     fn has_room(&self, depth: usize, share: &Share) -> bool {
         let failed = |taken: &Taken| matches!(taken.read, Some(Err(_)));

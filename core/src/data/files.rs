@@ -1,42 +1,76 @@
 //! The files of a dataset as a reader knows them: which file holds a sample, and the few that are open.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use super::cache::{Fetcher, Origin};
 use super::spec::DataFile;
 use crate::error::{Error, Result};
 
 /// Files held open at once; a window of the order has 16 shards, of few files each. Far below the 1,024 that a process may open.
 const OPEN: usize = 128;
 
-/// In their order, with the samples that lie in each.
-#[derive(Debug)]
+/// In their order, with the samples that lie in each. Threads may share them.
 pub struct Files {
     files: Vec<Held>,
+    fetcher: Fetcher,
 }
 
-#[derive(Debug)]
 struct Held {
+    /// As the dataset names it.
     path: PathBuf,
+    /// Found out when it is wanted.
+    origin: OnceLock<Origin>,
     /// First sample of the dataset that lies in this file, and the first that doesn't any more.
     start: u64,
     stop: u64,
 }
 
 impl Files {
-    pub fn new(files: Vec<DataFile>) -> Files {
+    pub fn new(files: Vec<DataFile>, fetcher: Fetcher) -> Files {
         let mut start = 0;
         let files = files.into_iter().map(|file| {
-            let held = Held { path: file.path, start, stop: start + file.samples };
+            let held = Held { path: file.path, origin: OnceLock::new(), start, stop: start + file.samples };
             start = held.stop;
             held
         });
-        Files { files: files.collect() }
+        Files { files: files.collect(), fetcher }
     }
 
+    /// A file whole, unpacked, to be read at any place, from the node's cache where it can't be read where it lies. Blocking while it is
+    /// fetched.
+    ///
+    /// Fails with NotFound where it is not there, Corrupt where it can't be unpacked, Overloaded where the cache's disk is full, and as
+    /// a bucket does.
+    pub fn open(&self, file: usize) -> Result<File> {
+        self.fetcher.open(self.origin(file)?)
+    }
+
+    /// Has a file at hand before it is opened: where its bytes lie now. Fails as [`Files::open`] does, which finds it without waiting
+    /// unless it was evicted meanwhile.
+    pub fn local(&self, file: usize) -> Result<PathBuf> {
+        self.fetcher.local(self.origin(file)?)
+    }
+
+    fn origin(&self, file: usize) -> Result<&Origin> {
+        let held = &self.files[file];
+        if let Some(origin) = held.origin.get() {
+            return Ok(origin);
+        }
+        let origin = Origin::of(&held.path)?;
+        Ok(held.origin.get_or_init(|| origin))
+    }
+
+    /// Whether reading may mean to wait for a fetch. As the first file says: a dataset lies in one place.
+    pub fn are_fetched(&self) -> bool {
+        !self.files.is_empty() && self.origin(0).is_ok_and(|origin| origin.plain().is_none())
+    }
+
+    /// Its name, for messages.
     pub fn path(&self, file: usize) -> &Path {
         &self.files[file].path
     }

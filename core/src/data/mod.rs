@@ -1,18 +1,21 @@
 //! Datasets: what is registered, which files hold which samples, and batches of them.
 //!
 //! Called by `coordinator` and `sidecar` (specs, and which rank holds which shards) and by `client` and pylib, which read
-//! in the trainer's process. Opens files for reading only; must never write, and holds no state that a restarted process would need: a
+//! in the trainer's process. Opens files for reading only and writes nothing but the node's cache; holds no state that a restarted process would need: a
 //! [`crate::sharding::Cursor`] says it all.
 
 mod assignment;
 mod batches;
 #[cfg(test)]
 mod batches_tests;
+mod cache;
 mod dtype;
 mod files;
 mod format;
 mod formats;
 mod held;
+mod known;
+mod listing;
 mod reader;
 mod rows;
 mod scan;

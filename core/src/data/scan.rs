@@ -1,15 +1,15 @@
 //! Counting what the files hold, where they can be read.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::cache::{Fetcher, Origin};
 use super::dtype::Dtype;
 use super::format::Format;
 use super::formats::{self, Held};
+use super::listing::{self, Found};
 use super::spec::{DataFile, DatasetSpec, Quarantined};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 /// Files looked at at once: they may lie on a slow disk, where several are waited for together.
 const AT_ONCE: usize = 8;
@@ -33,20 +33,30 @@ pub enum OnDamage {
 
 /// Scans the files of `spec` where they can be read, fills in `files`, `quarantined`, what of the format was left open,
 /// `total_samples` where it is 0, and `version`, and validates. A declared count that differs from the files is Invalid.
-pub fn resolve(mut spec: DatasetSpec, on_damage: OnDamage) -> Result<(DatasetSpec, Scanned)> {
-    let doing = format!("registering dataset {:?}", spec.id);
+pub fn resolve(spec: DatasetSpec, on_damage: OnDamage) -> Result<(DatasetSpec, Scanned)> {
+    resolve_with(spec, on_damage, &Fetcher::default())
+}
+
+/// With files that `fetcher` brings.
+pub fn resolve_with(
+    mut spec: DatasetSpec,
+    on_damage: OnDamage,
+    fetcher: &Fetcher,
+) -> Result<(DatasetSpec, Scanned)> {
+    let doing = || format!("registering dataset {:?}", spec.id);
     let scanned = match spec.format.ending() {
         None => Scanned::No(format!("this build doesn't open {} files", spec.format.name())),
-        Some(ending) => match files(&spec.path, ending) {
-            Ok(paths) => {
-                count(&mut spec, paths, on_damage).map_err(|error| error.while_doing(doing))?;
-                Scanned::Yes
+        Some(_) => {
+            let is_counted = spec.total_samples > 0;
+            match listing::files(&spec.path, &spec.format, is_counted, fetcher).doing(doing)? {
+                Found::OutOfReach(reason) => Scanned::No(reason),
+                Found::Files(files) => {
+                    let doing = doing();
+                    count(&mut spec, files, on_damage, fetcher).doing(|| doing)?;
+                    Scanned::Yes
+                }
             }
-            Err(error) if is_out_of_reach(&error) => Scanned::No(format!("{}: {error}", spec.path.display())),
-            Err(error) => {
-                return Err(Error::io(format!("{doing}: reading {}", spec.path.display()), &error));
-            }
-        },
+        }
     };
     if spec.total_samples == 0 {
         spec.total_samples = spec.files.iter().map(|file| file.samples).sum();
@@ -63,43 +73,10 @@ pub fn resolve(mut spec: DatasetSpec, on_damage: OnDamage) -> Result<(DatasetSpe
     Ok((spec, scanned))
 }
 
-/// Paths that don't exist or aren't ours on this machine; the trainers' machines may have them.
-fn is_out_of_reach(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory
-    )
-}
-
-/// The file itself, or the files of a directory and of those below it that have this ending, by path. Names that begin with a dot
-/// or an underscore are other programs' notes (Spark's and Hive's).
-fn files(path: &Path, ending: &str) -> io::Result<Vec<PathBuf>> {
-    if !fs::metadata(path)?.is_dir() {
-        fs::File::open(path)?;
-        return Ok(vec![path.to_owned()]);
-    }
-    let (mut files, mut folders) = (Vec::new(), vec![path.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let found = entry?.path();
-            let name = found.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(['.', '_']) {
-                continue;
-            }
-            if found.is_dir() {
-                folders.push(found);
-            } else if found.extension().is_some_and(|extension| extension == ending) && found.is_file() {
-                files.push(found);
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn count(spec: &mut DatasetSpec, paths: Vec<PathBuf>, on_damage: OnDamage) -> Result<()> {
+fn count(spec: &mut DatasetSpec, files: Vec<Origin>, on_damage: OnDamage, fetcher: &Fetcher) -> Result<()> {
     let mut agreed: Option<(Format, PathBuf)> = None;
-    for (path, held) in held(&spec.format, paths) {
+    for (origin, held) in held(&spec.format, files, fetcher) {
+        let path = origin.name().to_owned();
         let found = held.and_then(|held| {
             let format = match &agreed {
                 None => held.format,
@@ -132,22 +109,22 @@ fn count(spec: &mut DatasetSpec, paths: Vec<PathBuf>, on_damage: OnDamage) -> Re
 }
 
 /// What each file holds, in their order.
-fn held(format: &Format, paths: Vec<PathBuf>) -> Vec<(PathBuf, Result<Held>)> {
+fn held(format: &Format, files: Vec<Origin>, fetcher: &Fetcher) -> Vec<(Origin, Result<Held>)> {
     let next = AtomicUsize::new(0);
     let look = || {
         let mut found = Vec::new();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(path) = paths.get(number) else { return found };
-            found.push((number, formats::scan(format, path)));
+            let Some(file) = files.get(number) else { return found };
+            found.push((number, formats::scan(format, file, fetcher)));
         }
     };
     let mut found: Vec<(usize, Result<Held>)> = std::thread::scope(|scope| {
-        let lookers: Vec<_> = (0..AT_ONCE.min(paths.len())).map(|_| scope.spawn(look)).collect();
+        let lookers: Vec<_> = (0..AT_ONCE.min(files.len())).map(|_| scope.spawn(look)).collect();
         lookers.into_iter().flat_map(|looker| looker.join().expect("scanning never panics")).collect()
     });
     found.sort_unstable_by_key(|(number, _)| *number);
-    paths.into_iter().zip(found).map(|(path, (_, held))| (path, held)).collect()
+    files.into_iter().zip(found).map(|(file, (_, held))| (file, held)).collect()
 }
 
 fn differs(format: &Format, first: &Path, other: &Format, path: &Path) -> Error {
@@ -170,12 +147,14 @@ fn nothing(spec: &DatasetSpec) -> Error {
         [first, ..] => format!(", {} damaged files left out ({})", spec.quarantined.len(), first.reason),
     };
     Error::invalid(format!("{} holds no whole sample{left_out}", spec.path.display())).hint(format!(
-        "path= is one file or a directory of .{ending} files; check that format= and its arguments are what they were written with"
+        "path= is one file, a directory or a prefix of .{ending} files; check that format= and its arguments are what they were written with"
     ))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tempfile::TempDir;
 
     use super::*;

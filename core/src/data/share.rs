@@ -97,8 +97,7 @@ impl Share {
     /// This rank's batch at `cursor`, in this order of the cursor's epoch; `None` at the epoch's end. Blocking.
     pub fn read(&self, cursor: &Cursor, order: &Order) -> Result<Option<Batch>> {
         let Some(slice) = self.plan.slice(cursor, self.rank) else { return Ok(None) };
-        let sample_at = |position| order.sample_at(self.plan.wrap(position));
-        let indices: Vec<u64> = slice.positions.clone().map(sample_at).collect();
+        let indices = self.plan.samples_at(order, &slice.positions);
         let rows = self.reader.read(&indices)?;
         let at = cursor.clone();
         Ok(Some(Batch { positions: slice.positions, indices, rows, weight: slice.weight, at }))

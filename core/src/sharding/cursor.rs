@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::order::Order;
 use crate::error::{Error, Result};
 use crate::ids::{Rank, WorldSize};
 
@@ -146,6 +147,16 @@ impl Consumption {
         position % self.samples
     }
 
+    /// The samples at these positions, those of padding too, in the epoch's `order`.
+    pub fn samples_at(&self, order: &Order, positions: &Range<u64>) -> Vec<u64> {
+        let within = positions.start.min(self.samples)..positions.end.min(self.samples);
+        let padding = within.end.max(positions.start)..positions.end;
+        let mut samples = Vec::with_capacity((positions.end - positions.start) as usize);
+        order.extend_with(&mut samples, within);
+        samples.extend(padding.map(|position| order.sample_at(self.wrap(position))));
+        samples
+    }
+
     /// Global steps from `cursor` to the epoch's end.
     pub fn steps_left(&self, cursor: &Cursor) -> u64 {
         let left = self.samples.saturating_sub(cursor.position());
@@ -211,6 +222,17 @@ mod tests {
                 prop_assert_eq!(end.step, plan.steps_left(&start));
                 prop_assert_eq!(plan.steps_left(&end), 0);
             }
+        }
+
+        #[test]
+        fn samples_of_positions_are_the_orders_and_padding_those_of_its_beginning(
+            samples in 1u64..500, start in 0u64..1_500, count in 0u64..1_500, shuffle: bool,
+        ) {
+            let order = Order::new(1, 2, 3, samples, 7, shuffle);
+            let positions = start..start + count;
+            let expected: Vec<u64> = positions.clone().map(|at| order.sample_at(at % samples)).collect();
+            let plan = Consumption { samples, tail: Tail::Pad };
+            prop_assert_eq!(plan.samples_at(&order, &positions), expected);
         }
 
         #[test]

@@ -5,6 +5,7 @@
 //! Must never import another room than the ground.
 
 mod cursor;
+mod divisor;
 mod order;
 mod permutation;
 mod placement;

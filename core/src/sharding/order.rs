@@ -4,30 +4,21 @@
 //! samples, so that a reader needs only the files of one window at a time. Nothing is stored, any position is reached
 //! at once, and the world size is not an argument.
 
+use std::ops::Range;
+
+use super::divisor::Divisor;
 use super::permutation::{GOLDEN_RATIO, Permutation, fold};
 
 /// Shards whose samples are mixed with each other. Wider mixes better, and keeps more files in use at once: 16 shards
 /// of 10,000 samples are more than most shuffle buffers hold. Part of the order's contract: changing it changes orders.
 pub const ORDER_WINDOW: u64 = 16;
 
-/// The order of one epoch of one dataset.
+/// The order of one epoch of one dataset: a bijection of 0..samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     samples: u64,
-    shard_size: u64,
     shards: u64,
-    /// How many samples the last shard lacks.
-    missing: u64,
-    /// Where the last shard stands in the epoch; it may be short, and what follows it comes that much earlier.
-    short_place: u64,
-    window: u64,
-    keys: Option<Keys>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Keys {
-    shards: Permutation,
-    windows: u64,
+    shuffle: Option<Shuffle>,
 }
 
 impl Order {
@@ -48,37 +39,40 @@ impl Order {
     ) -> Order {
         assert!(shard_size > 0 && window != Some(0), "a shard and a window hold at least one");
         let shards = samples.div_ceil(shard_size);
-        let keys = window.map(|_| {
-            let key = [version, seed, epoch].into_iter().fold(GOLDEN_RATIO, chain);
-            Keys { shards: Permutation::new(shards, chain(key, 1)), windows: chain(key, 2) }
-        });
-        let last = shards.saturating_sub(1);
-        let short_place = match &keys {
-            Some(keys) if shards > 0 => keys.shards.invert(last),
-            _ => last,
-        };
-        let missing = (shards * shard_size).wrapping_sub(samples);
-        Order { samples, shard_size, shards, missing, short_place, window: window.unwrap_or(1), keys }
+        let key = [version, seed, epoch].into_iter().fold(GOLDEN_RATIO, chain);
+        let shuffle = window.filter(|_| samples > 0);
+        let shuffle = shuffle.map(|window| Shuffle::new(key, samples, shard_size, shards, window));
+        Order { samples, shards, shuffle }
     }
 
     /// The sample at `position` of the epoch. Both are below [`Order::samples`]; a position beyond is a caller's
     /// defect and panics.
     pub fn sample_at(&self, position: u64) -> u64 {
         assert!(position < self.samples, "position {position} of an epoch of {} samples", self.samples);
-        let Some(keys) = &self.keys else { return position };
-        let window = self.place(position) / self.window;
-        let start = self.start_of(window * self.window);
-        let stop = self.start_of(((window + 1) * self.window).min(self.shards));
-        let inside = Permutation::new(stop - start, chain(keys.windows, window));
-        let mixed = start + inside.apply(position - start);
-        let place = self.place(mixed);
-        keys.shards.apply(place) * self.shard_size + (mixed - self.start_of(place))
+        match &self.shuffle {
+            Some(shuffle) => shuffle.sample_at(position),
+            None => position,
+        }
+    }
+
+    /// Puts the samples of these positions behind `samples`. Twice as fast as one by one: what a window needs is
+    /// reckoned once, and the permutations of neighbours don't wait for each other. Panics as `sample_at` does.
+    pub fn extend_with(&self, samples: &mut Vec<u64>, positions: Range<u64>) {
+        assert!(
+            positions.end <= self.samples,
+            "positions {positions:?} of an epoch of {} samples",
+            self.samples
+        );
+        match &self.shuffle {
+            Some(shuffle) => shuffle.extend_with(samples, positions),
+            None => samples.extend(positions),
+        }
     }
 
     /// The place of a shard in the epoch's order of shards.
     pub fn place_of_shard(&self, shard: u64) -> u64 {
-        match &self.keys {
-            Some(keys) => keys.shards.invert(shard),
+        match &self.shuffle {
+            Some(shuffle) => shuffle.places.invert(shard),
             None => shard,
         }
     }
@@ -90,20 +84,102 @@ impl Order {
     pub fn shards(&self) -> u64 {
         self.shards
     }
+}
 
-    /// The place, in the order of shards, of the shard that holds this position before the mixing.
-    fn place(&self, position: u64) -> u64 {
-        let short_stop = (self.short_place + 1) * self.shard_size - self.missing;
-        if position < short_stop {
-            position / self.shard_size
-        } else {
-            (position + self.missing) / self.shard_size
+/// What is reckoned once an epoch, so that a position costs two permutations and two multiplications for division.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shuffle {
+    /// Of a shard: which stands at a place.
+    places: Permutation,
+    shards: u64,
+    /// The key that each window's own is made of.
+    windows: u64,
+    shard_size: Divisor,
+    /// Shards of a window; the last one may have fewer.
+    window: u64,
+    /// Samples of a window that is whole.
+    window_size: Divisor,
+    /// How many samples the last shard lacks.
+    missing: u64,
+    /// The window in which the last shard stands, wherever that is in the epoch; what follows comes that much earlier.
+    short_window: u64,
+    /// The first position behind that window.
+    short_window_stop: u64,
+    /// Where the last shard ends in its window.
+    short_stop: u64,
+}
+
+impl Shuffle {
+    /// There is at least one sample.
+    fn new(key: u64, samples: u64, shard_size: u64, shards: u64, window: u64) -> Shuffle {
+        // A larger shard than the dataset, or window than there are shards, is the same, and could overflow.
+        let (shard_size, window) = (shard_size.min(samples), window.min(shards));
+        let places = Permutation::new(shards, chain(key, 1));
+        let missing = shards * shard_size - samples;
+        let (short_window, within) = Divisor::new(window).divide(places.invert(shards - 1));
+        let short_window_stop = ((short_window + 1) * window).min(shards) * shard_size - missing;
+        Shuffle {
+            places,
+            shards,
+            windows: chain(key, 2),
+            shard_size: Divisor::new(shard_size),
+            window,
+            window_size: Divisor::new(window * shard_size),
+            missing,
+            short_window,
+            short_window_stop,
+            short_stop: (within + 1) * shard_size - missing,
         }
     }
 
-    /// The first position of a place, before the mixing.
-    fn start_of(&self, place: u64) -> u64 {
-        place * self.shard_size - if place > self.short_place { self.missing } else { 0 }
+    fn sample_at(&self, position: u64) -> u64 {
+        let (window, within) = self.window_at(position);
+        let mixing = self.mixing(window, self.size_of(window));
+        self.sample(self.mixed(window, mixing.apply(within)))
+    }
+
+    fn extend_with(&self, samples: &mut Vec<u64>, positions: Range<u64>) {
+        let (first, mut at) = (samples.len(), positions.start);
+        while at < positions.end {
+            let (window, within) = self.window_at(at);
+            let size = self.size_of(window);
+            let mixing = self.mixing(window, size);
+            let count = (size - within).min(positions.end - at);
+            samples.extend((within..within + count).map(|within| self.mixed(window, mixing.apply(within))));
+            at += count;
+        }
+        for sample in &mut samples[first..] {
+            *sample = self.sample(*sample);
+        }
+    }
+
+    /// The window of a position, and where it is in it.
+    fn window_at(&self, position: u64) -> (u64, u64) {
+        let behind = position >= self.short_window_stop;
+        self.window_size.divide(position + if behind { self.missing } else { 0 })
+    }
+
+    /// Samples of a window.
+    fn size_of(&self, window: u64) -> u64 {
+        let shards = self.window.min(self.shards - window * self.window);
+        shards * self.shard_size.get() - if window == self.short_window { self.missing } else { 0 }
+    }
+
+    /// The permutation of a window's samples.
+    fn mixing(&self, window: u64, size: u64) -> Permutation {
+        Permutation::new(size, chain(self.windows, window))
+    }
+
+    /// Where the window's sample at `within` before the mixing would be, were the last shard as long as the others.
+    fn mixed(&self, window: u64, within: u64) -> u64 {
+        let behind = window == self.short_window && within >= self.short_stop;
+        window * self.window_size.get() + within + if behind { self.missing } else { 0 }
+    }
+
+    /// The sample that is at a position of that kind before the mixing.
+    fn sample(&self, unmixed: u64) -> u64 {
+        let (place, offset) = self.shard_size.divide(unmixed);
+        self.places.apply(place) * self.shard_size.get() + offset
     }
 }
 
@@ -113,79 +189,4 @@ fn chain(key: u64, part: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn every_small_epoch_holds_every_sample_once() {
-        for samples in 0..70 {
-            for shard_size in [1, 2, 3, 7, 16, 100] {
-                for window in [None, Some(1), Some(2), Some(3), Some(50)] {
-                    let order = Order::with_window(1, 2, 3, samples, shard_size, window);
-                    let seen: HashSet<u64> = (0..samples).map(|position| order.sample_at(position)).collect();
-                    assert_eq!(seen.len() as u64, samples, "{samples}, {shard_size}, {window:?}");
-                    assert!(seen.iter().all(|sample| *sample < samples));
-                }
-            }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn large_epochs_hold_every_sample_once(
-            seed: u64, epoch: u64, samples in 1u64..50_000, shard_size in 1u64..3_000, window in 1u64..40,
-        ) {
-            let order = Order::with_window(9, seed, epoch, samples, shard_size, Some(window));
-            let mut seen = vec![false; samples as usize];
-            for position in 0..samples {
-                prop_assert!(!std::mem::replace(&mut seen[order.sample_at(position) as usize], true));
-            }
-        }
-
-        #[test]
-        fn a_window_of_positions_reads_only_its_window_of_shards(
-            seed: u64, samples in 1u64..20_000, shard_size in 1u64..500, window in 1u64..9,
-        ) {
-            let order = Order::with_window(9, seed, 0, samples, shard_size, Some(window));
-            for position in 0..samples {
-                let place = order.place_of_shard(order.sample_at(position) / shard_size);
-                prop_assert_eq!(place / window, order.place(position) / window);
-            }
-        }
-    }
-
-    #[test]
-    fn without_shuffle_the_order_is_that_of_the_files() {
-        let order = Order::new(1, 2, 3, 1_000, 64, false);
-        assert!((0..1_000).all(|position| order.sample_at(position) == position));
-    }
-
-    #[test]
-    fn every_argument_changes_the_order() {
-        let order = |version, seed, epoch| -> Vec<u64> {
-            let order = Order::new(version, seed, epoch, 5_000, 64, true);
-            (0..5_000).map(|position| order.sample_at(position)).collect()
-        };
-        let orders =
-            [order(1, 1, 1), order(2, 1, 1), order(1, 2, 1), order(1, 1, 2), order(2, 1, 2), order(0, 0, 0)];
-        let distinct: HashSet<&Vec<u64>> = orders.iter().collect();
-        assert_eq!(distinct.len(), orders.len());
-    }
-
-    /// Line n: the sample at position n of epoch 5 (version 3, seed 17, 1,000 samples in shards of 30).
-    const GOLDEN: &str = include_str!("../../tests/samples/sharding/order-3-17-5-1000-30.txt");
-
-    #[test]
-    fn order_gives_what_every_release_before_gave() {
-        let order = Order::new(3, 17, 5, 1_000, 30, true);
-        let samples: Vec<u64> = (0..1_000).map(|position| order.sample_at(position)).collect();
-        let golden: Vec<u64> = GOLDEN.lines().map(|line| line.parse().unwrap()).collect();
-        assert_eq!(samples, golden);
-    }
-}
+mod tests;

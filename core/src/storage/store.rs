@@ -74,6 +74,12 @@ pub trait Reader: Send + Sync {
     /// Of the object.
     fn bytes(&self) -> u64;
 
+    /// From now on nothing is read but the object as it was when it was opened: Conflict once another has its name, where the store can
+    /// tell. What tells the two apart; None: the store has no such thing.
+    fn pin(&mut self) -> Option<String> {
+        None
+    }
+
     /// Fills `target` from `offset` on. Corrupt when the object ends before. Where a local file is read into memory that is
     /// not aligned to 4096 it holds as much memory again meanwhile, else next to none.
     fn read_at(&self, offset: u64, target: &mut [u8]) -> Result<()>;

@@ -36,6 +36,18 @@ impl StoreUrl {
     pub fn scheme(&self) -> &Scheme {
         &self.scheme
     }
+
+    /// The whole bucket, and the path in it; None for a directory.
+    pub fn bucket(&self) -> Option<(StoreUrl, String)> {
+        let mut bucket = self.clone();
+        let (Scheme::S3 { prefix, .. } | Scheme::Gcs { prefix, .. } | Scheme::Azure { prefix, .. }) =
+            &mut bucket.scheme
+        else {
+            return None;
+        };
+        let path = std::mem::take(prefix);
+        Some((bucket, path))
+    }
 }
 
 impl FromStr for StoreUrl {
@@ -160,6 +172,17 @@ mod tests {
             assert_eq!(url.to_string(), shown);
             assert_eq!(url.to_string().parse::<StoreUrl>().unwrap(), url);
         }
+    }
+
+    #[test]
+    fn a_url_is_its_bucket_and_a_path_in_it() {
+        for text in ["s3://b/p/q", "gs://b", "abfss://c@acc.dfs.core.windows.net/p"] {
+            let url: StoreUrl = text.parse().unwrap();
+            let (bucket, path) = url.bucket().unwrap();
+            assert_eq!(format!("{bucket}/{path}").trim_end_matches('/'), text);
+            assert_eq!(bucket.bucket(), Some((bucket, String::new())));
+        }
+        assert_eq!("/data".parse::<StoreUrl>().unwrap().bucket(), None);
     }
 
     #[test]

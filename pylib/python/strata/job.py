@@ -314,8 +314,10 @@ class Job:
         """Makes a dataset known to the job. Durable; every rank may call it, with the same arguments.
 
         Args:
-            path: file or folder, whose files are taken in the order of their paths. Where it can be read it is scanned,
-                and a wrong `total_samples` is InvalidError.
+            path: file or folder, or the URL of an object or a prefix (s3://, gs://, az://; reached as `[store]` says),
+                whose files are taken in the order of their paths. Where it can be read it is scanned, unless it is
+                registered already, and a wrong `total_samples` is InvalidError. Files in a bucket, and those that
+                end with .gz or .zst, are read from the node's cache (`[data]` in the configuration).
             format: "parquet" (a row a sample), "jsonl" (a line), "webdataset" (tar files whose parts share a name),
                 "npy" (arrays whose first axis counts the samples) or "tokens" (raw little-endian items; `dtype` and
                 `sample_len` say how many make a sample). Any other is registered and placed by its numbers alone.
@@ -328,6 +330,7 @@ class Job:
 
         Raises:
             ConflictError: another dataset has this id.
+            UnavailableError, OverloadedError: files that must be fetched can't be, or the cache's disk is full.
         """
         self._tell()
         _, left_out = self._session.register_dataset(

@@ -5,8 +5,9 @@
 The wheel's entry point (group `torchrun.handlers`) makes the backend known, so nothing is imported by hand. Nothing of
 a rendezvous lies on the training nodes: any of them may go, and the coordinator may be killed and come back.
 
-- `--rdzv-endpoint=HOST:PORT` (or `https://HOST:PORT`): the coordinator; else STRATA_COORDINATOR, the configuration,
-  `endpoint.json`, http://127.0.0.1:50051. TLS and STRATA_TOKEN as for every other client.
+- `--rdzv-endpoint=HOST:PORT` (or `https://HOST:PORT`): the coordinator, or all of a set, with commas between; else
+  STRATA_COORDINATOR, the configuration, `endpoint.json`, http://127.0.0.1:50051. TLS and STRATA_TOKEN as for every
+  other client.
 - `--rdzv-id`: names the run, the same for all its agents. Must be given: torchrun's default is the same for all runs.
 - `--rdzv-conf`: torch's own settings (join_timeout, last_call_timeout, close_timeout, keep_alive_interval,
   keep_alive_max_attempt), and `read_timeout` (60): seconds for which an agent that joins tries to reach the

@@ -1,4 +1,4 @@
-"""A set of three coordinators on this machine, each a process with a home and a port of its own."""
+"""A set of coordinators on this machine, each a process with a home and a port of its own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 from .process import PATIENCE, Process, wait_until
 
 SECRET = "a secret of the coordinators under test"
+LEADS = "it leads its set"
 
 
 def free_ports(count: int) -> list[int]:
@@ -30,6 +31,8 @@ def free_ports(count: int) -> list[int]:
 
 
 class Coordinators:
+    """`count` of them, three or five, all started. They are known by their numbers, from 0."""
+
     def __init__(self, exe: Path, folder: Path, count: int = 3, scheme: str = "http", **env: str) -> None:
         self.exe, self.folder, self.env = exe, folder, env
         self.ports = free_ports(count)
@@ -58,8 +61,16 @@ class Coordinators:
         self.processes[which] = Process(command, environment, self.folder / f"coordinator-{which}.log")
         return self.processes[which]
 
-    def kill(self, which: int) -> None:
-        self.processes.pop(which).kill()
+    def kill(self, *which: int) -> None:
+        """SIGKILL to all of them before any is waited for."""
+        for one in which:
+            os.kill(self.processes[one].pid, signal.SIGKILL)
+        for one in which:
+            self.processes.pop(one).kill()
+
+    def wait_leaderless(self) -> None:
+        """Until none of those that are left leads: they are too few."""
+        wait_until(lambda: all(self.note(which) != LEADS for which in self.processes), "nobody to lead")
 
     def lose_home(self, which: int) -> None:
         shutil.rmtree(self.home(which))
@@ -92,7 +103,7 @@ class Coordinators:
         found: list[int] = []
 
         def leads() -> bool:
-            found[:] = [which for which in self.processes if self.note(which) == "it leads its set"]
+            found[:] = [which for which in self.processes if self.note(which) == LEADS]
             return len(found) == 1
 
         wait_until(leads, "one of the coordinators to lead")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import socket
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 
 from .process import Process
@@ -48,6 +51,23 @@ class S3Server:
 
     def url(self, prefix: str) -> str:
         return f"s3://{self.bucket}/{prefix}"
+
+    def put(self, name: str, content: bytes) -> None:
+        """An object of the bucket, as any client writes it (AWS Signature Version 4)."""
+        host, path = f"127.0.0.1:{self.port}", f"/{self.bucket}/{name}"
+        sum_, now = hashlib.sha256(content).hexdigest(), datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        headers = {"host": host, "x-amz-content-sha256": sum_, "x-amz-date": now}
+        signed, lines = ";".join(headers), "".join(f"{key}:{value}\n" for key, value in headers.items())
+        asked = hashlib.sha256(f"PUT\n{path}\n\n{lines}\n{signed}\n{sum_}".encode()).hexdigest()
+        scope = [now[:8], KEYS["AWS_REGION"], "s3", "aws4_request"]
+        key = b"AWS4" + KEYS["AWS_SECRET_ACCESS_KEY"].encode()
+        for part in [*scope, f"AWS4-HMAC-SHA256\n{now}\n{'/'.join(scope)}\n{asked}"]:
+            key = hmac.digest(key, part.encode(), "sha256")
+        by = f"Credential={KEYS['AWS_ACCESS_KEY_ID']}/{'/'.join(scope)}"
+        headers["authorization"] = f"AWS4-HMAC-SHA256 {by}, SignedHeaders={signed}, Signature={key.hex()}"
+        request = urllib.request.Request(f"http://{host}{path}", content, headers, method="PUT")
+        with urllib.request.urlopen(request, timeout=60):
+            pass
 
     def close(self) -> None:
         self.process.kill()

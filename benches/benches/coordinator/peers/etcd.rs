@@ -17,10 +17,11 @@ use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::PATIENCE;
 use super::process::{Ending, Process};
-use super::{PATIENCE, unary};
 use crate::cluster::{BARRIER_RANKS, connect};
 use crate::empty::longest;
+use crate::foreign::unary;
 use crate::load::{self, Load};
 
 const GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";

@@ -11,15 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use prost::Message;
 use tokio::runtime::Runtime;
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
-use tonic_prost::ProstCodec;
 
 use crate::empty::Sizes;
+use crate::lighthouse;
 use crate::load::Load;
 use crate::operations::Ranks;
 use etcd::Etcd;
@@ -76,7 +71,7 @@ impl Program {
                 let words = printed(Command::new(path).arg("--version"));
                 words.lines().next().unwrap_or_default().to_owned()
             }
-            Program::Torchft => printed(Command::new(path).args([torchft::SCRIPT, "version"])),
+            Program::Torchft => printed(Command::new(path).args([lighthouse::SCRIPT, "version"])),
             Program::TcpStore => printed(Command::new(path).args([tcpstore::SCRIPT, "version"])),
         }
     }
@@ -158,19 +153,6 @@ impl<'a> Peers<'a> {
             Asked::Meet => Some(self.store.as_mut()?.run("barrier", HUNDRED, time)),
         }
     }
-}
-
-/// A call of a method that no generated client of ours has.
-async fn unary<Q, A>(channel: &Channel, path: &'static str, request: Q) -> Result<A, Status>
-where
-    Q: Message + 'static,
-    A: Message + Default + 'static,
-{
-    let mut client = Grpc::new(channel.clone());
-    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let answered: Response<A> =
-        client.unary(Request::new(request), PathAndQuery::from_static(path), ProstCodec::default()).await?;
-    Ok(answered.into_inner())
 }
 
 /// What a program prints that is asked for its version.

@@ -11,13 +11,12 @@ use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
 use super::process::{Ending, Process};
-use super::unary;
 use crate::cluster::connect;
+use crate::foreign::unary;
+use crate::lighthouse::{SCRIPT, quorum, replica};
 use crate::load::{self, Load};
 
-pub const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/lighthouse.py");
 const HEARTBEAT: &str = "/torchft.LighthouseService/Heartbeat";
-const QUORUM: &str = "/torchft.LighthouseService/Quorum";
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct HeartbeatRequest {
@@ -27,41 +26,6 @@ struct HeartbeatRequest {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct HeartbeatResponse {}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct QuorumMember {
-    #[prost(string, tag = "1")]
-    replica_id: String,
-    #[prost(string, tag = "2")]
-    address: String,
-    #[prost(string, tag = "3")]
-    store_address: String,
-    #[prost(int64, tag = "4")]
-    step: i64,
-    #[prost(uint64, tag = "5")]
-    world_size: u64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct QuorumRequest {
-    #[prost(message, optional, tag = "1")]
-    requester: Option<QuorumMember>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Quorum {
-    #[prost(int64, tag = "1")]
-    quorum_id: i64,
-    /// Counted, but not decoded: a replica would, on a machine of its own.
-    #[prost(bytes = "vec", repeated, tag = "2")]
-    participants: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct QuorumResponse {
-    #[prost(message, optional, tag = "1")]
-    quorum: Option<Quorum>,
-}
 
 /// A lighthouse that waits for all of its replicas, each with a connection.
 pub struct Lighthouse {
@@ -88,7 +52,7 @@ impl Lighthouse {
             let replicas = replicas.clone();
             async move {
                 let (number, channel) = at(&replicas, caller);
-                let request = HeartbeatRequest { replica_id: name(number) };
+                let request = HeartbeatRequest { replica_id: replica(number) };
                 let answered: Result<HeartbeatResponse, _> = unary(channel, HEARTBEAT, request).await;
                 answered.expect("the lighthouse takes heartbeats");
                 1
@@ -107,17 +71,8 @@ impl Lighthouse {
 
 async fn meet(replicas: Arc<Vec<Channel>>) -> u64 {
     join_all(replicas.iter().enumerate().map(async |(number, channel)| {
-        let member = QuorumMember {
-            replica_id: name(number),
-            address: format!("http://host-{number}:29512"),
-            store_address: format!("host-{number}:29500"),
-            step: 1000,
-            world_size: 1,
-        };
-        let request = QuorumRequest { requester: Some(member) };
-        let answered: QuorumResponse = unary(channel, QUORUM, request).await.expect("all replicas ask");
-        let quorum = answered.quorum.expect("an answer holds a quorum");
-        assert_eq!((quorum.quorum_id, quorum.participants.len()), (1, replicas.len()), "nobody leaves it");
+        let met = quorum(channel, number, 1).await.expect("all replicas ask");
+        assert_eq!((met.quorum_id, met.participants.len()), (1, replicas.len()), "nobody leaves it");
     }))
     .await;
     1
@@ -126,8 +81,4 @@ async fn meet(replicas: Arc<Vec<Channel>>) -> u64 {
 fn at(replicas: &[Channel], caller: usize) -> (usize, &Channel) {
     let number = caller % replicas.len();
     (number, &replicas[number])
-}
-
-fn name(number: usize) -> String {
-    format!("replica-{number}")
 }

@@ -23,25 +23,24 @@ pub struct Sample {
     pub parts: Vec<(String, Extent)>,
 }
 
-pub fn scan(path: &Path) -> Result<Held> {
+pub fn scan(path: &Path, file: &File) -> Result<Held> {
     let (mut samples, mut parts) = (0, BTreeSet::new());
-    walk(path, |sample| {
+    walk(path, file, |sample| {
         samples += 1;
         parts.extend(sample.parts.into_iter().map(|(ending, _)| ending));
     })?;
     Ok(Held { samples, format: Format::WebDataset { parts: parts.into_iter().collect() } })
 }
 
-pub fn index(path: &Path) -> Result<Vec<Sample>> {
+pub fn index(path: &Path, file: &File) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
-    walk(path, |sample| samples.push(sample))?;
+    walk(path, file, |sample| samples.push(sample))?;
     Ok(samples)
 }
 
 /// Goes from header to header: what the parts hold is not read.
-fn walk(path: &Path, mut found: impl FnMut(Sample)) -> Result<()> {
+fn walk(path: &Path, file: &File, mut found: impl FnMut(Sample)) -> Result<()> {
     let doing = || format!("reading {}", path.display());
-    let file = File::open(path).doing(doing)?;
     let length = file.metadata().doing(doing)?.len();
     let mut archive = Archive::new(BufReader::new(file));
     let mut sample: Option<Sample> = None;
@@ -122,6 +121,10 @@ mod tests {
         (folder, path)
     }
 
+    fn opened(path: &Path) -> File {
+        File::open(path).unwrap()
+    }
+
     #[test]
     fn parts_with_one_name_are_one_sample() {
         let long = format!("{}/0003.jpg", "folder".repeat(30));
@@ -134,7 +137,7 @@ mod tests {
             ("__meta__.json", b"{}"),
         ];
         let (_folder, path) = archive(&files);
-        let samples = index(&path).unwrap();
+        let samples = index(&path, &opened(&path)).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let text = |extent: &Extent| {
             String::from_utf8_lossy(&bytes[extent.offset as usize..][..extent.bytes as usize]).into_owned()
@@ -155,7 +158,7 @@ mod tests {
                 (long.trim_end_matches(".jpg").to_owned(), vec![part("jpg", "far")]),
             ]
         );
-        let held = scan(&path).unwrap();
+        let held = scan(&path, &opened(&path)).unwrap();
         let parts = vec!["jpg".to_owned(), "seg.png".to_owned()];
         assert_eq!(held, Held { samples: 3, format: Format::WebDataset { parts } });
     }
@@ -168,10 +171,10 @@ mod tests {
         flipped[100] ^= 1;
         for damaged in [&whole[..3000], &whole[..4000], &flipped[..], &[7; 1024][..]] {
             std::fs::write(&path, damaged).unwrap();
-            let error = scan(&path).unwrap_err();
+            let error = scan(&path, &opened(&path)).unwrap_err();
             assert!(error.kind == Kind::Corrupt && error.message.contains("a.tar"), "{error}");
         }
         let (_folder, path) = archive(&[("1.txt", b"a"), ("1.TXT", b"b")]);
-        assert!(scan(&path).unwrap_err().message.contains("twice"));
+        assert!(scan(&path, &opened(&path)).unwrap_err().message.contains("twice"));
     }
 }

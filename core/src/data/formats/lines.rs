@@ -11,22 +11,22 @@ use crate::error::{Doing, Error, Result};
 /// Read at once.
 const PIECE: usize = 1 << 20;
 
-pub fn scan(path: &Path) -> Result<Held> {
+pub fn scan(path: &Path, file: &File) -> Result<Held> {
     let mut samples = 0;
-    walk(path, |_| samples += 1)?;
+    walk(path, file, |_| samples += 1)?;
     Ok(Held { samples, format: Format::Jsonl })
 }
 
 /// Where each line lies, without its end.
-pub fn index(path: &Path) -> Result<Vec<Extent>> {
+pub fn index(path: &Path, file: &File) -> Result<Vec<Extent>> {
     let mut lines = Vec::new();
-    walk(path, |line| lines.push(line))?;
+    walk(path, file, |line| lines.push(line))?;
     Ok(lines)
 }
 
-fn walk(path: &Path, mut found: impl FnMut(Extent)) -> Result<()> {
+fn walk(path: &Path, file: &File, mut found: impl FnMut(Extent)) -> Result<()> {
     let doing = || format!("reading {}", path.display());
-    let mut file = BufReader::with_capacity(PIECE, File::open(path).doing(doing)?);
+    let mut file = BufReader::with_capacity(PIECE, file);
     let mut line = Line::default();
     loop {
         let piece = file.fill_buf().doing(doing)?;
@@ -93,13 +93,13 @@ mod tests {
             };
             std::fs::write(&path, &text).unwrap();
             let expected: Vec<&str> = text.split('\n').filter(|line| !line.trim().is_empty()).collect();
-            let found = index(&path).unwrap();
+            let found = index(&path, &File::open(&path).unwrap()).unwrap();
             let found: Vec<&str> = found
                 .iter()
                 .map(|line| &text[line.offset as usize..][..line.bytes as usize])
                 .collect();
             prop_assert_eq!(found, expected.clone());
-            prop_assert_eq!(scan(&path).unwrap().samples, expected.len() as u64);
+            prop_assert_eq!(scan(&path, &File::open(&path).unwrap()).unwrap().samples, expected.len() as u64);
         }
     }
 }

@@ -10,8 +10,7 @@ pub mod npy;
 pub mod parquet;
 pub mod tokens;
 
-use std::path::Path;
-
+use super::cache::{Fetcher, Origin, Source};
 use super::format::Format;
 use crate::error::Result;
 
@@ -30,16 +29,25 @@ pub struct Extent {
     pub bytes: u32,
 }
 
-/// Counts a file's samples.
+/// Counts a file's samples. Where it lies in a bucket no more of it is fetched than that takes.
 ///
-/// Fails with Corrupt for a damaged file and for one of another format, with Invalid for one that this build can't read.
-pub fn scan(format: &Format, path: &Path) -> Result<Held> {
+/// Fails with Corrupt for a damaged file and for one of another format, with Invalid for one that this build can't read, and as
+/// fetching does.
+pub fn scan(format: &Format, origin: &Origin, fetcher: &Fetcher) -> Result<Held> {
+    let name = origin.name();
+    let source = || match origin.packing {
+        None => fetcher.source(origin),
+        Some(_) => Source::file(fetcher.open(origin)?, name),
+    };
     match format {
-        Format::Tokens { .. } => tokens::scan(format, path),
-        Format::Npy { .. } => npy::scan(path),
-        Format::Jsonl => lines::scan(path),
-        Format::WebDataset { .. } => archive::scan(path),
-        Format::Parquet { columns, .. } => parquet::scan(columns, path),
+        Format::Tokens { .. } => {
+            let told = origin.listed.filter(|_| origin.packing.is_none());
+            tokens::scan(format, name, told.map_or_else(|| source().map(|source| source.bytes()), Ok)?)
+        }
+        Format::Npy { .. } => npy::scan(name, &source()?),
+        Format::Jsonl => lines::scan(name, &fetcher.open(origin)?),
+        Format::WebDataset { .. } => archive::scan(name, &fetcher.open(origin)?),
+        Format::Parquet { columns, .. } => parquet::scan(columns, name, &source()?),
         Format::Named(_) => unreachable!("files of other formats are not opened"),
     }
 }

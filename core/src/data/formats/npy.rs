@@ -2,14 +2,14 @@
 //!
 //! Source: NEP 1, "A Simple File Format for NumPy Arrays", versions 1.0 to 3.0.
 
-use std::fs::File;
-use std::io::Read;
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use super::Held;
+use crate::data::cache::Source;
 use crate::data::dtype::Dtype;
 use crate::data::format::Format;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Of a sane header: NumPy writes 128 bytes for all but structured dtypes.
@@ -25,11 +25,10 @@ pub struct Header {
 }
 
 /// Reads the header and looks whether the file has as many bytes as it says.
-pub fn scan(path: &Path) -> Result<Held> {
+pub fn scan(path: &Path, source: &Source) -> Result<Held> {
     let doing = || format!("reading {}", path.display());
-    let mut file = File::open(path).doing(doing)?;
-    let header = read(&mut file).map_err(|error| error.while_doing(doing()))?;
-    let bytes = file.metadata().doing(doing)?.len();
+    let header = read(BufReader::new(source.from(0))).map_err(|error| error.while_doing(doing()))?;
+    let bytes = source.bytes();
     let (samples, shape) = (header.shape[0], header.shape[1..].to_vec());
     let item = header.dtype.bytes();
     let data = header.shape.iter().try_fold(item, |bytes, axis| bytes.checked_mul(*axis));
@@ -45,17 +44,23 @@ pub fn scan(path: &Path) -> Result<Held> {
     Ok(Held { samples, format: Format::Npy { dtype: Some(header.dtype), shape } })
 }
 
-pub fn read(file: &mut File) -> Result<Header> {
+/// The header, from the beginning of a file.
+pub fn read(mut file: impl Read) -> Result<Header> {
     let not_npy = || Error::corrupt("it does not begin like a .npy file").hint("write it with numpy.save");
+    // What could not be read at all says so itself.
+    let unread = |error: io::Error| match error.downcast::<Error>() {
+        Ok(ours) => ours,
+        Err(_) => not_npy(),
+    };
     let mut start = [0; 8];
-    file.read_exact(&mut start).map_err(|_| not_npy())?;
+    file.read_exact(&mut start).map_err(unread)?;
     let (magic, version) = start.split_at(MAGIC.len());
     if magic != MAGIC {
         return Err(not_npy());
     }
     let mut length = [0; 4];
     let wide = if version[0] == 1 { 2 } else { 4 };
-    file.read_exact(&mut length[..wide]).map_err(|_| not_npy())?;
+    file.read_exact(&mut length[..wide]).map_err(unread)?;
     let length = u32::from_le_bytes(length) as usize;
     if !(1..=3).contains(&version[0]) || length > LONGEST_HEADER {
         return Err(Error::invalid(format!(
@@ -65,7 +70,7 @@ pub fn read(file: &mut File) -> Result<Header> {
         .hint("this build reads versions 1 to 3: write it with numpy.save"));
     }
     let mut text = vec![0; length];
-    file.read_exact(&mut text).map_err(|_| not_npy())?;
+    file.read_exact(&mut text).map_err(unread)?;
     let (dtype, shape) = parse(&String::from_utf8_lossy(&text))?;
     Ok(Header { start: (start.len() + wide + length) as u64, dtype, shape })
 }
@@ -101,7 +106,7 @@ fn parse(text: &str) -> Result<(Dtype, Vec<u64>)> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
 
     use tempfile::TempDir;
 
@@ -116,7 +121,7 @@ mod tests {
         bytes.extend(header.as_bytes());
         bytes.resize(bytes.len() + data, 0);
         fs::write(&path, bytes).unwrap();
-        scan(&path)
+        scan(&path, &Source::file(File::open(&path).unwrap(), &path).unwrap())
     }
 
     #[test]

@@ -1,16 +1,14 @@
 //! Raw little-endian items without a header.
 
-use std::fs;
 use std::path::Path;
 
 use super::Held;
 use crate::data::format::Format;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 
 /// Whole samples; a file that ends within an item was cut off, which is Corrupt.
-pub fn scan(format: &Format, path: &Path) -> Result<Held> {
+pub fn scan(format: &Format, path: &Path, bytes: u64) -> Result<Held> {
     let Format::Tokens { dtype, .. } = format else { unreachable!("asked for tokens alone") };
-    let bytes = fs::metadata(path).doing(|| format!("reading {}", path.display()))?.len();
     if !bytes.is_multiple_of(dtype.bytes()) {
         let (path, item) = (path.display(), dtype.bytes());
         return Err(Error::corrupt(format!(

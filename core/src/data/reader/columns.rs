@@ -32,7 +32,7 @@ impl Columns {
         for sample in samples {
             let (file, row) = files.locate(*sample)?;
             let path = files.path(file);
-            let open = self.open.get(file, || ParquetFile::open(&self.columns, path))?;
+            let open = self.open.get(file, || ParquetFile::open(&self.columns, path, files.open(file)?))?;
             let Some((piece, row)) = open.locate(row) else {
                 return Err(Error::corrupt(format!(
                     "reading {}: it has {} rows, fewer than when it was registered",
@@ -62,7 +62,7 @@ impl Columns {
     /// A batch without rows has the columns, too.
     fn empty(&self, files: &Files) -> Result<RecordBatch> {
         let path = files.path(0);
-        let open = self.open.get(0, || ParquetFile::open(&self.columns, path))?;
+        let open = self.open.get(0, || ParquetFile::open(&self.columns, path, files.open(0)?))?;
         Ok(RecordBatch::new_empty(open.schema()))
     }
 }

@@ -12,7 +12,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use super::fixed::read_at;
 use crate::data::files::{Files, Open};
 use crate::data::formats::{Extent, archive, lines};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 
 /// The column of a sample's name in an archive, as WebDataset calls it.
 pub const KEY: &str = "__key__";
@@ -98,20 +98,19 @@ impl Extents {
 
     fn source(&self, files: &Files, file: usize) -> Result<Arc<Source>> {
         let path = files.path(file);
-        self.open.get(file, || open(&self.kind, path))
+        self.open.get(file, || open(&self.kind, path, files.open(file)?))
     }
 }
 
-fn open(kind: &Kind, path: &Path) -> Result<Source> {
-    let file = File::open(path).doing(|| format!("reading {}", path.display()))?;
+fn open(kind: &Kind, path: &Path, file: File) -> Result<Source> {
     match kind {
         Kind::Lines => {
-            let extents = lines::index(path)?.into_iter().map(Some).collect();
+            let extents = lines::index(path, &file)?.into_iter().map(Some).collect();
             Ok(Source { file, keys: Vec::new(), extents })
         }
         Kind::Archives(parts) => {
             let (mut keys, mut extents) = (Vec::new(), Vec::new());
-            for archive::Sample { key, parts: found } in archive::index(path)? {
+            for archive::Sample { key, parts: found } in archive::index(path, &file)? {
                 let of = |part: &String| {
                     found.iter().find(|(ending, _)| ending == part).map(|(_, extent)| *extent)
                 };

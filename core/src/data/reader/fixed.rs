@@ -42,7 +42,7 @@ impl Fixed {
             let run = files.run(&samples[at..], number);
             let (now, later) = rest.split_at_mut(run * self.sample as usize);
             let path = files.path(number);
-            let source = self.open.get(number, || open(&self.format, path))?;
+            let source = self.open.get(number, || open(&self.format, path, files.open(number)?))?;
             read_at(&source.file, path, source.start + row * self.sample, now)?;
             rest = later;
             at += run;
@@ -51,11 +51,10 @@ impl Fixed {
     }
 }
 
-fn open(format: &Format, path: &Path) -> Result<Source> {
+fn open(format: &Format, path: &Path, file: File) -> Result<Source> {
     let doing = || format!("reading {}", path.display());
-    let mut file = File::open(path).doing(doing)?;
     let Format::Npy { dtype, shape } = format else { return Ok(Source { file, start: 0 }) };
-    let header = npy::read(&mut file).doing(doing)?;
+    let header = npy::read(&file).doing(doing)?;
     match (Some(header.dtype), &header.shape[1..]) == (*dtype, shape) {
         true => Ok(Source { file, start: header.start }),
         false => Err(Error::corrupt(format!("{}: it is another array than when it was registered", doing()))

@@ -10,6 +10,7 @@ mod fixed;
 #[cfg(test)]
 mod tests;
 
+use super::cache::Fetcher;
 use super::files::Files;
 use super::format::Format;
 use super::rows::Rows;
@@ -34,8 +35,13 @@ impl Reader {
     ///
     /// Fails with Invalid for a format this build doesn't open or a wrong count, NotFound where no file is here.
     pub fn new(spec: &DatasetSpec) -> Result<Reader> {
+        Reader::with(spec, Fetcher::default())
+    }
+
+    /// With files that `fetcher` brings.
+    fn with(spec: &DatasetSpec, fetcher: Fetcher) -> Result<Reader> {
         let DatasetSpec { format, files, .. } =
-            if spec.files.is_empty() { scanned(spec)? } else { spec.clone() };
+            if spec.files.is_empty() { scanned(spec, &fetcher)? } else { spec.clone() };
         let way = match &format {
             Format::Tokens { .. } | Format::Npy { .. } => Way::Fixed(fixed::Fixed::new(&format)?),
             Format::Jsonl => Way::Extents(extents::Extents::lines()),
@@ -46,12 +52,17 @@ impl Reader {
                     .hint("use get_shard and read the files yourself, or store the samples in a format that Strata reads"));
             }
         };
-        Ok(Reader { format, files: Files::new(files), way })
+        Ok(Reader { format, files: Files::new(files, fetcher), way })
     }
 
     /// The format with all filled in that was found in the files.
     pub fn format(&self) -> &Format {
         &self.format
+    }
+
+    /// The dataset's files: who knows which samples are next may have those files at hand before they are read.
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 
     /// These samples, in this order.
@@ -66,11 +77,11 @@ impl Reader {
     }
 }
 
-fn scanned(spec: &DatasetSpec) -> Result<DatasetSpec> {
+fn scanned(spec: &DatasetSpec, fetcher: &Fetcher) -> Result<DatasetSpec> {
     if let Format::Named(_) = spec.format {
         return Ok(spec.clone());
     }
-    match scan::resolve(spec.clone(), OnDamage::Raise)? {
+    match scan::resolve_with(spec.clone(), OnDamage::Raise, fetcher)? {
         (scanned, Scanned::Yes) => Ok(scanned),
         (_, Scanned::No(reason)) => Err(Error::not_found(format!("reading dataset {:?}: {reason}", spec.id))
             .hint("the path must be readable on every node that trains; check its mounts")),

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use object_store::memory::InMemory;
 
-use super::{TestServer, conforms};
+use super::{TestServer, conforms, noise};
 use crate::error::Kind;
-use crate::storage::{StoreOptions, StoreUrl, open, over_object_store};
+use crate::storage::{Store, StoreOptions, StoreUrl, open, over_object_store};
 
 #[test]
 fn s3_over_memory_conforms() {
@@ -20,6 +20,33 @@ fn s3_over_memory_conforms() {
 fn a_real_s3_server_conforms() {
     let Some(server) = TestServer::start() else { return };
     conforms(&open(&server.url, &server.options, "job").unwrap());
+}
+
+/// A reader that is pinned reads one object or none, and any other the one that is there.
+fn pins(store: &dyn Store) {
+    let contents = [noise(1, 100_000), noise(2, 100_000)];
+    store.replace("pinned", contents[0].clone().into()).unwrap();
+    let (mut pinned, loose) = (store.reader("pinned").unwrap(), store.reader("pinned").unwrap());
+    let tag = pinned.pin().unwrap();
+    let mut read = vec![0; 1000];
+    pinned.read_at(5, &mut read).unwrap();
+    assert_eq!(read, contents[0][5..1005]);
+    store.replace("pinned", contents[1].clone().into()).unwrap();
+    assert_eq!(pinned.read_at(5, &mut read).unwrap_err().kind, Kind::Conflict);
+    loose.read_at(5, &mut read).unwrap();
+    assert_eq!(read, contents[1][5..1005]);
+    assert_ne!(store.reader("pinned").unwrap().pin().unwrap(), tag);
+}
+
+#[test]
+fn s3_over_memory_pins() {
+    pins(&*over_object_store(Arc::new(InMemory::new()), "p", &StoreOptions::default()));
+}
+
+#[test]
+fn a_real_s3_server_pins() {
+    let Some(server) = TestServer::start() else { return };
+    pins(&*open(&server.url, &server.options, "pins").unwrap());
 }
 
 #[test]

@@ -191,7 +191,7 @@ impl Store for BucketStore {
         let found = wait(async { self.objects.head(&location).await })?
             .map_err(|error| self.failed("reading", path, &error))?;
         let large = self.large(path, &self.lanes.bring)?;
-        Ok(Box::new(reader::BucketReader { large, bytes: found.size }))
+        Ok(Box::new(reader::BucketReader::new(large, found)))
     }
 
     fn writer(&self, path: &str, at_most: u64) -> Result<Box<dyn Writer>> {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use futures::{StreamExt, TryStreamExt};
-use object_store::{GetOptions, GetRange};
+use object_store::{GetOptions, GetRange, ObjectMeta};
 
 use super::Large;
 use super::runtime::wait;
@@ -12,8 +12,11 @@ use crate::error::{Error, Result};
 use crate::storage::{Part, Reader};
 
 pub struct BucketReader {
-    pub large: Large,
-    pub bytes: u64,
+    large: Large,
+    bytes: u64,
+    /// As it was found.
+    about: ObjectMeta,
+    is_pinned: bool,
 }
 
 /// Requests that one call makes at once, where it wants so much.
@@ -22,6 +25,14 @@ const AT_ONCE: u64 = 8;
 impl Reader for BucketReader {
     fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// By the ETag, which every request then asks for; a store without them has the time of the last change.
+    fn pin(&mut self) -> Option<String> {
+        self.is_pinned = true;
+        let ObjectMeta { e_tag, version, last_modified, .. } = &self.about;
+        let told = e_tag.clone().or_else(|| version.clone());
+        Some(told.unwrap_or_else(|| last_modified.to_rfc3339()))
     }
 
     fn read_at(&self, offset: u64, target: &mut [u8]) -> Result<()> {
@@ -46,12 +57,17 @@ impl Reader for BucketReader {
 }
 
 impl BucketReader {
+    pub fn new(large: Large, about: ObjectMeta) -> BucketReader {
+        BucketReader { large, bytes: about.size, about, is_pinned: false }
+    }
+
     async fn bring(&self, mut body: Body<'_>) -> Result<()> {
         let large = &self.large;
         let pass = large.lane.enter().await;
         let failed = |error| large.failed("reading", &error);
         let range = Some(GetRange::Bounded(body.range.clone()));
-        let options = GetOptions { range, ..GetOptions::default() };
+        let if_match = self.about.e_tag.clone().filter(|_| self.is_pinned);
+        let options = GetOptions { range, if_match, ..GetOptions::default() };
         let answer = large.objects.get_opts(&large.location, options).await.map_err(failed)?;
         let mut stream = answer.into_stream();
         let mut at = body.range.start;

@@ -9,6 +9,7 @@ import torch.utils.data
 
 from .. import data
 from .._positions import Position
+from ..errors import ConflictError
 from . import faces
 from .batch import Batch, Origin, made
 from .faces import Loop
@@ -85,10 +86,20 @@ class IterableDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]  
 
         Raises:
             InvalidError: no such state.
-            ConflictError: it belongs to another dataset, or the dataset has changed.
+            ConflictError: it belongs to another dataset, the dataset has changed, or it is one of several workers' and
+                of another batch size.
         """
         position = faces.from_state(state, "a torch dataset")
-        if self._face.home is None:
-            self._loaded = self._face.share.start(position)
-        else:
+        if self._face.home is not None:
             self._face.is_at(position)
+            return
+        at = self._face.share.start(position)
+        worker = torch.utils.data.get_worker_info()
+        if at[3] != position[3] and worker is not None and worker.num_workers > 1:
+            raise ConflictError(
+                f"loading a worker's state of dataset {at[0]!r}: it counts steps of {position[3]} samples, and "
+                f"batch_size is {at[3]}: its workers would take some samples twice",
+                hint="go on with the same batch size; or take the position from job.restore(), which any batch size "
+                "and number of workers can go on from",
+            )
+        self._loaded = at

@@ -81,6 +81,8 @@ CONFIG = click.option(
     "--config", metavar="FILE", help="Configuration file.  [default: ~/.config/strata/config.toml, /etc/strata/…]"
 )
 
+JOB = click.option("--job", metavar="JOB", help="The job's name.  [default: STRATA_JOB, or default]")
+
 ADDRESS = several(
     click.option(
         "--coordinator", metavar="URL", help="Ask this one.  [default: STRATA_COORDINATOR, or this machine's]"

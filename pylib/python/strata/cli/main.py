@@ -25,6 +25,7 @@ COMMANDS = {
     "status": "strata.cli.status:status",
     "stacks": "strata.cli.stacks:stacks",
     "goodput": "strata.cli.goodput:goodput",
+    "datasets": "strata.cli.datasets:datasets",
     "checkpoints": "strata.cli.checkpoints:checkpoints",
     "config": "strata.cli.configuration:config",
     "wheel": "strata.cli.wheel:wheel",

@@ -8,12 +8,12 @@ import click
 
 from strata import _core
 from strata.cli import flags, terminal
-from strata.cli.checkpoints.places import JOB, JSON, STEPS, Asked
+from strata.cli.checkpoints.places import JSON, STEPS, Asked
 
 
 @click.command()
 @STEPS
-@JOB
+@flags.JOB
 @flags.ADDRESS
 @JSON
 def pin(
@@ -30,7 +30,7 @@ def pin(
 
 @click.command()
 @STEPS
-@JOB
+@flags.JOB
 @flags.ADDRESS
 @JSON
 def unpin(
@@ -57,7 +57,7 @@ def set_pinned(steps: tuple[int, ...], job: str | None, asked: Asked, *, pinned:
 
 @click.command()
 @STEPS
-@JOB
+@flags.JOB
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, or why not; remove nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @click.option("--force", is_flag=True, help="Remove pinned steps and the newest whole one too.")

@@ -9,13 +9,13 @@ import click
 
 from strata import _core
 from strata.cli import failures, flags, terminal
-from strata.cli.checkpoints.places import JOB, JSON, Asked
+from strata.cli.checkpoints.places import JSON, Asked
 
 COLUMNS = (">step", "kind", ">ranks", ">state", ">stored", "committed", "notes")
 
 
 @click.command()
-@JOB
+@flags.JOB
 @click.option("--store", metavar="URL", help="Read this store instead of asking the coordinator; pins are not known.")
 @flags.ADDRESS
 @JSON

@@ -6,11 +6,11 @@ import click
 
 from strata import _core
 from strata.cli import flags, terminal
-from strata.cli.checkpoints.places import JOB, JSON, Asked
+from strata.cli.checkpoints.places import JSON, Asked
 
 
 @click.command()
-@JOB
+@flags.JOB
 @click.option("--stop", is_flag=True, help="Save and stop there, as after SIGTERM on a rank.")
 @flags.ADDRESS
 @JSON

@@ -11,7 +11,6 @@ from strata import _core
 from strata.cli import flags
 from strata.errors import NotFoundError, UnavailableError
 
-JOB = click.option("--job", metavar="JOB", help="The job's name.  [default: STRATA_JOB, or default]")
 STORE = click.option(
     "--store",
     metavar="URL",

@@ -12,7 +12,7 @@ import click
 
 from strata import _core
 from strata.cli import flags, terminal
-from strata.cli.checkpoints.places import JOB, JSON, STORE, Asked
+from strata.cli.checkpoints.places import JSON, STORE, Asked
 from strata.cli.checkpoints.verify import bar
 from strata.errors import CorruptCheckpointError, NotFoundError, UnavailableError
 
@@ -21,7 +21,7 @@ FIELDS = ("store", "object", "problem", "outcome", "reason")
 
 @click.command(short_help="Rebuild what is damaged from another place of the job.")
 @click.argument("steps", metavar="[STEP]...", type=flags.WholeNumber(0), nargs=-1)
-@JOB
+@flags.JOB
 @STORE
 @click.option(
     "--target",

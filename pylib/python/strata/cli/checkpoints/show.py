@@ -11,14 +11,14 @@ import click
 from strata import _core
 from strata.cli import flags, terminal
 from strata.cli.checkpoints.listing import kind
-from strata.cli.checkpoints.places import JOB, JSON, STEP, STORE, Asked
+from strata.cli.checkpoints.places import JSON, STEP, STORE, Asked
 from strata.info import EncodingInfo
 from strata.inspection import tensor_info
 
 
 @click.command()
 @STEP
-@JOB
+@flags.JOB
 @STORE
 @flags.ADDRESS
 @JSON

@@ -11,13 +11,13 @@ import click
 
 from strata import _core
 from strata.cli import flags, terminal
-from strata.cli.checkpoints.places import JOB, JSON, STORE, Asked
+from strata.cli.checkpoints.places import JSON, STORE, Asked
 from strata.errors import CorruptCheckpointError, NotFoundError
 
 
 @click.command()
 @click.argument("steps", metavar="[STEP]...", type=flags.WholeNumber(0), nargs=-1)
-@JOB
+@flags.JOB
 @STORE
 @flags.ADDRESS
 @JSON
