@@ -95,10 +95,10 @@ bench-lives: build ## what a job loses of which a rank is killed every minute, w
 bench-data: build ## samples a second of Strata and of other loaders from the same local files (BENCH='--turns 1 --only litdata strata')
 	@$(TORCH_PYTHON) benches/peers/data/speed.py $(LOADERS) $(BENCH)
 
-bench-resume: ## how soon other loaders go on at the half of an epoch (BENCH='--turns 5')
+bench-resume: build ## how soon Strata and other loaders go on at the half of an epoch (BENCH='--turns 5')
 	@$(TORCH_PYTHON) benches/peers/data/resume.py $(LOADERS) $(BENCH)
 
-bench-chaos: ## samples that other loaders lose and double through kills and resizes (BENCH='--seed 7 --kills 20')
+bench-chaos: build ## samples that Strata and other loaders lose and double through kills and resizes (BENCH='--seed 7 --kills 20')
 	@$(TORCH_PYTHON) benches/peers/data/chaos.py $(LOADERS) $(BENCH)
 
 bench-shuffle: build ## how well the order mixes samples, and the shards it holds open, beside MosaicML's shuffles (BENCH='--seed 8')

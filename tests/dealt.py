@@ -52,6 +52,35 @@ class Behind(Exact):
     off = -1
 
 
+class Committing(Exact):
+    """Its states are durable by themselves, in a file beside the meetings, and it goes on from the newest one."""
+
+    def start(self, rank: int, world: int, state: Any) -> Iterator[Array]:
+        self.kept = self.life.meeting.with_name("kept")
+        self.rank = rank
+        self.begun, place = map(int, self.kept.read_text().split()) if self.kept.exists() else (0, 0)
+        self.step = self.begun
+        return super().start(rank, world, place)
+
+    def state_dict(self) -> Any:
+        self.step += 1
+        if self.rank == 0:
+            part = self.kept.with_name("part")
+            part.write_text(f"{self.step} {self.place}")
+            part.rename(self.kept)
+        return self.step
+
+    def origin(self) -> int:
+        return self.begun
+
+
+class Astray(Committing):
+    """It goes on from the commit before the last one."""
+
+    def origin(self) -> int:
+        return max(0, self.begun - 1)
+
+
 class OneWorld(Exact):
     """It does not go on in another world, and says so."""
 

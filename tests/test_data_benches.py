@@ -66,14 +66,19 @@ def test_a_full_disk_is_said_before_anything_is_written(tmp_path: Path) -> None:
 
 
 def course(
-    corpus: Corpus, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, scenario: chaos.Scenario
+    corpus: Corpus,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    scenario: chaos.Scenario,
+    kind: type[Job] = Job,
 ) -> chaos.Course:
     monkeypatch.setitem(loaders.LOADERS, name, f"dealt:{name}")
     monkeypatch.setitem(loaders.PACKAGES, name, [])
     folder.mkdir()
     monkeypatch.syspath_prepend(str(TESTS))
     packages = Bare(sys.executable, Path(), Path(), folder)
-    with Job(packages, name, corpus, 0, 1, folder, folder / "ranks.log") as job:
+    with kind(packages, name, corpus, 0, 1, folder, folder / "ranks.log") as job:
         return scenario.run(job)
 
 
@@ -108,6 +113,36 @@ def test_what_a_loader_loses_or_doubles_is_counted(
     step = str(sum(BATCH * world for world in chaos.WORLDS[:-1]))
     assert counted[3:5] == (step if lost else "0", step if doubled else "0")
     assert "other than undisturbed" in counted[5]
+
+
+class Slow(Job):
+    """A kill comes when what was asked for is done, and nobody has been told of it."""
+
+    def kill(self, number: int) -> None:
+        self.answers()
+        super().kill(number)
+
+
+def saving(kills: int) -> chaos.Scenario:
+    moments = [chaos.Kill(number % 7, "saving", number / kills) for number in range(kills)]
+    return chaos.Scenario(chaos.WORLDS, moments, lambda world: BATCH * world, EVERY)
+
+
+def test_a_commit_that_was_made_and_not_acknowledged_counts(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = course(corpus, tmp_path / "found", monkeypatch, "Committing", saving(8), Slow)
+    assert (found.stream, found.refused, found.killed) == (list(range(SAMPLES)), "", 8)
+    assert found.unacknowledged == 8
+    found = course(corpus, tmp_path / "again", monkeypatch, "Committing", disturbed(21))
+    assert (found.stream, found.refused, found.killed) == (list(range(SAMPLES)), "", 21)
+
+
+def test_going_on_from_another_commit_than_the_last_is_told(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = course(corpus, tmp_path / "found", monkeypatch, "Astray", saving(3), Slow)
+    assert "go on from commits [" in found.refused
 
 
 def test_a_refusal_is_told_in_the_loaders_own_words(

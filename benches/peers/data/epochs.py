@@ -40,7 +40,9 @@ def main() -> None:
     busy, own, started = busy_seconds(), family_seconds(), time.perf_counter()
     while len(steady) < 2 or sum(steady) < float(seconds):
         steady.append(timed(corpus, opened.epoch(), None))
-    others = busy_seconds() - busy - (family_seconds() - own)
+    own = family_seconds() - own
+    others = busy_seconds() - busy - own
+    result["cpu"] = own / (len(steady) * corpus.count)
     result["others"] = max(0.0, others) / (os.cpu_count() or 1) / since(started)
     result |= {"steady": steady, "memory": last_epoch(corpus, opened), "count": corpus.count}
     if close := getattr(opened, "close", None):

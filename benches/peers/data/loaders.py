@@ -191,9 +191,9 @@ PACKAGES = {
     "mosaicml": ["streaming"],
     "torchdata": ["torchdata.stateful_dataloader"],
     "litdata": ["litdata"],
-    "strata": ["numpy", "strata.data"],
-    "strata-torch": ["torch.utils.data", "strata._loading"],
-    "strata-torchdata": ["torchdata.stateful_dataloader", "strata._loading"],
+    "strata": ["numpy", "strata.connecting", "strata.data"],
+    "strata-torch": ["torch.utils.data", "strata.connecting", "strata._loading"],
+    "strata-torchdata": ["torchdata.stateful_dataloader", "strata.connecting", "strata._loading"],
 }
 """What the process that all ranks are forked from has imported."""
 WITHOUT_WORKERS = ("strata",)

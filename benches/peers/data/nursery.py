@@ -66,8 +66,14 @@ def live(kind: type[Loader], rank: int, world: int, life: int, address: str, key
                 answer = ("done", asked[command]())
             except Exception as error:
                 traceback.print_exc()
-                answer = ("failed", f"{type(error).__name__}: {error}")
+                answer = ("failed", words(error))
             driver.send(answer)
+
+
+def words(error: Exception) -> str:
+    """The error's own; of one that a worker had and torch has wrapped, without the traceback."""
+    text = str(error)
+    return text.splitlines()[-1] if "Original Traceback" in text else f"{type(error).__name__}: {text}"
 
 
 if __name__ == "__main__":

@@ -94,7 +94,15 @@ def measure(packages: Packages, corpus: Corpus, name: str, workers: int, order: 
     return result
 
 
-COLUMNS = ("workers", "samples/s steady (spread)", "MB/s", "first epoch, from import", "first batch", "memory")
+COLUMNS = (
+    "workers",
+    "samples/s steady (spread)",
+    "MB/s",
+    "CPU a sample",
+    "first epoch, from import",
+    "first batch",
+    "memory",
+)
 
 
 def render(results: list[Result], sizes: list[int], names: list[str], order: str) -> str:
@@ -128,10 +136,12 @@ def rows(found: list[Result]) -> list[str]:
         first = statistics.median(one["first"] for one in some)
         first_batch = statistics.median(one["first batch"] for one in some)
         memory = max(one["memory"] for one in some)
+        cpu = statistics.median(one["cpu"] for one in some)
         cells = (
             name,
             f"**{told}**" if workers == best and len(by_workers) > 1 else told,
             f"{rate * found[0]['size'] / 1e6:,.0f}",
+            f"{cpu * 1e6:,.1f} µs",
             f"{first:.2f} s",
             f"{first_batch:.2f} s",
             f"{memory / 2**20:,.0f} MiB",
