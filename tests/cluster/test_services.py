@@ -161,6 +161,13 @@ def test_datasets_are_registered_and_every_shard_is_held_once(channel: grpc.Chan
     assert stub.GetDataset(dataset_pb2.GetDatasetRequest(job="d", id="imagenet"), timeout=WAIT) == registered
     assert list(stub.ListDatasets(dataset_pb2.ListDatasetsRequest(job="d"), timeout=WAIT).datasets) == [registered]
 
+    # The same mounted elsewhere has the same order.
+    moved = dataset_pb2.DatasetSpec()
+    moved.CopyFrom(spec)
+    moved.path = "/mnt/imagenet"
+    there = stub.RegisterDataset(dataset_pb2.RegisterDatasetRequest(job="elsewhere", spec=moved), timeout=WAIT)
+    assert there.version == registered.version
+
     held: list[tuple[int, int]] = []
     for rank in range(8):
         request = dataset_pb2.GetShardsRequest(job="d", dataset="imagenet", rank=rank, epoch=3, world_size=8)

@@ -4,6 +4,7 @@ use super::super::state::{
     DatasetFile, DatasetRecord, Ended, Findings, Job, LostMember, Member, Open, Purpose, QuarantinedFile,
     StepRecord,
 };
+use crate::data::DatasetSpec;
 use crate::error::{Error, Result};
 use crate::format::StepKind;
 use crate::ids::{Generation, JobName, Rank, Step, WorldSize};
@@ -125,12 +126,10 @@ pub fn findings(found: v1::StoreFindings) -> Result<Findings> {
     })
 }
 
-pub fn dataset(spec: v1::DatasetSpec) -> DatasetRecord {
-    // The version is a hash of everything else, as the wire carries it.
-    let bare = v1::DatasetSpec { version: 0, ..spec };
-    let hash = blake3::hash(&prost::Message::encode_to_vec(&bare));
-    let version = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"));
-    DatasetRecord {
+/// Fails with Invalid for a format or dtype that is none.
+pub fn dataset(bare: v1::DatasetSpec) -> Result<DatasetRecord> {
+    let version = DatasetSpec::try_from(bare.clone())?.content_version();
+    Ok(DatasetRecord {
         id: bare.id,
         path: bare.path,
         format: bare.format,
@@ -153,8 +152,8 @@ pub fn dataset(spec: v1::DatasetSpec) -> DatasetRecord {
             .into_iter()
             .map(|file| QuarantinedFile { path: file.path, reason: file.reason })
             .collect(),
-        version: version.max(1),
-    }
+        version,
+    })
 }
 
 pub fn dataset_spec(record: &DatasetRecord) -> v1::DatasetSpec {

@@ -30,8 +30,12 @@ impl Engine {
         if let Ok(known) = self.state.job(&job) {
             known.check_token(&job, &request.token)?;
         }
-        let record = convert::dataset(spec);
+        let mut record = convert::dataset(spec)?;
         let known = self.state.job(&job).ok().and_then(|known| known.datasets.get(&record.id));
+        if let Some(known) = known {
+            // What it was registered with stays its version, however that was reckoned.
+            record.version = known.version;
+        }
         let answer = convert::dataset_spec(&record);
         if known != Some(&record) {
             self.submit(Command::RegisterDataset { job, spec: Box::new(record) })?;
