@@ -127,7 +127,7 @@ fn of_many_that_want_a_file_one_fetches_it() {
 
 #[test]
 fn the_cap_holds_at_every_moment_and_every_file_comes_whole() {
-    let seed = rand::random();
+    let seed: u64 = rand::random();
     println!("seed: {seed}");
     let (folder, cap) = (TempDir::new().unwrap(), 12 * MIB);
     get(&cache(&folder, cap), 99, 1);
@@ -145,7 +145,7 @@ fn the_cap_holds_at_every_moment_and_every_file_comes_whole() {
             most
         });
         let work = |thread: u64| {
-            let (cache, mut random) = (cache(&folder, cap), StdRng::seed_from_u64(seed + thread));
+            let (cache, mut random) = (cache(&folder, cap), StdRng::seed_from_u64(seed.wrapping_add(thread)));
             for _ in 0..60 {
                 let number = random.random_range(0..12u64);
                 let expected = content(number, (number + 1) * 500_000);
