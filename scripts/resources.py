@@ -22,8 +22,12 @@ SCRIPTS = Path(__file__).resolve().parent
 ROOT = SCRIPTS.parent
 OURS = ("strata", "dtruntime")
 PURE = ("--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none")
-# Of pygments' 250 languages (7 MB) a traceback needs one, and messages a few.
-LEXERS = {"__init__", "_mapping", "configs", "data", "python", "shell", "special"}
+# Of pygments' 250 languages (7 MB) a traceback needs one, and messages a few; of its styles and formats rich needs next to none.
+PYGMENTS = {
+    "lexers": {"__init__", "_mapping", "configs", "data", "python", "shell", "special"},
+    "styles": {"__init__", "_mapping", "default", "monokai"},
+    "formatters": {"__init__", "_mapping", "terminal", "terminal256"},
+}
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,10 @@ def library_key(digest: str) -> str:
 
 def stage(dependencies: Path, packages: Path) -> Path:
     shutil.copytree(dependencies, packages, ignore=shutil.ignore_patterns("bin", "__pycache__"))
-    for file in (packages / "pygments/lexers").glob("*.py"):
-        if file.stem not in LEXERS:
-            file.unlink()
+    for part, kept in PYGMENTS.items():
+        for file in (packages / "pygments" / part).glob("*.py"):
+            if file.stem not in kept:
+                file.unlink()
     for path in sources():
         (packages / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / "pylib/python" / path, packages / path)
