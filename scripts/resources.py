@@ -22,7 +22,7 @@ SCRIPTS = Path(__file__).resolve().parent
 ROOT = SCRIPTS.parent
 OURS = ("strata", "dtruntime")
 PURE = ("--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none")
-# Of pygments' 250 languages (7 MB) a traceback needs one, and messages a few; of its styles and formats rich needs next to none.
+# Of pygments' 250 languages (7 MB) a traceback needs one, and messages a few; of its styles rich needs one or two.
 PYGMENTS = {
     "lexers": {"__init__", "_mapping", "configs", "data", "python", "shell", "special"},
     "styles": {"__init__", "_mapping", "default", "monokai"},
