@@ -152,18 +152,17 @@ def test_real_s3_sigkill_within_a_fetch_leaves_nothing_half(
 ) -> None:
     rows = 200_000  # 51 MB: several pieces
     s3.put("killed/0.bin", tokens(0, rows))
-    stall, cache = threading.Event(), tmp_path / "cache"
-    proxy = proxies(stall=stall, stall_after=40_000_000)
+    proxy, cache = proxies(hold_after=5_000_000), tmp_path / "cache"
     env = node.env | through(proxy, s3) | {"STRATA_DATA_CACHE": str(cache)}
     code = READ + f"\n    read(os.environ['NAME'], path={s3.url('killed')!r}, {TOKENS})"
     killed = script(code, env | {"NAME": "killed"})
-    killed.wait_until(stall.is_set, "a part of the object to be fetched")
+    killed.wait_until(proxy.held.is_set, "a part of the object to be fetched")
     waits = script(code, env | {"NAME": "waits"})
     [part] = held(cache)
     assert part.suffix == ".part"
     wait_until(lambda: len(lockers(part)) == 2, "the second to wait for the first")
     killed.kill()
-    stall.clear()
+    proxy.let_go.set()
     for text in finish(waits, script(code, env | {"NAME": "later"})):
         assert text.split() == ["read", str(rows)]
     [whole] = held(cache)
@@ -180,9 +179,10 @@ def test_a_full_disk_is_overloaded_and_leaves_nothing(
     node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "data").mkdir()
-    for file in range(4):
+    files = 8
+    for file in range(files):
         (tmp_path / f"data/{file}.bin.gz").write_bytes(gzip.compress(tokens(file)))
-    with tmpfs(tmp_path / "small", "3m") as small:
+    with tmpfs(tmp_path / "small", "6m") as small:
         settings = {"STRATA_DATA_CACHE": str(small), "STRATA_DATA_CACHE_BYTES": "1GiB"}
         for name, value in (node.env | settings).items():
             monkeypatch.setenv(name, value)
@@ -197,11 +197,12 @@ def test_a_full_disk_is_overloaded_and_leaves_nothing(
                 register()
             assert str(small) in str(caught.value) and "STRATA_DATA_CACHE" in str(caught.value.hint)
             assert [path for path in held(small) if path.suffix == ".part"] == []
-            # With a cap that the disk has room for, files make room for each other.
+            # With a cap that the disk has room for, files make room for each other, also those that were open.
             monkeypatch.setenv("STRATA_DATA_CACHE_BYTES", "2MiB")
             register()
-            seen = [n for batch in job.dataset("d", batch_size=512) for n in batch.samples[:, 0].tolist()]
-            assert sorted(seen) == list(range(4 * ROWS))
+            dataset = job.dataset("d", batch_size=512, read_ahead=1)
+            seen = [n for batch in dataset for n in batch.samples[:, 0].tolist()]
+            assert sorted(seen) == list(range(files * ROWS))
 
 
 def test_the_environment_goes_before_the_file_and_a_cap_that_is_too_small_is_named(

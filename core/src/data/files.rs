@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -94,14 +95,19 @@ impl Files {
     }
 }
 
+/// What is known of an open file.
+pub trait Opened {
+    fn file(&self) -> &File;
+}
+
 /// The files that are open, each with what is known of it; the one that was opened first goes first. Threads share it: a file is
 /// opened by one of them, for which the others that want it wait.
 pub struct Open<T> {
-    files: Mutex<VecDeque<(usize, Opened<T>)>>,
+    files: Mutex<VecDeque<(usize, Place<T>)>>,
 }
 
 /// None until it has been opened.
-type Opened<T> = Arc<Mutex<Option<Arc<T>>>>;
+type Place<T> = Arc<Mutex<Option<Arc<T>>>>;
 
 impl<T> Default for Open<T> {
     fn default() -> Self {
@@ -109,19 +115,21 @@ impl<T> Default for Open<T> {
     }
 }
 
-impl<T> Open<T> {
-    pub fn get(&self, file: usize, open: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
-        let place = self.place(file);
+impl<T: Opened> Open<T> {
+    /// The file of this number. Those that were evicted from the cache take room on its disk as long as they are open: they are
+    /// closed before another is opened.
+    pub fn get(&self, files: &Files, file: usize, open: impl FnOnce(File) -> Result<T>) -> Result<Arc<T>> {
+        let place = self.place(file, files.are_fetched());
         let mut place = place.lock();
         if let Some(opened) = &*place {
             return Ok(opened.clone());
         }
-        let opened = Arc::new(open()?);
+        let opened = Arc::new(open(files.open(file)?)?);
         *place = Some(opened.clone());
         Ok(opened)
     }
 
-    fn place(&self, file: usize) -> Opened<T> {
+    fn place(&self, file: usize, may_be_evicted: bool) -> Place<T> {
         let mut files = self.files.lock();
         if let Some((_, place)) = files.iter().find(|(known, _)| *known == file) {
             return place.clone();
@@ -129,8 +137,17 @@ impl<T> Open<T> {
         if files.len() == OPEN {
             files.pop_front();
         }
-        let place = Opened::default();
+        if may_be_evicted {
+            files.retain(|(_, place)| !was_evicted(place));
+        }
+        let place = Place::default();
         files.push_back((file, place.clone()));
         place
     }
+}
+
+/// One that is being opened was not.
+fn was_evicted<T: Opened>(place: &Place<T>) -> bool {
+    let Some(place) = place.try_lock() else { return false };
+    place.as_ref().is_some_and(|opened| opened.file().metadata().is_ok_and(|about| about.nlink() == 0))
 }

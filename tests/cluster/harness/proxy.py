@@ -14,8 +14,8 @@ MOST = 65536  # bytes at once; requests without a large body are shorter
 class Proxy:
     """Forwards TCP to the S3 server, badly: holds every byte back (`stall`), says that a refused create-only write was
     done, flips a bit of the next large body (`flip`, which it clears), or answers so many parts by "slow down"
-    (`refuse`). It knows which objects were asked for how often (`bodies`), and how many bytes came: with so many of
-    them it sets `stall` by itself (`stall_after`)."""
+    (`refuse`). It knows which objects were asked for how often (`bodies`), and stops a connection that has brought so many
+    bytes (`hold_after`), the first one alone: then it sets `held`, and goes on with `let_go`."""
 
     def __init__(
         self,
@@ -25,11 +25,11 @@ class Proxy:
         flip: threading.Event | None = None,
         ignore_create_only: bool = False,
         refuse: int = 0,
-        stall_after: int | None = None,
+        hold_after: int | None = None,
     ) -> None:
         self.target, self.stall, self.flip, self.ignore_create_only = port, stall, flip, ignore_create_only
-        self.refuse, self.stall_after, self.lock = refuse, stall_after, threading.Lock()
-        self.brought, self.bodies = 0, Counter[str]()
+        self.refuse, self.hold_after, self.lock = refuse, hold_after, threading.Lock()
+        self.bodies, self.held, self.let_go = Counter[str](), threading.Event(), threading.Event()
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -45,11 +45,16 @@ class Proxy:
             threading.Thread(target=self._pump, args=(upstream, client, False), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
+        brought = 0
         try:
             while data := source.recv(MOST):
                 if self.stall is not None and self.stall.is_set():
                     wait_until(lambda: self.stall is not None and not self.stall.is_set(), "the stall to end", 300.0)
-                self._count(data, up)
+                if up:
+                    self._count(data)
+                else:
+                    brought += len(data)
+                    self._hold(brought)
                 if up and self._refuses(data):
                     refuse(source, data)
                     continue
@@ -65,15 +70,18 @@ class Proxy:
             source.close()
             sink.close()
 
-    def _count(self, data: bytes, up: bool) -> None:
-        with self.lock:
-            if not up:
-                self.brought += len(data)
-                if self.stall is not None and self.stall_after is not None and self.brought >= self.stall_after:
-                    self.stall_after = None
-                    self.stall.set()
-            elif data.startswith(b"GET ") and b"?" not in (target := data.split(b" ", 2)[1]):
+    def _count(self, data: bytes) -> None:
+        if data.startswith(b"GET ") and b"?" not in (target := data.split(b" ", 2)[1]):
+            with self.lock:
                 self.bodies[target.decode()] += 1
+
+    def _hold(self, brought: int) -> None:
+        with self.lock:
+            if self.hold_after is None or brought < self.hold_after:
+                return
+            self.hold_after = None
+        self.held.set()
+        wait_until(self.let_go.is_set, "the connection to be let go", 300.0)
 
     def _refuses(self, data: bytes) -> bool:
         if not (data.startswith(b"PUT ") and b"partNumber=" in data.split(b"\r\n", 1)[0]):

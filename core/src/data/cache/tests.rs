@@ -479,8 +479,12 @@ pub fn bucket() -> Arc<Counted> {
 
 /// Of files in that bucket, whatever it is called.
 pub fn bucket_fetcher(folder: &Path, bucket: &Arc<Counted>) -> Fetcher {
+    bucket_fetcher_with(folder, bucket, 100 * MIB)
+}
+
+pub fn bucket_fetcher_with(folder: &Path, bucket: &Arc<Counted>, cap: u64) -> Fetcher {
     let bucket = bucket.clone();
-    Fetcher::with(settings(folder, 100 * MIB), move |_, _| Ok(bucket.clone())).unwrap()
+    Fetcher::with(settings(folder, cap), move |_, _| Ok(bucket.clone())).unwrap()
 }
 
 #[test]

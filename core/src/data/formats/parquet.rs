@@ -70,6 +70,10 @@ impl ParquetFile {
         Ok(ParquetFile { file, layout })
     }
 
+    pub fn file(&self) -> &File {
+        &self.file.file
+    }
+
     pub fn schema(&self) -> SchemaRef {
         self.layout.schema.clone()
     }

@@ -1,13 +1,14 @@
 //! Samples that must be decoded: rows of Parquet files. What was decoded is kept, since the order asks for its rows again and again.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_select::interleave::interleave_record_batch;
 use parking_lot::Mutex;
 
-use crate::data::files::{Files, Open};
+use crate::data::files::{Files, Open, Opened};
 use crate::data::formats::parquet::ParquetFile;
 use crate::error::{Error, Result};
 
@@ -32,7 +33,7 @@ impl Columns {
         for sample in samples {
             let (file, row) = files.locate(*sample)?;
             let path = files.path(file);
-            let open = self.open.get(file, || ParquetFile::open(&self.columns, path, files.open(file)?))?;
+            let open = self.open.get(files, file, |file| ParquetFile::open(&self.columns, path, file))?;
             let Some((piece, row)) = open.locate(row) else {
                 return Err(Error::corrupt(format!(
                     "reading {}: it has {} rows, fewer than when it was registered",
@@ -62,8 +63,14 @@ impl Columns {
     /// A batch without rows has the columns, too.
     fn empty(&self, files: &Files) -> Result<RecordBatch> {
         let path = files.path(0);
-        let open = self.open.get(0, || ParquetFile::open(&self.columns, path, files.open(0)?))?;
+        let open = self.open.get(files, 0, |file| ParquetFile::open(&self.columns, path, file))?;
         Ok(RecordBatch::new_empty(open.schema()))
+    }
+}
+
+impl Opened for ParquetFile {
+    fn file(&self) -> &File {
+        ParquetFile::file(self)
     }
 }
 

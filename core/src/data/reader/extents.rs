@@ -10,7 +10,7 @@ use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use super::fixed::read_at;
-use crate::data::files::{Files, Open};
+use crate::data::files::{Files, Open, Opened};
 use crate::data::formats::{Extent, archive, lines};
 use crate::error::{Error, Result};
 
@@ -98,7 +98,13 @@ impl Extents {
 
     fn source(&self, files: &Files, file: usize) -> Result<Arc<Source>> {
         let path = files.path(file);
-        self.open.get(file, || open(&self.kind, path, files.open(file)?))
+        self.open.get(files, file, |file| open(&self.kind, path, file))
+    }
+}
+
+impl Opened for Source {
+    fn file(&self) -> &File {
+        &self.file
     }
 }
 

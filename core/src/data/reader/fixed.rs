@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::data::files::{Files, Open};
+use crate::data::files::{Files, Open, Opened};
 use crate::data::format::Format;
 use crate::data::formats::npy;
 use crate::error::{Doing, Error, Result};
@@ -42,12 +42,18 @@ impl Fixed {
             let run = files.run(&samples[at..], number);
             let (now, later) = rest.split_at_mut(run * self.sample as usize);
             let path = files.path(number);
-            let source = self.open.get(number, || open(&self.format, path, files.open(number)?))?;
+            let source = self.open.get(files, number, |file| open(&self.format, path, file))?;
             read_at(&source.file, path, source.start + row * self.sample, now)?;
             rest = later;
             at += run;
         }
         Ok(bytes)
+    }
+}
+
+impl Opened for Source {
+    fn file(&self) -> &File {
+        &self.file
     }
 }
 

@@ -11,7 +11,7 @@ use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
 use super::*;
-use crate::data::cache::tests::{bucket, bucket_fetcher, gzip, local_fetcher, zstd};
+use crate::data::cache::tests::{bucket, bucket_fetcher, bucket_fetcher_with, gzip, local_fetcher, zstd};
 use crate::data::{Dtype, resolve};
 use crate::error::Kind;
 use crate::storage::Store;
@@ -459,5 +459,34 @@ fn a_bucket_that_is_away_is_no_damage() {
         bucket.is_away.store(false, Ordering::SeqCst);
         let (spec, _) = scan::resolve_with(spec, OnDamage::Quarantine, &fetcher).unwrap();
         assert_eq!((spec.total_samples, spec.quarantined), (90, vec![]));
+    }
+}
+
+/// What an evicted file takes of the disk is given back once it is closed.
+#[test]
+fn evicted_files_are_closed_before_another_is_opened() {
+    let (cached, bucket) = (TempDir::new().unwrap(), bucket());
+    let (folder, spec) = tokens(&[5; 6]);
+    for file in 0..6 {
+        let name = format!("{file:03}.bin");
+        bucket.replace(&name, fs::read(folder.path().join(&name)).unwrap().into()).unwrap();
+    }
+    let remote = DatasetSpec { path: "s3://bucket".into(), files: vec![], ..spec };
+    let (spec, _) =
+        scan::resolve_with(remote, OnDamage::Raise, &bucket_fetcher(cached.path(), &bucket)).unwrap();
+    let open_and_gone = || {
+        let links = fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter_map(|link| fs::read_link(link.unwrap().path()).ok());
+        let ours = links.filter(|link| link.starts_with(cached.path()));
+        ours.filter(|link| link.to_string_lossy().ends_with("(deleted)")).count()
+    };
+    // Room for two.
+    let reader = Reader::with(&spec, bucket_fetcher_with(cached.path(), &bucket, 2 * 4096)).unwrap();
+    for round in 0..3 {
+        for sample in (0..30).step_by(5) {
+            assert_eq!(numbers(&reader, &[sample]).unwrap(), [sample as u32], "round {round}");
+            assert!(open_and_gone() <= 1, "sample {sample} of round {round}: {}", open_and_gone());
+        }
     }
 }
