@@ -12,10 +12,12 @@ MOST = 65536  # bytes at once; requests without a large body are shorter
 
 
 class Proxy:
-    """Forwards TCP to the S3 server, badly: holds every byte back (`stall`), says that a refused create-only write was
-    done, flips a bit of the next large body (`flip`, which it clears), or answers so many parts by "slow down"
-    (`refuse`). It knows which objects were asked for how often (`bodies`), and stops a connection that has brought so many
-    bytes (`hold_after`), the first one alone: then it sets `held`, and goes on with `let_go`."""
+    """Forwards TCP to the S3 server, badly: holds every byte back (`stall`), says that a refused create-only write
+    was done, flips a bit of the next large body (`flip`, which it clears), or answers so many parts by "slow
+    down" (`refuse`). It knows which objects were asked for how often (`bodies`), and stops a connection that
+    has brought so many bytes (`hold_after`), the first one alone: then it sets `held`, and goes on with
+    `let_go`.
+    """
 
     def __init__(
         self,
