@@ -165,6 +165,14 @@ def test_columns_are_chosen_and_strange_ones_named(node: Node, monkeypatch: pyte
             register("miscounted", total_samples=100)
 
 
+def test_parquet_that_can_not_be_decoded_is_refused_when_it_is_registered(
+    node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"n": list(range(SAMPLES))}), tmp_path / "a.parquet", compression="brotli")
+    with connected(node, monkeypatch) as job, pytest.raises(strata.InvalidError, match=r"a\.parquet.*Brotli"):
+        job.register_dataset("d", path=tmp_path, format="parquet", shard_size=9)
+
+
 def test_a_damaged_file_is_named_and_left_out_only_when_asked_to(
     node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -14,7 +14,9 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::Held;
@@ -125,6 +127,7 @@ impl Layout {
         // Arrow's own types, which some writers leave in the file, would differ from writer to writer.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = ArrowReaderMetadata::load(file, options).map_err(|error| unread(path, error))?;
+        refuse_brotli(path, &metadata)?;
         let groups = metadata.parquet_schema();
         let mask = match columns {
             [] => ProjectionMask::all(),
@@ -193,6 +196,16 @@ impl Read for Onwards {
         let read = self.file.read_at(into, self.at)?;
         self.at += read as u64;
         Ok(read)
+    }
+}
+
+/// Its decoder, with the encoder that comes along, would be a megabyte and more of the executable.
+fn refuse_brotli(path: &Path, metadata: &ArrowReaderMetadata) -> Result<()> {
+    let mut columns = metadata.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns);
+    match columns.any(|column| matches!(column.compression(), Compression::BROTLI(_))) {
+        false => Ok(()),
+        true => Err(Error::invalid(format!("reading {}: it is compressed with Brotli", path.display()))
+            .hint("this build can't decode that; write it anew with zstd, snappy, lz4 or gzip")),
     }
 }
 
