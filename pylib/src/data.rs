@@ -37,8 +37,8 @@ pub struct Counts {
     pub seed: u64,
 }
 
-/// The spec to register: scanned where the path can be read here.
-pub fn resolved(id: String, shape: Shape<'_>, counts: Counts) -> CoreResult<DatasetSpec> {
+/// The spec to register, before anybody has looked at its files.
+pub fn asked(id: String, shape: Shape<'_>, counts: Counts) -> CoreResult<(DatasetSpec, OnDamage)> {
     let Shape { path, format, dtype, sample_len, columns, on_damage } = shape;
     let about = About { dtype: dtype.to_owned(), sample_len, columns, ..About::default() };
     let format = Format::new(format, about)
@@ -60,7 +60,7 @@ pub fn resolved(id: String, shape: Shape<'_>, counts: Counts) -> CoreResult<Data
     };
     let Counts { total_samples, shard_size, shuffle, seed } = counts;
     let spec = DatasetSpec { total_samples, shuffle, seed, ..DatasetSpec::new(id, path, format, shard_size) };
-    Ok(data::resolve(spec, on_damage)?.0)
+    Ok((spec, on_damage))
 }
 
 /// One rank's share of a dataset, as another process may have it too: pickled, it is what was registered and who reads.

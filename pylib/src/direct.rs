@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use strata_core::client::ClientTls;
 use strata_core::client::direct::{self, Line, ShardRequest, WorkerOptions};
 use strata_core::config::{Environment, Loaded, locate};
+use strata_core::data::resolve;
 use strata_core::ids::{Generation, Rank, WorldSize};
 
 use crate::blocking::{blocking, seconds};
@@ -144,7 +145,8 @@ impl Datasets {
         let shape = Shape { path, format, dtype, sample_len, columns: Vec::new(), on_damage: "raise" };
         let counts = Counts { total_samples, shard_size, shuffle, seed };
         let spec = blocking(py, |interrupt| {
-            self.registry.register(data::resolved(id, shape, counts)?, self.timeout, interrupt)
+            let (asked, on_damage) = data::asked(id, shape, counts)?;
+            self.registry.register(resolve(asked, on_damage)?.0, self.timeout, interrupt)
         })?;
         Ok(spec.path)
     }

@@ -1,11 +1,11 @@
 //! A rank's membership: every call of `strata.Job` that goes to the sidecar.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use strata_core::client::{self, Interrupt, SaveRequest, slot_bytes};
-use strata_core::data::{About, DatasetSpec, Format, OnDamage};
+use strata_core::data::{DatasetSpec, OnDamage, resolve};
 use strata_core::error::{Kind, Result as CoreResult};
 use strata_core::ids::Step;
 use strata_core::proto::v1;
@@ -31,38 +31,18 @@ impl Session {
 }
 
 impl Session {
-    /// The dataset of this id, where it was registered with the same arguments: another rank has scanned it.
+    /// The dataset that is asked for, where it was registered with the same arguments: another rank has scanned it.
     fn registered(
         &self,
-        id: &str,
-        shape: &data::Shape<'_>,
-        counts: &data::Counts,
+        asked: &DatasetSpec,
+        on_damage: OnDamage,
         interrupt: &dyn Interrupt,
     ) -> CoreResult<Option<v1::DatasetSpec>> {
-        let columns = shape.columns.clone();
-        let about = About {
-            dtype: shape.dtype.to_owned(),
-            sample_len: shape.sample_len,
-            columns,
-            ..About::default()
-        };
-        // What is wrong with the arguments is said by whoever scans.
-        let Ok(format) = Format::new(shape.format, about) else { return Ok(None) };
-        let on_damage = match shape.on_damage {
-            "raise" => OnDamage::Raise,
-            "quarantine" => OnDamage::Quarantine,
-            _ => return Ok(None),
-        };
-        let known = match self.session.dataset(id, interrupt) {
+        let known = match self.session.dataset(&asked.id, interrupt) {
             Err(error) if error.kind == Kind::NotFound => return Ok(None),
             known => known?,
         };
-        let absolute = std::path::absolute(&shape.path).unwrap_or_default();
-        let path = if absolute == Path::new(&known.path) { absolute } else { shape.path.clone() };
-        let data::Counts { total_samples, shard_size, shuffle, seed } = *counts;
-        let asked =
-            DatasetSpec { total_samples, shuffle, seed, ..DatasetSpec::new(id, path, format, shard_size) };
-        Ok(DatasetSpec::try_from(known.clone())?.answers(&asked, on_damage).then_some(known))
+        Ok(DatasetSpec::try_from(known.clone())?.answers(asked, on_damage).then_some(known))
     }
 }
 
@@ -263,11 +243,11 @@ impl Session {
         let shape = data::Shape { path, format, dtype, sample_len, columns, on_damage };
         let counts = data::Counts { total_samples, shard_size, shuffle, seed };
         let spec = blocking(py, |interrupt| {
-            if let Some(known) = self.registered(&id, &shape, &counts, interrupt)? {
-                return Ok(known);
+            let (asked, on_damage) = data::asked(id, shape, counts)?;
+            match self.registered(&asked, on_damage, interrupt)? {
+                Some(known) => Ok(known),
+                None => self.session.register_dataset(resolve(asked, on_damage)?.0.into(), interrupt),
             }
-            let spec = data::resolved(id, shape, counts)?;
-            self.session.register_dataset(spec.into(), interrupt)
         })?;
         let left_out = spec.quarantined.into_iter().map(|file| (file.path.into(), file.reason));
         Ok((spec.total_samples, left_out.collect()))

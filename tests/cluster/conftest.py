@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from harness.cluster import Cluster
+from harness.coordinators import Coordinators
 from harness.machines import Machines
 from harness.node import Node
 from harness.process import Process
@@ -69,6 +70,21 @@ def make_node(exe: Path, tmp_path: Path) -> Iterator[Callable[..., Node]]:
     for node in nodes:
         node.close()
         print(node.logs())
+
+
+@pytest.fixture
+def make_coordinators(exe: Path, tmp_path: Path) -> Iterator[Callable[[int], Coordinators]]:
+    """Makes so many coordinators of one cluster, which end with the test; their logs are printed when it fails."""
+    sets: list[Coordinators] = []
+
+    def make(count: int) -> Coordinators:
+        sets.append(Coordinators(exe, tmp_path, count=count))
+        return sets[-1]
+
+    yield make
+    for coordinators in sets:
+        coordinators.close()
+        print(coordinators.logs())
 
 
 @pytest.fixture

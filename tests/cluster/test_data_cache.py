@@ -248,6 +248,10 @@ def test_who_registers_what_is_registered_already_scans_nothing(
                 register(**other)
         with pytest.raises(strata.InvalidError, match=f"its files hold {ROWS}"):
             register(total_samples=ROWS + 1)
-        (data / "a.bin").unlink()
+        (data / "b.bin").write_bytes(tokens(1))
+        with pytest.raises(strata.ConflictError, match="registered already"):
+            register()
+        for file in data.iterdir():
+            file.unlink()
         register()
         register(total_samples=ROWS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,32 +18,19 @@ from strata.proto.strata.v1 import common_pb2, coordinator_pb2, coordinator_pb2_
 
 
 @pytest.fixture
-def coordinators(exe: Path, tmp_path: Path) -> Iterator[Coordinators]:
-    three = Coordinators(exe, tmp_path)
-    yield three
-    three.close()
-    print(three.logs())
+def coordinators(make_coordinators: Callable[[int], Coordinators]) -> Coordinators:
+    return make_coordinators(3)
 
 
 @pytest.fixture
-def five(exe: Path, tmp_path: Path) -> Iterator[Coordinators]:
-    five = Coordinators(exe, tmp_path, count=5)
-    yield five
-    five.close()
-    print(five.logs())
+def five(make_coordinators: Callable[[int], Coordinators]) -> Coordinators:
+    return make_coordinators(5)
 
 
 @pytest.fixture
 def node(coordinators: Coordinators, make_node: Callable[..., Node]) -> Node:
     """A node whose sidecar knows all three."""
     return make_node(extra={"STRATA_COORDINATOR": coordinators.list}).sidecar()
-
-
-@pytest.fixture
-def seed() -> int:
-    drawn = random.SystemRandom().randrange(2**32)
-    print(f"seed {drawn}")
-    return drawn
 
 
 def save(ranks: list[Trainer], step: int) -> None:

@@ -82,11 +82,8 @@ def run(make_node: Callable[..., Node], python: Path, site: Path, tmp_path: Path
 
 
 @pytest.fixture
-def three(exe: Path, tmp_path: Path) -> Iterator[Coordinators]:
-    three = Coordinators(exe, tmp_path)
-    yield three
-    three.close()
-    print(three.logs())
+def three(make_coordinators: Callable[[int], Coordinators]) -> Coordinators:
+    return make_coordinators(3)
 
 
 @pytest.fixture

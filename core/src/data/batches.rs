@@ -5,6 +5,7 @@
 //! itself rather than wait for one to wake up. Not where files are fetched first: a wait for a thread can be interrupted.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -20,7 +21,8 @@ const MOST_BYTES: usize = 256 << 20;
 /// Between two looks at whether the caller was interrupted.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The batches of one rank from a cursor to the epoch's end. Every rank has the same number of them. Blocking; safe to use without the interpreter lock. Ends its threads when it is dropped, and does not wait for them.
+/// The batches of one rank from a cursor to the epoch's end. Every rank has the same number of them. Blocking; safe to use
+/// without the interpreter lock. Ends its threads when it is dropped, and does not wait for them.
 pub struct Batches {
     lane: Arc<Lane>,
     /// Steps that may be read before they are asked for, each by a thread of its own.
@@ -111,13 +113,10 @@ impl Batches {
     }
 
     /// Where the next batch will be taken from.
+    #[cfg(test)]
     pub fn cursor(&self) -> Cursor {
         let steps = self.lane.steps.lock();
         steps.taken.front().map_or_else(|| steps.next.clone(), |first| first.at.clone())
-    }
-
-    pub fn share(&self) -> &Arc<Share> {
-        &self.lane.share
     }
 
     /// Whether a thread has taken on the step that is due.
@@ -162,7 +161,10 @@ impl Lane {
             let (at, order, life) = steps.take_on(self.every);
             steps.taken.push_back(Taken { at: at.clone(), read: None });
             drop(steps);
-            let read = self.share.read(&at, &order);
+            let read = catch_unwind(AssertUnwindSafe(|| self.share.read(&at, &order)));
+            // A step whose thread is gone would be waited for without end.
+            let read =
+                read.unwrap_or_else(|_| Err(Error::internal("reading a batch ahead: the reader panicked")));
             steps = self.steps.lock();
             if steps.life == life {
                 steps.put(&at, read);

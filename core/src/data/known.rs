@@ -1,16 +1,18 @@
 //! Whether a dataset that is registered already is the one that is asked for, without counting its samples again.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::cache::{Fetcher, Origin};
 use super::format::Format;
 use super::formats;
+use super::listing::{self, Found};
 use super::scan::OnDamage;
 use super::spec::DatasetSpec;
 
 impl DatasetSpec {
     /// Whether `asked`, as it is before anybody has looked at its files, was registered as this spec: then all ranks but the first
-    /// need not scan. Never true where registering it would be refused for what is asked.
+    /// need not scan, but only list the files. Never true where registering it would be refused for what is asked.
     pub fn answers(&self, asked: &DatasetSpec, on_damage: OnDamage) -> bool {
         let DatasetSpec { id, path, format: _, total_samples, shard_size, shuffle, seed, .. } = asked;
         let same = (&self.id, &self.path, self.shard_size, self.shuffle, self.seed)
@@ -19,7 +21,26 @@ impl DatasetSpec {
         let is_whole = self.quarantined.is_empty() || on_damage == OnDamage::Quarantine;
         // From metadata alone: who can read the files has more to say.
         let was_scanned = !self.files.is_empty();
-        same && is_counted_so && is_whole && was_scanned && self.has_format_of(&asked.format)
+        same && is_counted_so
+            && is_whole
+            && was_scanned
+            && self.has_format_of(&asked.format)
+            && !self.lacks_files()
+    }
+
+    /// Whether files have come since. Where they can't be listed there are none: reading names those that are missing.
+    fn lacks_files(&self) -> bool {
+        match listing::files(&self.path, &self.format, true, &Fetcher::default()) {
+            Ok(Found::OutOfReach(_)) => false,
+            Ok(Found::Files(listed)) => {
+                let left_out = self.quarantined.iter().map(|file| file.path.as_path());
+                let known: HashSet<&Path> =
+                    self.files.iter().map(|file| file.path.as_path()).chain(left_out).collect();
+                listed.iter().any(|file| !known.contains(file.name()))
+            }
+            // Whoever scans says what is wrong.
+            Err(_) => true,
+        }
     }
 
     fn has_format_of(&self, asked: &Format) -> bool {
@@ -67,7 +88,11 @@ mod tests {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("a.bin"), [7; 20]).unwrap();
         let (known, _) = resolve(asked(folder.path()), OnDamage::Raise).unwrap();
-        // Nothing of it is looked at.
+        let newcomer = folder.path().join("b.bin");
+        fs::write(&newcomer, [7; 2]).unwrap();
+        assert!(!known.answers(&asked(folder.path()), OnDamage::Raise), "it has another file by now");
+        fs::remove_file(newcomer).unwrap();
+        // What samples there are is not looked at.
         fs::remove_dir_all(folder.path()).unwrap();
         for total_samples in [0, 10] {
             let again = DatasetSpec { total_samples, ..asked(folder.path()) };

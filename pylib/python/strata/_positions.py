@@ -72,7 +72,8 @@ class Positions:
 
     def watch(self, dataset: str, watcher: Callable[[], Watcher | None]) -> None:
         """`watcher` is a weak reference."""
-        self._watchers.setdefault(dataset, []).append(watcher)
+        living = [of for of in self._watchers.get(dataset, ()) if of() is not None]
+        self._watchers[dataset] = [*living, watcher]
 
     def _set(self, position: Position) -> None:
         self._known[position[0]] = position

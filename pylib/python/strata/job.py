@@ -315,8 +315,9 @@ class Job:
 
         Args:
             path: file or folder, or the URL of an object or a prefix (s3://, gs://, az://; reached as `[store]` says),
-                whose files are taken in the order of their paths. Where it can be read it is scanned, unless it is
-                registered already, and a wrong `total_samples` is InvalidError. Files in a bucket, and those that
+                whose files are taken in the order of their paths. Where it can be read it is scanned, and a wrong
+                `total_samples` is InvalidError; of one that is registered already only the names are listed, and a
+                file that has come since is ConflictError. Files in a bucket, and those that
                 end with .gz or .zst, are read from the node's cache (`[data]` in the configuration).
             format: "parquet" (a row a sample), "jsonl" (a line), "webdataset" (tar files whose parts share a name),
                 "npy" (arrays whose first axis counts the samples) or "tokens" (raw little-endian items; `dtype` and
