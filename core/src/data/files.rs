@@ -31,6 +31,14 @@ struct Held {
     stop: u64,
 }
 
+/// A row of a file, and where it stands among the samples that were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Located {
+    pub file: usize,
+    pub row: u64,
+    pub place: usize,
+}
+
 impl Files {
     pub fn new(files: Vec<DataFile>, fetcher: Fetcher) -> Files {
         let mut start = 0;
@@ -86,6 +94,17 @@ impl Files {
                 Err(Error::invalid(format!("reading sample {sample}: the dataset has {samples}")))
             }
         }
+    }
+
+    /// Where each sample lies, a file after the other: each is opened once, and of those that are fetched a node may hold few at once.
+    pub fn by_file(&self, samples: &[u64]) -> Result<Vec<Located>> {
+        let locate = |(place, sample): (usize, &u64)| {
+            let (file, row) = self.locate(*sample)?;
+            Ok(Located { file, row, place })
+        };
+        let mut located: Vec<Located> = samples.iter().enumerate().map(locate).collect::<Result<_>>()?;
+        located.sort_unstable();
+        Ok(located)
     }
 
     /// How many of these samples, from the first on, lie one behind the other in one file.

@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use arrow_select::interleave::interleave_record_batch;
 use parking_lot::Mutex;
 
-use crate::data::files::{Files, Open, Opened};
+use crate::data::files::{Files, Located, Open, Opened};
 use crate::data::formats::parquet::ParquetFile;
 use crate::error::{Error, Result};
 
@@ -29,9 +29,8 @@ impl Columns {
     /// A row a sample.
     pub fn read(&self, files: &Files, samples: &[u64]) -> Result<RecordBatch> {
         let mut parts: Vec<(Key, RecordBatch)> = Vec::new();
-        let mut places = Vec::with_capacity(samples.len());
-        for sample in samples {
-            let (file, row) = files.locate(*sample)?;
+        let mut places = vec![(0, 0); samples.len()];
+        for Located { file, row, place } in files.by_file(samples)? {
             let path = files.path(file);
             let open = self.open.get(files, file, |file| ParquetFile::open(&self.columns, path, file))?;
             let Some((piece, row)) = open.locate(row) else {
@@ -42,15 +41,12 @@ impl Columns {
                 ))
                 .hint("put the whole file back, or register the dataset anew under another id"));
             };
-            let part = match parts.iter().rposition(|(key, _)| *key == (file, piece)) {
-                Some(part) => part,
-                None => {
-                    parts
-                        .push(((file, piece), self.decoded.get((file, piece), || open.decode(piece, path))?));
-                    parts.len() - 1
-                }
-            };
-            places.push((part, row));
+            // In this order it is the last one, or a new one.
+            if parts.last().is_none_or(|(key, _)| *key != (file, piece)) {
+                let decoded = self.decoded.get((file, piece), || open.decode(piece, path))?;
+                parts.push(((file, piece), decoded));
+            }
+            places[place] = (parts.len() - 1, row);
         }
         let batches: Vec<&RecordBatch> = parts.iter().map(|(_, batch)| batch).collect();
         if batches.is_empty() {

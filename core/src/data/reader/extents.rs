@@ -10,7 +10,7 @@ use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use super::fixed::read_at;
-use crate::data::files::{Files, Open, Opened};
+use crate::data::files::{Files, Located, Open, Opened};
 use crate::data::formats::{Extent, archive, lines};
 use crate::error::{Error, Result};
 
@@ -59,22 +59,17 @@ impl Extents {
             Kind::Lines => 1,
             Kind::Archives(parts) => parts.len(),
         };
-        let located: Vec<(usize, u64)> =
-            samples.iter().map(|sample| files.locate(*sample)).collect::<Result<_>>()?;
-        // A file after the other: each is opened once, however many there are.
-        let mut order: Vec<usize> = (0..samples.len()).collect();
-        order.sort_unstable_by_key(|place| located[*place]);
+        let located = files.by_file(samples)?;
         let mut keys = vec![String::new(); samples.len()];
         let mut extents = vec![None; samples.len() * width];
-        for place in &order {
-            let (file, row) = located[*place];
+        for Located { file, row, place } in located.iter().copied() {
             let source = self.source(files, file)?;
             let row = row as usize;
             let Some(found) = source.extents.get(row * width..(row + 1) * width) else {
                 return Err(shrunk(files.path(file), source.extents.len() / width.max(1)));
             };
             extents[place * width..(place + 1) * width].copy_from_slice(found);
-            keys[*place] = source.keys.get(row).cloned().unwrap_or_default();
+            keys[place] = source.keys.get(row).cloned().unwrap_or_default();
         }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(width + 1);
         if let Kind::Archives(_) = self.kind {
@@ -82,11 +77,10 @@ impl Extents {
         }
         for number in 0..width {
             let mut column = Column::new(extents.iter().skip(number).step_by(width))?;
-            for place in &order {
+            for Located { file, place, .. } in located.iter().copied() {
                 if let Some(extent) = extents[place * width + number] {
-                    let (file, _) = located[*place];
                     let source = self.source(files, file)?;
-                    read_at(&source.file, files.path(file), extent.offset, column.slot(*place))?;
+                    read_at(&source.file, files.path(file), extent.offset, column.slot(place))?;
                 }
             }
             columns.push(Arc::new(column.finish()));

@@ -36,19 +36,36 @@ impl Fixed {
 
     pub fn read(&self, files: &Files, samples: &[u64]) -> Result<Vec<u8>> {
         let mut bytes = vec![0; samples.len() * self.sample as usize];
-        let (mut rest, mut at) = (bytes.as_mut_slice(), 0);
-        while at < samples.len() {
-            let (number, row) = files.locate(samples[at])?;
-            let run = files.run(&samples[at..], number);
-            let (now, later) = rest.split_at_mut(run * self.sample as usize);
-            let path = files.path(number);
-            let source = self.open.get(files, number, |file| open(&self.format, path, file))?;
-            read_at(&source.file, path, source.start + row * self.sample, now)?;
-            rest = later;
-            at += run;
+        // A file after the other: of those that are fetched a node may hold few at once.
+        let mut runs = self.runs(files, samples, &mut bytes)?;
+        runs.sort_unstable_by_key(|run| (run.file, run.row));
+        for Run { file, row, into } in runs {
+            let path = files.path(file);
+            let source = self.open.get(files, file, |opened| open(&self.format, path, opened))?;
+            read_at(&source.file, path, source.start + row * self.sample, into)?;
         }
         Ok(bytes)
     }
+
+    /// Samples that lie side by side in one file, and where they go.
+    fn runs<'a>(&self, files: &Files, samples: &[u64], mut bytes: &'a mut [u8]) -> Result<Vec<Run<'a>>> {
+        let (mut runs, mut at) = (Vec::new(), 0);
+        while at < samples.len() {
+            let (file, row) = files.locate(samples[at])?;
+            let count = files.run(&samples[at..], file);
+            let (into, rest) = bytes.split_at_mut(count * self.sample as usize);
+            runs.push(Run { file, row, into });
+            bytes = rest;
+            at += count;
+        }
+        Ok(runs)
+    }
+}
+
+struct Run<'a> {
+    file: usize,
+    row: u64,
+    into: &'a mut [u8],
 }
 
 impl Opened for Source {
