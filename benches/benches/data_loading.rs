@@ -168,7 +168,8 @@ fn reading(criterion: &mut Criterion) {
         let bare = DatasetSpec::new("tokens", &path, format, 1_024);
         let spec = DatasetSpec { total_samples: SAMPLES, shuffle, seed: 1, ..bare };
         let (spec, _) = resolve(spec, OnDamage::Raise).expect("the file holds what is declared");
-        let share = Share::new(spec, Rank(0), WorldSize(1), BATCH, Tail::Drop).expect("the file is there");
+        let share = Share::new(spec, Rank(0), WorldSize(1), BATCH, Tail::Drop, OnDamage::Raise)
+            .expect("the file is there");
         let mut at = share.cursor(None).expect("it has one");
         let share = Arc::new(share);
         let mut batches = Batches::new(share.clone(), at.clone(), 1, 0);

@@ -13,6 +13,13 @@ pub mod format {
 /// Encoded FileDescriptorSet of all services, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+impl v1::DamagedFile {
+    /// As `strata datasets --json` prints it below its dataset.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({ "path": self.path, "reason": self.reason, "hosts": self.hosts })
+    }
+}
+
 impl v1::DatasetSpec {
     /// What `strata datasets --json` shows: of files their number, since there may be a million.
     pub fn to_json(&self) -> serde_json::Value {

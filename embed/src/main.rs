@@ -10,24 +10,13 @@ mod finder;
 mod frozen;
 mod interpreter;
 mod interrupt;
+mod memory;
 mod report;
 mod resources;
 
 use std::ffi::{OsStr, OsString};
 
 use interpreter::Program;
-
-/// A coordinator lives for months: what a burst of registrations took should go back (with 100,000 ranks glibc keeps a fifth more,
-/// docs/results/coordinator.md). Of Rust's own memory alone; Python's is glibc's.
-#[global_allocator]
-static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// Few arenas, whatever the machine has of cores: each keeps pages of its own. What is free goes back within a second.
-// SAFETY: the symbol that jemalloc looks for, a pointer to a string that ends with a zero byte.
-#[unsafe(export_name = "_rjem_malloc_conf")]
-pub static MEMORY_SETTINGS: Option<&'static core::ffi::c_char> =
-    // SAFETY: the pointer is to a constant.
-    Some(unsafe { &*c"background_thread:true,narenas:4,dirty_decay_ms:1000,muzzy_decay_ms:0".as_ptr() });
 
 fn main() {
     // First thing, so that the disk works while the interpreter initialises.
@@ -36,6 +25,9 @@ fn main() {
     report::install_panic_hook();
     let outcome = std::panic::catch_unwind(|| {
         let (program, arguments) = choose(std::env::args_os().collect());
+        if arguments.get(1).is_some_and(|word| word == "coordinator") {
+            memory::keep_nothing_free();
+        }
         match program {
             Program::Interpreter => certificates::locate(),
             Program::Command => interrupt::end_quietly(),

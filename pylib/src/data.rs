@@ -43,16 +43,8 @@ pub fn asked(id: String, shape: Shape<'_>, counts: Counts) -> CoreResult<(Datase
     let about = About { dtype: dtype.to_owned(), sample_len, columns, ..About::default() };
     let format = Format::new(format, about)
         .map_err(|error| error.while_doing(format!("registering dataset {id:?}")))?;
-    let on_damage = match on_damage {
-        "raise" => OnDamage::Raise,
-        "quarantine" => OnDamage::Quarantine,
-        other => {
-            return Err(Error::invalid(format!(
-                "registering dataset {id:?}: on_damage={other:?} is unknown"
-            ))
-            .hint("use \"raise\" or \"quarantine\""));
-        }
-    };
+    let on_damage =
+        damage(on_damage).map_err(|error| error.while_doing(format!("registering dataset {id:?}")))?;
     // The spec is read in other working directories than this one.
     let path = match path.to_str() {
         Some(text) if text.contains("://") => path,
@@ -63,6 +55,36 @@ pub fn asked(id: String, shape: Shape<'_>, counts: Counts) -> CoreResult<(Datase
     Ok((spec, on_damage))
 }
 
+fn damage(word: &str) -> CoreResult<OnDamage> {
+    match word {
+        "raise" => Ok(OnDamage::Raise),
+        "quarantine" => Ok(OnDamage::Quarantine),
+        other => {
+            Err(Error::invalid(format!("on_damage={other:?} is unknown"))
+                .hint("use \"raise\" or \"quarantine\""))
+        }
+    }
+}
+
+fn tail(word: &str) -> CoreResult<Tail> {
+    match word {
+        "short" => Ok(Tail::Short),
+        "pad" => Ok(Tail::Pad),
+        "drop" => Ok(Tail::Drop),
+        other => {
+            Err(Error::invalid(format!("tail={other:?} is unknown"))
+                .hint("use \"short\", \"pad\" or \"drop\""))
+        }
+    }
+}
+
+/// What a share does where a batch is not as it should be, in words that travel.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    pub tail: String,
+    pub on_damage: String,
+}
+
 /// One rank's share of a dataset, as another process may have it too: pickled, it is what was registered and who reads.
 #[pyclass(frozen, module = "strata._core")]
 pub struct Share {
@@ -70,15 +92,15 @@ pub struct Share {
     rank: Rank,
     world: WorldSize,
     batch_size: u64,
-    tail: String,
+    manner: Manner,
     /// With its files open, by the process of this number: a forked child opens them anew. Locked under the interpreter's lock
     /// alone, so that it is free in a child.
     opened: Mutex<Option<(u32, Arc<data::Share>)>>,
 }
 
 impl Share {
-    pub fn of(spec: v1::DatasetSpec, rank: Rank, world: WorldSize, batch_size: u64, tail: String) -> Share {
-        Share { spec, rank, world, batch_size, tail, opened: Mutex::default() }
+    pub fn of(spec: v1::DatasetSpec, rank: Rank, world: WorldSize, batch_size: u64, manner: Manner) -> Share {
+        Share { spec, rank, world, batch_size, manner, opened: Mutex::default() }
     }
 
     fn opened(&self, py: Python<'_>) -> Result<Arc<data::Share>> {
@@ -100,39 +122,38 @@ impl Share {
 
     fn open_anew(&self) -> CoreResult<data::Share> {
         let spec = DatasetSpec::try_from(self.spec.clone())?;
-        let tail = match self.tail.as_str() {
-            "short" => Tail::Short,
-            "pad" => Tail::Pad,
-            "drop" => Tail::Drop,
-            other => {
-                return Err(Error::invalid(format!(
-                    "reading dataset {:?}: tail={other:?} is unknown",
-                    spec.id
-                ))
-                .hint("use \"short\", \"pad\" or \"drop\""));
-            }
-        };
-        data::Share::new(spec, self.rank, self.world, self.batch_size, tail)
+        let doing = |error: Error| error.while_doing(format!("reading dataset {:?}", spec.id));
+        let tail = tail(&self.manner.tail).map_err(doing)?;
+        let on_damage = damage(&self.manner.on_damage).map_err(doing)?;
+        data::Share::new(spec, self.rank, self.world, self.batch_size, tail, on_damage)
     }
 }
 
 /// Name of the constructor and what it is called with.
-type Pickled<'py> = (Bound<'py, PyType>, (Bound<'py, PyBytes>, u32, u32, u64, String));
+type Pickled<'py> = (Bound<'py, PyType>, (Bound<'py, PyBytes>, u32, u32, u64, String, String));
 
 #[pymethods]
 impl Share {
     /// Of what `__reduce__` gives.
     #[new]
-    fn new(spec: &[u8], rank: u32, world: u32, batch_size: u64, tail: String) -> Result<Share> {
+    fn new(
+        spec: &[u8],
+        rank: u32,
+        world: u32,
+        batch_size: u64,
+        tail: String,
+        on_damage: String,
+    ) -> Result<Share> {
         let spec = v1::DatasetSpec::decode(spec)
             .map_err(|error| Error::invalid(format!("unpickling a share of a dataset: {error}")))?;
-        Ok(Share::of(spec, Rank(rank), WorldSize(world), batch_size, tail))
+        Ok(Share::of(spec, Rank(rank), WorldSize(world), batch_size, Manner { tail, on_damage }))
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> Pickled<'py> {
-        let Share { spec, rank, world, batch_size, tail, .. } = slf.get();
+        let Share { spec, rank, world, batch_size, manner, .. } = slf.get();
+        let Manner { tail, on_damage } = manner.clone();
         let spec = PyBytes::new(slf.py(), &spec.encode_to_vec());
-        (slf.get_type(), (spec, rank.0, world.0, *batch_size, tail.clone()))
+        (slf.get_type(), (spec, rank.0, world.0, *batch_size, tail, on_damage))
     }
 
     #[getter]
@@ -212,8 +233,11 @@ pub struct Batches {
     batches: Mutex<data::Batches>,
 }
 
-/// (samples, indices as int64, real samples, position of the step, position after it)
-type Taken = (Py<PyAny>, Py<Buffer>, u64, Position, Position);
+/// (samples, indices as int64, real samples, position of the step, position after it, damaged files of which samples are missing)
+type Taken = (Py<PyAny>, Py<Buffer>, u64, Position, Position, Vec<LeftOut>);
+
+/// (path, what is wrong with it, samples of the batch that lie in it)
+type LeftOut = (PathBuf, String, u64);
 
 #[pymethods]
 impl Batches {
@@ -228,7 +252,10 @@ fn taken(py: Python<'_>, batch: Batch) -> Result<Taken> {
     let indices: Vec<u8> = batch.indices.iter().flat_map(|index| index.to_le_bytes()).collect();
     let indices = Py::new(py, Buffer::from(indices))?;
     let (at, after) = (position(&batch.at), position(&batch.at.advanced()));
-    Ok((samples(py, batch.rows)?, indices, batch.weight, at, after))
+    let left_out = batch.left_out.into_iter();
+    let left_out =
+        left_out.map(|data::LeftOut { file, samples }| (file.path, file.reason, samples)).collect();
+    Ok((samples(py, batch.rows)?, indices, batch.weight, at, after, left_out))
 }
 
 fn samples(py: Python<'_>, rows: Rows) -> Result<Py<PyAny>> {

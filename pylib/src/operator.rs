@@ -8,6 +8,7 @@ use strata_core::client::{self, ClientTls, Place};
 use strata_core::config::{Environment, Loaded, locate};
 use strata_core::error::Kind;
 use strata_core::ids::{JobName, Rank, Step};
+use strata_core::proto::v1;
 use strata_core::telemetry::{LogFormat, LogSettings, log};
 
 use crate::blocking::blocking;
@@ -84,8 +85,17 @@ impl Operator {
 
     fn datasets(&self, py: Python<'_>, job: &str) -> Result<String> {
         let job: JobName = job.parse()?;
-        let datasets = blocking(py, |interrupt| self.0.datasets(&job, interrupt))?;
-        Ok(serde_json::Value::from_iter(datasets.iter().map(|dataset| dataset.to_json())).to_string())
+        let told = blocking(py, |interrupt| self.0.datasets(&job, interrupt))?;
+        let damaged = |id: &str| {
+            let of_it = told.damaged.iter().filter(|file| file.dataset == id);
+            serde_json::Value::from_iter(of_it.map(v1::DamagedFile::to_json))
+        };
+        let shown = told.datasets.iter().map(|dataset| {
+            let mut shown = dataset.to_json();
+            shown["damaged"] = damaged(&dataset.id);
+            shown
+        });
+        Ok(serde_json::Value::from_iter(shown).to_string())
     }
 
     fn steps(&self, py: Python<'_>, job: &str) -> Result<String> {

@@ -11,7 +11,7 @@ use strata_core::ids::Step;
 use strata_core::proto::v1;
 
 use crate::blocking::{blocking, seconds};
-use crate::data::{self, Share};
+use crate::data::{self, Manner, Share};
 use crate::errors::Result;
 use crate::restore::{self, Restore};
 use crate::save::{self, Position, Request, Tensor};
@@ -253,10 +253,23 @@ impl Session {
         Ok((spec.total_samples, left_out.collect()))
     }
 
+    /// Tells the coordinator of files, each with what is wrong with it, whose samples are left out. Does not wait.
+    fn report_damage(&self, dataset: &str, files: Vec<(String, String)>) -> Result<()> {
+        Ok(self.session.report_damage(dataset, files)?)
+    }
+
     /// This rank's share of a registered dataset.
-    fn share(&self, py: Python<'_>, id: &str, batch_size: u64, tail: String) -> Result<Share> {
+    fn share(
+        &self,
+        py: Python<'_>,
+        id: &str,
+        batch_size: u64,
+        tail: String,
+        on_damage: String,
+    ) -> Result<Share> {
         let spec = blocking(py, |interrupt| self.session.dataset(id, interrupt))?;
-        Ok(Share::of(spec, self.session.rank(), self.session.world_size(), batch_size, tail))
+        let (rank, world) = (self.session.rank(), self.session.world_size());
+        Ok(Share::of(spec, rank, world, batch_size, Manner { tail, on_damage }))
     }
 
     /// Leaves the generation in good order.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import tarfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import strata
 from harness.node import Node
+from harness.process import wait_until
 from strata.data import Batch, Table
 
 SAMPLES = 101
@@ -189,6 +192,51 @@ def test_a_damaged_file_is_named_and_left_out_only_when_asked_to(
         with pytest.warns(strata.StrataWarning, match=r"without .*b\.parquet"):
             register("d", on_damage="quarantine")
         assert job.dataset("d", batch_size=8).total_samples == 60
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_that_breaks_after_it_was_registered_is_left_out_only_when_asked_to_and_every_missing_sample_counted(
+    node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, format: str
+) -> None:
+    write, check = FORMATS[format]
+    write(tmp_path)
+    with connected(node, monkeypatch) as job:
+        job.register_dataset("d", path=tmp_path, format=format, shard_size=9, seed=3)
+        [broken] = tmp_path.glob("b.*")
+        broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+        with pytest.raises(strata.CorruptCheckpointError, match=r"b\."):
+            list(job.dataset("d", batch_size=8))
+        with pytest.raises(strata.InvalidError, match='on_damage="ignore" is unknown'):
+            job.dataset("d", batch_size=8, on_damage="ignore")  # type: ignore[arg-type]
+        dataset = job.dataset("d", batch_size=8, on_damage="quarantine")
+        begin_again(job)
+        assert dataset.quarantined == {}
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            batches = list(dataset)
+        [warning] = [each for each in warned if issubclass(each.category, strata.StrataWarning)]
+        assert warning.filename == __file__
+        assert "'d' goes on without" in str(warning.message) and str(broken) in str(warning.message)
+        seen = [number for batch in batches for number in batch.indices.tolist()]
+        for batch in batches:
+            check(batch, batch.indices.tolist())
+            assert batch.weight == len(batch)
+        left_out = sum(batch.left_out for batch in batches)
+        assert len(batches) == 13 and left_out > 0 and len(seen) + left_out == SAMPLES
+        assert len(set(seen)) == len(seen) and set(range(60)) <= set(seen)
+        [(file, reason)] = dataset.quarantined.items()
+        assert file == str(broken) and file in reason
+        job.save(1, {}).wait_committed()
+        wait_until(lambda: f"damaged {file} in d" in node.cli("datasets").stdout, "the damage is shown")
+        [shown] = json.loads(node.cli("datasets", "--json").stdout)["datasets"]
+        assert shown["damaged"] == [{"path": file, "reason": reason, "hosts": [socket.gethostname()]}]
+        assert "strata_damaged_files_total 1" in node.metrics()
+
+
+def begin_again(job: strata.Job) -> None:
+    """The job goes back to the first sample, as by a restore."""
+    [(dataset, _, _, size, _, version)] = job._positions.all()
+    job._positions.restored([(dataset, 0, 0, size, 0, version)])
 
 
 def test_datasets_are_listed_with_how_far_they_are_read_and_what_was_left_out(

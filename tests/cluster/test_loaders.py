@@ -191,6 +191,30 @@ def test_tables_come_out_of_workers_whole(job: strata.Job, tmp_path: Path) -> No
         face[SAMPLES]
 
 
+@pytest.mark.parametrize("workers", [0, 3])
+def test_what_workers_left_out_of_a_damaged_file_is_told_where_the_job_is(
+    job: strata.Job, make: Make, tmp_path: Path, workers: int
+) -> None:
+    folder = tmp_path / "two"
+    folder.mkdir()
+    write(folder / "a.bin")
+    write(folder / "b.bin")
+    job.register_dataset("e", path=folder, format="tokens", dtype="uint16", sample_len=2, shard_size=7)
+    dataset = job.dataset("e", batch_size=8, on_damage="quarantine")
+    (folder / "b.bin").write_bytes(b"")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", strata.StrataWarning)
+        loader = make(dataset, workers)
+        batches = list(loader)
+        assert dataset.quarantined == {} or workers == 0, "nobody has looked at a batch"
+        seen = sorted(number for batch in batches for number in batch.indices.tolist())
+    assert (seen, sum(batch.left_out for batch in batches)) == (list(range(SAMPLES)), SAMPLES)
+    assert all(batch.weight == len(batch) for batch in batches)
+    [told] = [str(warning.message) for warning in warned if issubclass(warning.category, strata.StrataWarning)]
+    assert "'e' goes on without" in told and "b.bin" in told
+    assert list(dataset.quarantined) == [str(folder / "b.bin")]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_stateful_data_loader_goes_on_from_its_state(job: strata.Job, make: Make, workers: int) -> None:
     """Its state alone, over which the job knows nothing."""

@@ -151,6 +151,31 @@ def test_older_generation_is_fenced(channel: grpc.Channel) -> None:
     assert error.value.code() == grpc.StatusCode.FAILED_PRECONDITION
 
 
+def test_damaged_files_are_listed_with_the_hosts_that_go_on_without_them(channel: grpc.Channel) -> None:
+    stub = dataset_pb2_grpc.DatasetStub(channel)
+    spec = dataset_pb2.DatasetSpec(id="d", path="/data", format="parquet", total_samples=10, shard_size=5)
+    stub.RegisterDataset(dataset_pb2.RegisterDatasetRequest(job="torn", spec=spec), timeout=WAIT)
+
+    def report(dataset: str, host: str, *paths: str) -> None:
+        files = [dataset_pb2.QuarantinedFile(path=path, reason="it ends early") for path in paths]
+        request = dataset_pb2.ReportDamageRequest(job="torn", dataset=dataset, host=host, files=files)
+        stub.ReportDamage(request, timeout=WAIT)
+
+    for host, *paths in (("a", "/data/1", "/data/2"), ("b", "/data/1"), ("b", "/data/1")):
+        report("d", host, *paths)
+    damaged = stub.ListDatasets(dataset_pb2.ListDatasetsRequest(job="torn"), timeout=WAIT).damaged
+    assert [(file.dataset, file.path, list(file.hosts)) for file in damaged] == [
+        ("d", "/data/1", ["a", "b"]),
+        ("d", "/data/2", ["a"]),
+    ]
+    with pytest.raises(grpc.RpcError) as error:
+        report("e", "a", "/data/1")
+    assert error.value.code() == grpc.StatusCode.NOT_FOUND
+    report("d", "a", *(f"/data/{number}" for number in range(1000)))
+    damaged = stub.ListDatasets(dataset_pb2.ListDatasetsRequest(job="torn"), timeout=WAIT).damaged
+    assert len(damaged) == 256, "what is kept for people to read is bounded"
+
+
 def test_datasets_are_registered_and_every_shard_is_held_once(channel: grpc.Channel) -> None:
     stub = dataset_pb2_grpc.DatasetStub(channel)
     spec = dataset_pb2.DatasetSpec(

@@ -105,6 +105,13 @@ impl Dataset for Nothing {
         Err(Status::unimplemented("nothing"))
     }
 
+    async fn report_damage(
+        &self,
+        _: Request<v1::ReportDamageRequest>,
+    ) -> Result<Response<v1::ReportDamageReply>, Status> {
+        Err(Status::unimplemented("nothing"))
+    }
+
     async fn get_shards(
         &self,
         _: Request<v1::GetShardsRequest>,

@@ -13,6 +13,8 @@ mod foreign;
 #[path = "../lighthouse.rs"]
 mod lighthouse;
 mod load;
+#[path = "../../../embed/src/memory.rs"]
+mod memory;
 mod peers;
 mod process;
 mod server;
@@ -40,21 +42,13 @@ pub struct Size {
     pub frames: u32,
 }
 
-/// As in the executable.
-#[global_allocator]
-static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// Few arenas, whatever the machine has of cores: each keeps pages of its own. What is free goes back within a second.
-// SAFETY: the symbol that jemalloc looks for, a pointer to a string that ends with a zero byte.
-#[unsafe(export_name = "_rjem_malloc_conf")]
-pub static MEMORY_SETTINGS: Option<&'static core::ffi::c_char> =
-    // SAFETY: the pointer is to a constant.
-    Some(unsafe { &*c"background_thread:true,narenas:4,dirty_decay_ms:1000,muzzy_decay_ms:0".as_ptr() });
-
 fn main() {
     let words: Vec<String> = std::env::args().collect();
     match words.get(1).map(String::as_str) {
-        Some(SERVER) => return server::serve(words[2].as_ref()),
+        Some(SERVER) => {
+            memory::keep_nothing_free();
+            return server::serve(words[2].as_ref());
+        }
         Some(LOAD) => return load::run(&words[2..]),
         _ => {}
     }

@@ -10,6 +10,8 @@ mod coordinators;
 #[allow(dead_code, reason = "the other bench asks for more of it")]
 #[path = "../coordinator/load.rs"]
 mod load;
+#[path = "../../../embed/src/memory.rs"]
+mod memory;
 #[allow(dead_code, reason = "the other bench asks for more of it")]
 #[path = "../ranks/process.rs"]
 mod process;
@@ -23,17 +25,6 @@ use tokio::runtime::Runtime;
 use coordinators::{Coordinators, SERVER};
 use load::Load;
 
-/// As in the executable, whose settings it has too.
-#[global_allocator]
-static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// Few arenas, whatever the machine has of cores. What is free goes back within a second.
-// SAFETY: the symbol that jemalloc looks for, a pointer to a string that ends with a zero byte.
-#[unsafe(export_name = "_rjem_malloc_conf")]
-pub static MEMORY_SETTINGS: Option<&'static core::ffi::c_char> =
-    // SAFETY: the pointer is to a constant.
-    Some(unsafe { &*c"background_thread:true,narenas:4,dirty_decay_ms:1000,muzzy_decay_ms:0".as_ptr() });
-
 const ALONE: usize = 1;
 const THREE: usize = 3;
 /// Fewer kills than this have no 99th percentile.
@@ -42,6 +33,7 @@ const PERCENT: usize = 100;
 fn main() {
     let words: Vec<String> = std::env::args().collect();
     if words.get(1).is_some_and(|word| word == SERVER) {
+        memory::keep_nothing_free();
         return coordinators::serve(&words[2..]);
     }
     let after = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1);

@@ -17,7 +17,7 @@ use crate::ids::{JobName, Rank, Step};
 use crate::proto::v1::admin_client::AdminClient;
 use crate::proto::v1::checkpoint_client::CheckpointClient;
 use crate::proto::v1::dataset_client::DatasetClient;
-use crate::proto::v1::{self, DatasetSpec, StepInfo};
+use crate::proto::v1::{self, StepInfo};
 use crate::transport::{self, Refusal, is_broken};
 
 /// An address that does not answer by then is taken for silent.
@@ -151,11 +151,11 @@ impl Operator {
         })
     }
 
-    /// The datasets that the job has registered.
-    pub fn datasets(&self, job: &JobName, interrupt: &dyn Interrupt) -> Result<Vec<DatasetSpec>> {
+    /// The datasets that the job has registered, and which of their files were found damaged since.
+    pub fn datasets(&self, job: &JobName, interrupt: &dyn Interrupt) -> Result<v1::ListDatasetsReply> {
         let request = v1::ListDatasetsRequest { job: job.to_string() };
         let mut client = DatasetClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY);
-        Ok(self.ask("listing the datasets", interrupt, client.list_datasets(request))?.datasets)
+        self.ask("listing the datasets", interrupt, client.list_datasets(request))
     }
 
     /// Every committed step, ascending.

@@ -7,6 +7,7 @@ use tonic::{Response, Status};
 
 use super::interrupt::Interrupt;
 use super::session::{Session, milliseconds};
+use crate::config::locate;
 use crate::error::{Error, Result};
 use crate::ids::Step;
 use crate::proto::v1::checkpoint_client::CheckpointClient;
@@ -127,6 +128,30 @@ impl Session {
             let request = v1::GetDatasetRequest { job: job.clone(), id: id.to_owned() };
             async move { DatasetClient::new(channel).get_dataset(request).await }
         })
+    }
+
+    /// Tells the coordinator of files, each with what is wrong with it, whose samples this rank leaves out. Returns at once; a failure
+    /// becomes a warning.
+    pub fn report_damage(&self, dataset: &str, files: Vec<(String, String)>) -> Result<()> {
+        let inner = self.own()?;
+        let request = v1::ReportDamageRequest {
+            job: self.job().to_string(),
+            token: self.token(),
+            dataset: dataset.to_owned(),
+            host: locate::host_name(),
+            files: files.into_iter().map(|(path, reason)| v1::QuarantinedFile { path, reason }).collect(),
+        };
+        let (caller, state, channel) = (inner.caller.clone(), inner.state.clone(), self.channel()?);
+        inner.spawn(async move {
+            let report = |_| {
+                let (request, mut client) = (request.clone(), DatasetClient::new(channel.clone()));
+                async move { client.report_damage(request).await }
+            };
+            if let Err(error) = caller.repeat(report).await {
+                state.send_modify(|state| state.warnings.push(format!("reporting a damaged file: {error}")));
+            }
+        });
+        Ok(())
     }
 
     /// This rank's shards of an epoch. Waits for the generation to open; Timeout naming the missing ranks.

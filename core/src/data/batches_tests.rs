@@ -30,7 +30,7 @@ fn start(spec: &DatasetSpec, world: u32) -> Cursor {
 
 fn share(spec: &DatasetSpec, rank: u32, at: &Cursor) -> Arc<Share> {
     let Segment { batch, world, .. } = at.segment;
-    Arc::new(Share::new(spec.clone(), Rank(rank), world, batch, Tail::Short).unwrap())
+    Arc::new(Share::new(spec.clone(), Rank(rank), world, batch, Tail::Short, OnDamage::Raise).unwrap())
 }
 
 /// With as much read ahead as any test's seed says: it must not matter.
@@ -133,7 +133,8 @@ fn a_position_in_another_version_is_refused() {
     let other = DatasetSpec { version: spec.version ^ 1, ..spec.clone() };
     let error = share(&other, 0, &start(&other, 1)).cursor(Some(&at)).unwrap_err();
     assert_eq!(error.kind, Kind::Conflict);
-    let outside = Share::new(spec.clone(), Rank(1), WorldSize(1), 10, Tail::Short).err().unwrap();
+    let outside =
+        Share::new(spec.clone(), Rank(1), WorldSize(1), 10, Tail::Short, OnDamage::Raise).err().unwrap();
     assert_eq!(outside.kind, Kind::Invalid);
 }
 
@@ -193,4 +194,55 @@ fn a_wait_for_a_thread_ends_when_it_is_interrupted() {
     assert_eq!(one.cursor(), at, "it is still due");
     drop(one);
     fs::OpenOptions::new().write(true).open(&path).unwrap();
+}
+
+#[test]
+fn files_found_damaged_are_left_out_where_that_is_asked_for_and_each_missing_sample_is_counted() {
+    for depth in 0..4 {
+        let (folder, spec) = dataset();
+        let at = start(&spec, 1);
+        let share =
+            Share::new(spec.clone(), Rank(0), WorldSize(1), 10, Tail::Short, OnDamage::Quarantine).unwrap();
+        let mut one = Batches::new(Arc::new(share), at, 1, depth);
+        let (mut seen, mut missing, mut steps) = (BTreeMap::new(), 0, 0);
+        while let Some(batch) = next(&mut one).unwrap() {
+            tally(&mut seen, &batch);
+            let left_out: u64 = batch.left_out.iter().map(|left_out| left_out.samples).sum();
+            let names_it = |text: &str| text.contains("b.bin");
+            let told = batch.left_out.iter().map(|left_out| &left_out.file);
+            assert!(told.clone().all(|file| names_it(&file.reason) && names_it(file.path.to_str().unwrap())));
+            assert_eq!(batch.weight + left_out, batch.positions.end - batch.positions.start);
+            assert_eq!(batch.weight as usize, batch.indices.len());
+            (missing, steps) = (missing + left_out, steps + 1);
+            if steps == 3 {
+                fs::write(folder.path().join("b.bin"), b"").unwrap();
+            }
+        }
+        assert_eq!(steps, 11, "no step is left out");
+        assert!((0..40).all(|sample| seen.contains_key(&sample)), "a.bin is whole");
+        assert!(missing > 0 && seen.len() as u64 + missing == 101 && seen.values().all(|times| *times == 1));
+    }
+}
+
+#[test]
+fn padding_that_is_left_out_does_not_count_as_real() {
+    let (folder, spec) = dataset();
+    fs::write(folder.path().join("b.bin"), b"").unwrap();
+    let share = Share::new(spec.clone(), Rank(0), WorldSize(1), 64, Tail::Pad, OnDamage::Quarantine).unwrap();
+    let at = share.cursor(None).unwrap();
+    let taken = rest(&mut Batches::new(Arc::new(share), at, 1, 0));
+    assert_eq!(taken.iter().map(|batch| batch.weight).sum::<u64>(), 40, "a.bin's samples, each once");
+    let all = taken.iter().map(|batch| batch.indices.len() as u64 + batch.left_out[0].samples).sum::<u64>();
+    assert_eq!(all, 128);
+}
+
+#[test]
+fn a_file_that_is_gone_is_no_damage() {
+    let (folder, spec) = dataset();
+    let at = start(&spec, 1);
+    fs::remove_file(folder.path().join("b.bin")).unwrap();
+    let share =
+        Share::new(spec.clone(), Rank(0), WorldSize(1), 10, Tail::Short, OnDamage::Quarantine).unwrap();
+    let error = next(&mut Batches::new(Arc::new(share), at, 1, 0)).unwrap_err();
+    assert!(error.kind == Kind::NotFound && error.message.contains("b.bin"), "{error}");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -79,6 +80,10 @@ impl Files {
         !self.files.is_empty() && self.origin(0).is_ok_and(|origin| origin.plain().is_none())
     }
 
+    pub fn count(&self) -> usize {
+        self.files.len()
+    }
+
     /// Its name, for messages.
     pub fn path(&self, file: usize) -> &Path {
         &self.files[file].path
@@ -94,6 +99,16 @@ impl Files {
                 Err(Error::invalid(format!("reading sample {sample}: the dataset has {samples}")))
             }
         }
+    }
+
+    /// The files that hold these samples. Invalid for one beyond the last.
+    pub fn of(&self, samples: &Range<u64>) -> Result<RangeInclusive<usize>> {
+        Ok(self.locate(samples.start)?.0..=self.locate(samples.end - 1)?.0)
+    }
+
+    /// Bytes that the node's cache may have.
+    pub fn cache_cap(&self) -> Result<u64> {
+        self.fetcher.cap()
     }
 
     /// Where each sample lies, a file after the other: each is opened once, and of those that are fetched a node may hold few at once.

@@ -1,9 +1,13 @@
 //! One rank's share of a dataset: which samples it takes at which step, and the reader that has them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use super::prefetch::Prefetch;
+use super::quarantine::{LeftOut, Quarantine, Readable};
 use super::reader::Reader;
 use super::rows::Rows;
+use super::scan::OnDamage;
 use super::spec::DatasetSpec;
 use crate::error::{Error, Result};
 use crate::ids::{Rank, WorldSize};
@@ -17,7 +21,9 @@ pub struct Share {
     world: WorldSize,
     batch_size: u64,
     plan: Consumption,
-    reader: Reader,
+    reader: Arc<Reader>,
+    prefetch: Prefetch,
+    quarantine: Quarantine,
 }
 
 /// What one rank takes of one global step.
@@ -31,12 +37,14 @@ pub struct Batch {
     pub rows: Rows,
     /// How many of them are real; the rest is padding.
     pub weight: u64,
+    /// Damaged files, samples of which stand at these positions and are not among the indices.
+    pub left_out: Vec<LeftOut>,
     /// The global step this batch is part of. `at.advanced()` is what a save after this batch has consumed.
     pub at: Cursor,
 }
 
 impl Share {
-    /// `batch_size` samples a step over all ranks.
+    /// `batch_size` samples a step over all ranks. `on_damage` is for files that are found damaged from now on.
     ///
     /// Fails with Invalid where `rank` is outside its world or the batch is empty, and as [`Reader::new`] does.
     pub fn new(
@@ -45,13 +53,15 @@ impl Share {
         world: WorldSize,
         batch_size: u64,
         tail: Tail,
+        on_damage: OnDamage,
     ) -> Result<Share> {
         Cursor::new(spec.id.as_str(), spec.version, 0, batch_size, world)?;
         if rank.0 >= world.0 {
             return Err(Error::invalid(format!("reading dataset {:?}: rank {rank} of {world}", spec.id)));
         }
-        let (reader, plan) = (Reader::new(&spec)?, spec.consumption(tail));
-        Ok(Share { spec, rank, world, batch_size, plan, reader })
+        let (reader, plan) = (Arc::new(Reader::new(&spec)?), spec.consumption(tail));
+        let (prefetch, quarantine) = (Prefetch::new(reader.clone()), Quarantine::new(on_damage));
+        Ok(Share { spec, rank, world, batch_size, plan, reader, prefetch, quarantine })
     }
 
     /// Where this share goes on after `reached`, by whatever world and batch size that was; without it, where it begins.
@@ -97,9 +107,16 @@ impl Share {
     /// This rank's batch at `cursor`, in this order of the cursor's epoch; `None` at the epoch's end. Blocking.
     pub fn read(&self, cursor: &Cursor, order: &Order) -> Result<Option<Batch>> {
         let Some(slice) = self.plan.slice(cursor, self.rank) else { return Ok(None) };
-        let indices = self.plan.samples_at(order, &slice.positions);
-        let rows = self.reader.read(&indices)?;
-        let at = cursor.clone();
-        Ok(Some(Batch { positions: slice.positions, indices, rows, weight: slice.weight, at }))
+        let following = || self.spec.order(cursor.epoch + 1);
+        self.prefetch.reading(order, cursor.epoch, slice.positions.start, following);
+        let mut indices = self.plan.samples_at(order, &slice.positions);
+        let Readable { is_there, rows, left_out } = self.quarantine.read(&self.reader, &indices)?;
+        let mut weight = slice.weight;
+        if !left_out.is_empty() {
+            weight = is_there[..weight as usize].iter().filter(|is_there| **is_there).count() as u64;
+            let mut is_there = is_there.into_iter();
+            indices.retain(|_| is_there.next().unwrap_or(false));
+        }
+        Ok(Some(Batch { positions: slice.positions, indices, rows, weight, left_out, at: cursor.clone() }))
     }
 }

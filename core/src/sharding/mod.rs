@@ -12,7 +12,7 @@ mod placement;
 mod ring;
 
 pub use cursor::{Consumption, Cursor, Segment, Slice, Tail};
-pub use order::{ORDER_WINDOW, Order};
+pub use order::{ORDER_WINDOW, Order, Window};
 pub use permutation::Permutation;
 pub use placement::{Move, Placement};
 pub use ring::{DatasetKey, Ring, VIRTUAL_NODES};

@@ -13,10 +13,19 @@ use super::permutation::{GOLDEN_RATIO, Permutation, fold};
 /// of 10,000 samples are more than most shuffle buffers hold. Part of the order's contract: changing it changes orders.
 pub const ORDER_WINDOW: u64 = 16;
 
+/// A stretch of an epoch, and all shards whose samples it holds: who reads its first positions soon needs each of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub positions: Range<u64>,
+    /// Of each shard.
+    pub samples: Vec<Range<u64>>,
+}
+
 /// The order of one epoch of one dataset: a bijection of 0..samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     samples: u64,
+    shard_size: u64,
     shards: u64,
     shuffle: Option<Shuffle>,
 }
@@ -42,7 +51,7 @@ impl Order {
         let key = [version, seed, epoch].into_iter().fold(GOLDEN_RATIO, chain);
         let shuffle = window.filter(|_| samples > 0);
         let shuffle = shuffle.map(|window| Shuffle::new(key, samples, shard_size, shards, window));
-        Order { samples, shards, shuffle }
+        Order { samples, shard_size, shards, shuffle }
     }
 
     /// The sample at `position` of the epoch. Both are below [`Order::samples`]; a position beyond is a caller's
@@ -75,6 +84,24 @@ impl Order {
             Some(shuffle) => shuffle.places.invert(shard),
             None => shard,
         }
+    }
+
+    /// The window of a position below [`Order::samples`]. Windows lie side by side; without a shuffle they are as large as with one.
+    pub fn window(&self, position: u64) -> Window {
+        let (positions, shards) = match &self.shuffle {
+            Some(shuffle) => shuffle.window(shuffle.window_at(position).0),
+            None => {
+                let first = position / self.shard_size / ORDER_WINDOW * ORDER_WINDOW;
+                let stop = (first + ORDER_WINDOW).min(self.shards);
+                let end = stop.saturating_mul(self.shard_size).min(self.samples);
+                (first * self.shard_size..end, (first..stop).collect())
+            }
+        };
+        let samples = |shard: u64| {
+            let start = shard * self.shard_size;
+            start..start.saturating_add(self.shard_size).min(self.samples)
+        };
+        Window { positions, samples: shards.into_iter().map(samples).collect() }
     }
 
     pub fn samples(&self) -> u64 {
@@ -157,6 +184,14 @@ impl Shuffle {
     fn window_at(&self, position: u64) -> (u64, u64) {
         let behind = position >= self.short_window_stop;
         self.window_size.divide(position + if behind { self.missing } else { 0 })
+    }
+
+    /// Its positions, and its shards in their order.
+    fn window(&self, window: u64) -> (Range<u64>, Vec<u64>) {
+        let behind = window > self.short_window;
+        let start = window * self.window_size.get() - if behind { self.missing } else { 0 };
+        let places = window * self.window..((window + 1) * self.window).min(self.shards);
+        (start..start + self.size_of(window), places.map(|place| self.places.apply(place)).collect())
     }
 
     /// Samples of a window.

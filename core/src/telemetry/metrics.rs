@@ -184,6 +184,7 @@ metrics! {
     barriers_released: Counter = counter(), "barriers_released", "Barriers released to all their ranks";
     barriers_timed_out: Counter = counter(), "barriers_timed_out", "Barrier calls that timed out";
     shard_requests: Counter = counter(), "shard_requests", "Shard assignments handed out";
+    damaged_files: Counter = counter(), "damaged_files", "Files of datasets that ranks found damaged while they read them, and left out";
     log_commit_time: Histogram = seconds(), "log_commit" [Seconds], "Time of one group commit of the coordinator's log";
     log_records: Counter = counter(), "log_records", "Commands made durable in the coordinator's log";
     set_term: Gauge = gauge(), "coordinator_set_term", "Term of the set of coordinators that this one is of: it grows with every election";

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from . import _core, connecting, data, handle, inspection, job
-from .data import Batch, Tail
+from .data import Batch, OnDamage, Tail
 from .goodput import Goodput
 from .handle import SaveState, SaveStats
 from .info import CommitInfo, StepInfo
@@ -194,8 +194,19 @@ class Job:
         """As `strata.Job.register_dataset`."""
         await self._do(self._job.register_dataset, dataset_id, **options)
 
-    async def dataset(self, dataset_id: str, batch_size: int, *, tail: Tail = "short", read_ahead: int = 2) -> Dataset:
-        return Dataset(await self._do(self._job.dataset, dataset_id, batch_size, tail=tail, read_ahead=read_ahead))
+    async def dataset(
+        self,
+        dataset_id: str,
+        batch_size: int,
+        *,
+        tail: Tail = "short",
+        read_ahead: int = 2,
+        on_damage: OnDamage = "raise",
+    ) -> Dataset:
+        opened = self._do(
+            self._job.dataset, dataset_id, batch_size, tail=tail, read_ahead=read_ahead, on_damage=on_damage
+        )
+        return Dataset(await opened)
 
     async def barrier(self, name: str, timeout: float | None = None) -> None:
         await self._do(self._job.barrier, name, timeout)

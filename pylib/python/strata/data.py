@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import _core
 from ._positions import Position, Positions
-from .errors import InvalidError
+from .errors import InvalidError, StrataWarning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,8 @@ class Batch:
         weight: how many of them are real; the others pad the epoch's last step (tail="pad").
         epoch: from 0.
         step: global step within the epoch, or since the batch size was last changed.
+        left_out: how many samples of this part lie in damaged files and are therefore not in `samples`
+            (on_damage="quarantine"); `Dataset.quarantined` names the files.
     """
 
     samples: np.ndarray[Any, Any] | Table = field(repr=False)
@@ -34,6 +37,7 @@ class Batch:
     weight: int
     epoch: int
     step: int
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -98,12 +102,22 @@ class Dataset:
     `strata.torch.IterableDataset` and `strata.torch.MapDataset`.
     """
 
-    def __init__(self, share: _core.Share, positions: Positions, dataset_id: str, batch_size: int, ahead: int) -> None:
+    def __init__(
+        self,
+        share: _core.Share,
+        positions: Positions,
+        report: Callable[[str, list[tuple[str, str]]], None],
+        dataset_id: str,
+        batch_size: int,
+        ahead: int,
+    ) -> None:
         self._share = share
         self._positions = positions
+        self._report = report
         self._id = dataset_id
         self._batch_size = batch_size
         self._ahead = ahead
+        self._quarantined: dict[str, str] = {}
         self._loop = object()
         self._positions.opened(share.start(positions.get(dataset_id)))
 
@@ -135,6 +149,13 @@ class Dataset:
         """What the epoch's tail costs: samples padded (tail="pad") or dropped (tail="drop")."""
         return self._share.uneven(self._position())
 
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """Files found damaged while they were read (on_damage="quarantine"), and what is wrong with each: this rank's
+        batches come without their samples from then on. Files that were damaged when the dataset was registered are no
+        part of it. `strata datasets` shows both."""
+        return dict(self._quarantined)
+
     def __iter__(self) -> Iterator[Batch]:
         at = self._begin()
         restores = self._positions.restores
@@ -151,6 +172,7 @@ class Dataset:
             if taken is None:
                 return
             self._positions.reached(taken[4])
+            self._leave_out(taken[5], stacklevel=3)
             yield made(taken, items)
 
     def _position(self) -> Position:
@@ -162,6 +184,17 @@ class Dataset:
         at = next_begin(self._share, self._position(), was_reached=was_reached)
         self._positions.opened(at)
         return at
+
+    def _leave_out(self, damaged: Iterable[_core._LeftOut], *, stacklevel: int) -> None:
+        """Of a batch that is handed out, to a caller so far up: each file is told once, here and to the coordinator."""
+        met = {str(path): reason for path, reason, _ in damaged if str(path) not in self._quarantined}
+        if not met:
+            return
+        self._quarantined.update(met)
+        self._report(self._id, list(met.items()))
+        for file, reason in met.items():
+            what = f"dataset {self._id!r} goes on without the samples of {file}: {reason}"
+            warnings.warn(what, StrataWarning, stacklevel=stacklevel)
 
     def __repr__(self) -> str:
         return f"<Dataset {self._id!r} of {self.total_samples} samples, epoch {self.epoch}>"
@@ -176,9 +209,10 @@ def made(taken: _core._Taken, items: tuple[str, list[int]]) -> Batch:
     """What the core has taken, with its items' dtype and the shape of a sample."""
     import numpy as np
 
-    samples, indices, weight, at, _ = taken
+    samples, indices, weight, at, _, damaged = taken
     numbers = np.frombuffer(_bytes(indices), "<i8")
-    return Batch(rows(samples, items), numbers, weight, at[1], at[2])
+    left_out = sum(samples for _, _, samples in damaged)
+    return Batch(rows(samples, items), numbers, weight, at[1], at[2], left_out)
 
 
 def rows(samples: _core.Buffer | _core.Table, items: tuple[str, list[int]]) -> np.ndarray[Any, Any] | Table:
@@ -196,6 +230,7 @@ def _bytes(buffer: _core.Buffer) -> memoryview:
 
 
 Tail = Literal["short", "pad", "drop"]
+OnDamage = Literal["raise", "quarantine"]
 
 
 def check_batch_size(dataset_id: str, batch_size: object) -> int:

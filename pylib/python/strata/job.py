@@ -17,7 +17,7 @@ from ._positions import Positions
 from ._staging import MODES, Mode, Registered, fences, forking, take_over
 from ._state import Planner, decode, restore_into
 from ._state.buffers import Buffer
-from .data import Dataset, Tail, check_ahead, check_batch_size
+from .data import Dataset, OnDamage, Tail, check_ahead, check_batch_size
 from .errors import InvalidError, StrataError, StrataWarning
 from .goodput import Goodput
 from .handle import SaveHandle
@@ -309,7 +309,7 @@ class Job:
         dtype: str | None = None,
         sample_len: int | None = None,
         columns: Sequence[str] = (),
-        on_damage: Literal["raise", "quarantine"] = "raise",
+        on_damage: OnDamage = "raise",
     ) -> None:
         """Makes a dataset known to the job. Durable; every rank may call it, with the same arguments.
 
@@ -350,7 +350,15 @@ class Job:
         for file, reason in left_out:
             warnings.warn(f"dataset {dataset_id!r} is without {file}: {reason}", StrataWarning, stacklevel=2)
 
-    def dataset(self, dataset_id: str, batch_size: int, *, tail: Tail = "short", read_ahead: int = 2) -> Dataset:
+    def dataset(
+        self,
+        dataset_id: str,
+        batch_size: int,
+        *,
+        tail: Tail = "short",
+        read_ahead: int = 2,
+        on_damage: OnDamage = "raise",
+    ) -> Dataset:
         """This rank's share of a registered dataset, from where the restored step stood, else from its beginning.
 
         Args:
@@ -358,6 +366,8 @@ class Job:
             tail: what an epoch's last step does when fewer are left: "short" (slices may be unequal or empty), "pad"
                 or "drop".
             read_ahead: batches that are read before they are asked for, by as many threads; 0: none.
+            on_damage: what becomes of a file that is found damaged while it is read: CorruptCheckpointError that names
+                it, or batches come without its samples, with a StrataWarning (`Batch.left_out`, `Dataset.quarantined`).
 
         Raises:
             NotFoundError: nobody registered it, or its files are not here.
@@ -366,7 +376,8 @@ class Job:
         self._tell()
         size = check_batch_size(dataset_id, batch_size)
         ahead = check_ahead(dataset_id, read_ahead)
-        return Dataset(self._session.share(dataset_id, size, tail), self._positions, dataset_id, size, ahead)
+        share = self._session.share(dataset_id, size, tail, on_damage)
+        return Dataset(share, self._positions, self._session.report_damage, dataset_id, size, ahead)
 
     # -- together
 

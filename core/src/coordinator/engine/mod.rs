@@ -7,6 +7,7 @@ mod barriers;
 mod commits;
 mod configured;
 mod convert;
+mod damage;
 mod door;
 mod hooks;
 mod interval;
@@ -138,6 +139,7 @@ pub(super) struct Engine {
     retention: retention::Retention,
     targets: targets::Targets,
     assignments: shards::Assignments,
+    damage: damage::Damage,
     awaited: rendezvous::Awaited,
     waiting: membership::Waiting,
     rosters: roster::Rosters,
@@ -179,6 +181,7 @@ impl Engine {
             retention: Default::default(),
             targets: Default::default(),
             assignments: Default::default(),
+            damage: Default::default(),
             awaited: Default::default(),
             waiting: Default::default(),
             rosters: Default::default(),

@@ -43,7 +43,7 @@ impl Engine {
         Ok(answer)
     }
 
-    fn dataset(&self, job: &str, id: &str) -> Result<(JobName, &DatasetRecord)> {
+    pub(super) fn dataset(&self, job: &str, id: &str) -> Result<(JobName, &DatasetRecord)> {
         let job: JobName = job.parse()?;
         let known = self.state.job(&job)?;
         let record = known.datasets.get(id).ok_or_else(|| {
@@ -63,9 +63,10 @@ impl Engine {
         self.dataset(job, id).map(|(_, record)| convert::dataset_spec(record))
     }
 
-    pub fn datasets(&self, job: &str) -> Result<Vec<v1::DatasetSpec>> {
+    pub fn datasets(&self, job: &str) -> Result<v1::ListDatasetsReply> {
         let job: JobName = job.parse()?;
-        Ok(self.state.job(&job)?.datasets.values().map(convert::dataset_spec).collect())
+        let datasets = self.state.job(&job)?.datasets.values().map(convert::dataset_spec).collect();
+        Ok(v1::ListDatasetsReply { datasets, damaged: self.damaged(&job) })
     }
 
     /// The open generation, for a caller that gave no world size.

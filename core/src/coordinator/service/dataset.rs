@@ -36,8 +36,16 @@ impl v1::dataset_server::Dataset for Services {
     ) -> Result<Response<v1::ListDatasetsReply>, Status> {
         let job = request.into_inner().job;
         self.admit(&job, Need::Ordinary)?;
-        let datasets = self.engine.call(move |engine| engine.datasets(&job)).await?;
-        Ok(Response::new(v1::ListDatasetsReply { datasets }))
+        Ok(Response::new(self.engine.call(move |engine| engine.datasets(&job)).await?))
+    }
+
+    async fn report_damage(
+        &self,
+        request: Request<v1::ReportDamageRequest>,
+    ) -> Result<Response<v1::ReportDamageReply>, Status> {
+        let request = request.into_inner();
+        self.admit(&request.job, Need::Ordinary)?;
+        Ok(Response::new(self.engine.call(move |engine| engine.report_damage(request)).await?))
     }
 
     async fn get_shards(

@@ -49,6 +49,11 @@ impl Fetcher {
         Ok(self.node.get_or_init(|| (settings, cache)))
     }
 
+    /// Bytes that the cache may have.
+    pub fn cap(&self) -> Result<u64> {
+        Ok(self.node()?.1.cap())
+    }
+
     /// Path of the file that holds its bytes, fetched if need be. Blocking.
     ///
     /// It may be removed from the cache at any moment: [`Fetcher::open`] gives a file that stays.

@@ -17,3 +17,4 @@ mod unpack;
 
 pub use fetcher::Fetcher;
 pub use origin::{Onward, Origin, Packing, Place, Source};
+pub use room::cost;

@@ -56,6 +56,10 @@ impl NodeCache {
         Ok(NodeCache { room: Room::new(own, cap) })
     }
 
+    pub fn cap(&self) -> u64 {
+        self.room.cap()
+    }
+
     /// The file of this key, whole, if it is there: from now on the one that was used last.
     pub fn find(&self, key: Key) -> Result<Option<Fetched>> {
         for (path, bytes) in self.entries(key)? {

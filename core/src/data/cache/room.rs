@@ -138,7 +138,7 @@ struct Entry {
     used: SystemTime,
 }
 
-fn cost(bytes: u64) -> u64 {
+pub fn cost(bytes: u64) -> u64 {
     bytes.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX)
 }
 

@@ -469,6 +469,12 @@ impl Store for Counted {
     }
 }
 
+/// Of objects in any store, by its own client.
+pub fn store_fetcher(folder: &Path, options: &StoreOptions) -> Fetcher {
+    let settings = Settings { store: options.clone(), ..settings(folder, 100 * MIB) };
+    Fetcher::with(settings, stores::bucket).unwrap()
+}
+
 /// An empty bucket in memory.
 pub fn bucket() -> Arc<Counted> {
     let memory = Arc::new(object_store::memory::InMemory::new());

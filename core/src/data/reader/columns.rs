@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::data::files::{Files, Located, Open, Opened};
 use crate::data::formats::parquet::ParquetFile;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Of decoded rows: a window's 16 shards in pieces of 32 MiB. With less, pieces would be decoded again for every batch.
 const KEPT: usize = 512 << 20;
@@ -56,11 +56,18 @@ impl Columns {
             .map_err(|error| Error::internal(format!("making a batch: {error}")))
     }
 
-    /// A batch without rows has the columns, too.
+    /// A batch without rows has the columns, too: of the first file that can be opened.
     fn empty(&self, files: &Files) -> Result<RecordBatch> {
-        let path = files.path(0);
-        let open = self.open.get(files, 0, |file| ParquetFile::open(&self.columns, path, file))?;
-        Ok(RecordBatch::new_empty(open.schema()))
+        let mut outcome = Err(Error::invalid("reading a dataset without files"));
+        for file in 0..files.count() {
+            outcome = self
+                .open
+                .get(files, file, |opened| ParquetFile::open(&self.columns, files.path(file), opened));
+            if outcome.as_ref().map_or_else(|error| error.kind != Kind::Corrupt, |_| true) {
+                break;
+            }
+        }
+        Ok(RecordBatch::new_empty(outcome?.schema()))
     }
 }
 

@@ -39,7 +39,7 @@ impl Reader {
     }
 
     /// With files that `fetcher` brings.
-    fn with(spec: &DatasetSpec, fetcher: Fetcher) -> Result<Reader> {
+    pub(super) fn with(spec: &DatasetSpec, fetcher: Fetcher) -> Result<Reader> {
         let DatasetSpec { format, files, .. } =
             if spec.files.is_empty() { scanned(spec, &fetcher)? } else { spec.clone() };
         let way = match &format {

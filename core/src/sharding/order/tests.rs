@@ -222,3 +222,25 @@ fn order_gives_what_every_release_before_gave() {
     let golden: Vec<u64> = GOLDEN.lines().map(|line| line.parse().unwrap()).collect();
     assert_eq!(all(&Order::new(3, 17, 5, 1_000, 30, true)), golden);
 }
+
+proptest! {
+    #[test]
+    fn windows_lie_side_by_side_and_hold_the_samples_of_their_positions(
+        samples in 1..400u64, shard_size in 1..30u64, seed: u64, shuffle: bool,
+    ) {
+        let order = Order::new(1, seed, 0, samples, shard_size, shuffle);
+        let mut at = 0;
+        while at < samples {
+            let window = order.window(at);
+            prop_assert_eq!(window.positions.start, at);
+            let held: HashSet<u64> = window.samples.into_iter().flatten().collect();
+            let taken: HashSet<u64> = window.positions.clone().map(|position| order.sample_at(position)).collect();
+            prop_assert_eq!(held, taken);
+            for position in window.positions.clone() {
+                prop_assert_eq!(&order.window(position).positions, &window.positions);
+            }
+            at = window.positions.end;
+        }
+        prop_assert_eq!(at, samples);
+    }
+}

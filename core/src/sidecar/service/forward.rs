@@ -130,6 +130,14 @@ impl v1::dataset_server::Dataset for Services {
         forward!(self, request, dataset.list_datasets, "listing the datasets", |_: &_| patience(0))
     }
 
+    async fn report_damage(
+        &self,
+        request: Request<v1::ReportDamageRequest>,
+    ) -> Answer<v1::ReportDamageReply> {
+        self.allow(&request, &request.get_ref().job)?;
+        forward!(self, request, dataset.report_damage, "reporting a damaged file", |_: &_| patience(0))
+    }
+
     async fn get_shards(&self, request: Request<v1::GetShardsRequest>) -> Answer<v1::GetShardsReply> {
         self.allow(&request, &request.get_ref().job)?;
         let wait = |asked: &v1::GetShardsRequest| patience(asked.timeout_ms);

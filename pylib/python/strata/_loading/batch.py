@@ -23,6 +23,7 @@ class Origin:
     restores: int
     at: Position
     after: Position
+    damaged: tuple[_core._LeftOut, ...] = ()
 
 
 class Batch:
@@ -38,6 +39,8 @@ class Batch:
         weight: how many of them are real; the others pad the epoch's last step (tail="pad").
         epoch: from 0.
         step: global step within the epoch, or since the batch size was last changed.
+        left_out: how many samples of this part lie in damaged files and are therefore not in `samples`
+            (on_damage="quarantine").
     """
 
     __slots__ = ("_indices", "_is_told", "_origin", "_samples", "_weight")
@@ -73,6 +76,11 @@ class Batch:
     def step(self) -> int:
         self._tell()
         return self._origin.at[2]
+
+    @property
+    def left_out(self) -> int:
+        self._tell()
+        return sum(samples for _, _, samples in self._origin.damaged)
 
     def __len__(self) -> int:
         self._tell()

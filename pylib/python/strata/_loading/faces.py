@@ -104,6 +104,7 @@ class Face:
         self._touched = origin.loop
         if _place(origin.after) > _place(dataset._position()):
             positions.reached(origin.after)
+        dataset._leave_out(origin.damaged, stacklevel=6)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_home": None}

@@ -66,8 +66,9 @@ class IterableDataset(torch.utils.data.IterableDataset):  # type: ignore[misc]  
         face = self._face
         batches, items = face.share.batches(at, every, ahead), face.share.items()
         while (taken := batches.next()) is not None:
-            *_, at, after = taken
-            batch = made(taken, items, face.transform, Origin(face.token, loop, restores, at, after))
+            *_, at, after, damaged = taken
+            origin = Origin(face.token, loop, restores, at, after, tuple(damaged))
+            batch = made(taken, items, face.transform, origin)
             self._due = face.share.skipped(at, every)
             if face.home is None:
                 face.board.produce(loop)

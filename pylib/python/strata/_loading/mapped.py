@@ -57,7 +57,8 @@ class MapDataset(torch.utils.data.Dataset):  # type: ignore[misc]  # torch may b
         taken = face.share.batch(asked.at)
         if taken is None:
             raise InvalidError(f"reading step {asked.at[2]} of epoch {asked.at[1]}: the epoch ends before it")
-        origin = Origin(face.token, asked.loop, asked.restores, asked.at, taken[4])
+        *_, after, damaged = taken
+        origin = Origin(face.token, asked.loop, asked.restores, asked.at, after, tuple(damaged))
         return [made(taken, face.share.items(), face.transform, origin)]
 
     def _samples(self, numbers: list[int]) -> list[Any]:

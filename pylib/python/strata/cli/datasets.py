@@ -19,7 +19,8 @@ from strata.cli import flags, terminal
 def datasets(job: str | None, coordinator: str | None, socket: str | None, config: str | None, as_json: bool) -> None:
     """Show the datasets that a job has registered.
 
-    With each: how far its newest committed step has read it, and the files that were damaged when it was registered.
+    With each: how far its newest committed step has read it, and the files that were damaged when it was registered or
+    when they were read.
     """
     asked = _core.Operator(config=config, coordinator=coordinator, socket=socket)
     name = _core.job_name(job)
@@ -67,3 +68,7 @@ def left_out(dataset: dict[str, Any]) -> Iterator[str]:
     for file in dataset["quarantined"]:
         name, reason = terminal.plain(file["path"]), terminal.plain(file["reason"])
         yield f"[yellow]without[/yellow] {name} in {terminal.plain(dataset['id'])}: {reason}"
+    for file in dataset["damaged"]:
+        name, reason = terminal.plain(file["path"]), terminal.plain(file["reason"])
+        hosts = terminal.plain(", ".join(file["hosts"]))
+        yield f"[yellow]damaged[/yellow] {name} in {terminal.plain(dataset['id'])}, on {hosts}: {reason}"

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from strata.proto.strata.v1 import common_pb2 as strata_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17strata/v1/dataset.proto\x12\tstrata.v1\x1a\x16strata/v1/common.proto\"\xba\x02\n\x0b\x44\x61tasetSpec\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x15\n\rtotal_samples\x18\x04 \x01(\x04\x12\x12\n\nshard_size\x18\x05 \x01(\x04\x12\x0f\n\x07shuffle\x18\x06 \x01(\x08\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12\x0f\n\x07version\x18\x08 \x01(\x04\x12\x12\n\nsample_len\x18\t \x01(\r\x12\r\n\x05\x64type\x18\n \x01(\t\x12\"\n\x05\x66iles\x18\x0b \x03(\x0b\x32\x13.strata.v1.DataFile\x12\x0f\n\x07\x63olumns\x18\x0c \x03(\t\x12\r\n\x05shape\x18\r \x03(\x04\x12\x0e\n\x06schema\x18\x0e \x01(\t\x12/\n\x0bquarantined\x18\x0f \x03(\x0b\x32\x1a.strata.v1.QuarantinedFile\"/\n\x0fQuarantinedFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\")\n\x08\x44\x61taFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07samples\x18\x02 \x01(\x04\"Z\n\x16RegisterDatasetRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.strata.v1.DatasetSpec\x12\r\n\x05token\x18\x03 \x01(\t\",\n\x11GetDatasetRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\"\n\x13ListDatasetsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"=\n\x11ListDatasetsReply\x12(\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x16.strata.v1.DatasetSpec\"\x89\x01\n\x10GetShardsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x12\n\nworld_size\x18\x05 \x01(\r\x12\x12\n\ntimeout_ms\x18\x06 \x01(\x04\x12\x12\n\ngeneration\x18\x07 \x01(\x04\"_\n\x0eGetShardsReply\x12 \n\x06shards\x18\x01 \x03(\x0b\x32\x10.strata.v1.Shard\x12\x17\n\x0f\x64\x61taset_version\x18\x02 \x01(\x04\x12\x12\n\nworld_size\x18\x03 \x01(\r\"U\n\x05Shard\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0c\n\x04stop\x18\x03 \x01(\x04\x12#\n\x05\x66iles\x18\x04 \x03(\x0b\x32\x14.strata.v1.ShardFile\">\n\tShardFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\trow_start\x18\x02 \x01(\x04\x12\x10\n\x08row_stop\x18\x03 \x01(\x04\x32\xae\x02\n\x07\x44\x61taset\x12L\n\x0fRegisterDataset\x12!.strata.v1.RegisterDatasetRequest\x1a\x16.strata.v1.DatasetSpec\x12\x42\n\nGetDataset\x12\x1c.strata.v1.GetDatasetRequest\x1a\x16.strata.v1.DatasetSpec\x12L\n\x0cListDatasets\x12\x1e.strata.v1.ListDatasetsRequest\x1a\x1c.strata.v1.ListDatasetsReply\x12\x43\n\tGetShards\x12\x1b.strata.v1.GetShardsRequest\x1a\x19.strata.v1.GetShardsReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17strata/v1/dataset.proto\x12\tstrata.v1\x1a\x16strata/v1/common.proto\"\xba\x02\n\x0b\x44\x61tasetSpec\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x15\n\rtotal_samples\x18\x04 \x01(\x04\x12\x12\n\nshard_size\x18\x05 \x01(\x04\x12\x0f\n\x07shuffle\x18\x06 \x01(\x08\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12\x0f\n\x07version\x18\x08 \x01(\x04\x12\x12\n\nsample_len\x18\t \x01(\r\x12\r\n\x05\x64type\x18\n \x01(\t\x12\"\n\x05\x66iles\x18\x0b \x03(\x0b\x32\x13.strata.v1.DataFile\x12\x0f\n\x07\x63olumns\x18\x0c \x03(\t\x12\r\n\x05shape\x18\r \x03(\x04\x12\x0e\n\x06schema\x18\x0e \x01(\t\x12/\n\x0bquarantined\x18\x0f \x03(\x0b\x32\x1a.strata.v1.QuarantinedFile\"/\n\x0fQuarantinedFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\")\n\x08\x44\x61taFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07samples\x18\x02 \x01(\x04\"Z\n\x16RegisterDatasetRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.strata.v1.DatasetSpec\x12\r\n\x05token\x18\x03 \x01(\t\",\n\x11GetDatasetRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\"\n\x13ListDatasetsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"f\n\x11ListDatasetsReply\x12(\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x16.strata.v1.DatasetSpec\x12\'\n\x07\x64\x61maged\x18\x02 \x03(\x0b\x32\x16.strata.v1.DamagedFile\"K\n\x0b\x44\x61magedFile\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05hosts\x18\x04 \x03(\t\"{\n\x13ReportDamageRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12)\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x1a.strata.v1.QuarantinedFile\"\x13\n\x11ReportDamageReply\"\x89\x01\n\x10GetShardsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x12\n\nworld_size\x18\x05 \x01(\r\x12\x12\n\ntimeout_ms\x18\x06 \x01(\x04\x12\x12\n\ngeneration\x18\x07 \x01(\x04\"_\n\x0eGetShardsReply\x12 \n\x06shards\x18\x01 \x03(\x0b\x32\x10.strata.v1.Shard\x12\x17\n\x0f\x64\x61taset_version\x18\x02 \x01(\x04\x12\x12\n\nworld_size\x18\x03 \x01(\r\"U\n\x05Shard\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0c\n\x04stop\x18\x03 \x01(\x04\x12#\n\x05\x66iles\x18\x04 \x03(\x0b\x32\x14.strata.v1.ShardFile\">\n\tShardFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\trow_start\x18\x02 \x01(\x04\x12\x10\n\x08row_stop\x18\x03 \x01(\x04\x32\xfc\x02\n\x07\x44\x61taset\x12L\n\x0fRegisterDataset\x12!.strata.v1.RegisterDatasetRequest\x1a\x16.strata.v1.DatasetSpec\x12\x42\n\nGetDataset\x12\x1c.strata.v1.GetDatasetRequest\x1a\x16.strata.v1.DatasetSpec\x12L\n\x0cListDatasets\x12\x1e.strata.v1.ListDatasetsRequest\x1a\x1c.strata.v1.ListDatasetsReply\x12L\n\x0cReportDamage\x12\x1e.strata.v1.ReportDamageRequest\x1a\x1c.strata.v1.ReportDamageReply\x12\x43\n\tGetShards\x12\x1b.strata.v1.GetShardsRequest\x1a\x19.strata.v1.GetShardsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,15 +45,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTDATASETSREQUEST']._serialized_start=609
   _globals['_LISTDATASETSREQUEST']._serialized_end=643
   _globals['_LISTDATASETSREPLY']._serialized_start=645
-  _globals['_LISTDATASETSREPLY']._serialized_end=706
-  _globals['_GETSHARDSREQUEST']._serialized_start=709
-  _globals['_GETSHARDSREQUEST']._serialized_end=846
-  _globals['_GETSHARDSREPLY']._serialized_start=848
-  _globals['_GETSHARDSREPLY']._serialized_end=943
-  _globals['_SHARD']._serialized_start=945
-  _globals['_SHARD']._serialized_end=1030
-  _globals['_SHARDFILE']._serialized_start=1032
-  _globals['_SHARDFILE']._serialized_end=1094
-  _globals['_DATASET']._serialized_start=1097
-  _globals['_DATASET']._serialized_end=1399
+  _globals['_LISTDATASETSREPLY']._serialized_end=747
+  _globals['_DAMAGEDFILE']._serialized_start=749
+  _globals['_DAMAGEDFILE']._serialized_end=824
+  _globals['_REPORTDAMAGEREQUEST']._serialized_start=826
+  _globals['_REPORTDAMAGEREQUEST']._serialized_end=949
+  _globals['_REPORTDAMAGEREPLY']._serialized_start=951
+  _globals['_REPORTDAMAGEREPLY']._serialized_end=970
+  _globals['_GETSHARDSREQUEST']._serialized_start=973
+  _globals['_GETSHARDSREQUEST']._serialized_end=1110
+  _globals['_GETSHARDSREPLY']._serialized_start=1112
+  _globals['_GETSHARDSREPLY']._serialized_end=1207
+  _globals['_SHARD']._serialized_start=1209
+  _globals['_SHARD']._serialized_end=1294
+  _globals['_SHARDFILE']._serialized_start=1296
+  _globals['_SHARDFILE']._serialized_end=1358
+  _globals['_DATASET']._serialized_start=1361
+  _globals['_DATASET']._serialized_end=1741
 # @@protoc_insertion_point(module_scope)

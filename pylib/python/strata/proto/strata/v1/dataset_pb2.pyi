@@ -82,10 +82,42 @@ class ListDatasetsRequest(_message.Message):
     def __init__(self, job: _Optional[str] = ...) -> None: ...
 
 class ListDatasetsReply(_message.Message):
-    __slots__ = ("datasets",)
+    __slots__ = ("datasets", "damaged")
     DATASETS_FIELD_NUMBER: _ClassVar[int]
+    DAMAGED_FIELD_NUMBER: _ClassVar[int]
     datasets: _containers.RepeatedCompositeFieldContainer[DatasetSpec]
-    def __init__(self, datasets: _Optional[_Iterable[_Union[DatasetSpec, _Mapping]]] = ...) -> None: ...
+    damaged: _containers.RepeatedCompositeFieldContainer[DamagedFile]
+    def __init__(self, datasets: _Optional[_Iterable[_Union[DatasetSpec, _Mapping]]] = ..., damaged: _Optional[_Iterable[_Union[DamagedFile, _Mapping]]] = ...) -> None: ...
+
+class DamagedFile(_message.Message):
+    __slots__ = ("dataset", "path", "reason", "hosts")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    path: str
+    reason: str
+    hosts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, dataset: _Optional[str] = ..., path: _Optional[str] = ..., reason: _Optional[str] = ..., hosts: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ReportDamageRequest(_message.Message):
+    __slots__ = ("job", "token", "dataset", "host", "files")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    token: str
+    dataset: str
+    host: str
+    files: _containers.RepeatedCompositeFieldContainer[QuarantinedFile]
+    def __init__(self, job: _Optional[str] = ..., token: _Optional[str] = ..., dataset: _Optional[str] = ..., host: _Optional[str] = ..., files: _Optional[_Iterable[_Union[QuarantinedFile, _Mapping]]] = ...) -> None: ...
+
+class ReportDamageReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class GetShardsRequest(_message.Message):
     __slots__ = ("job", "dataset", "rank", "epoch", "world_size", "timeout_ms", "generation")

@@ -49,6 +49,11 @@ class DatasetStub:
                 request_serializer=strata_dot_v1_dot_dataset__pb2.ListDatasetsRequest.SerializeToString,
                 response_deserializer=strata_dot_v1_dot_dataset__pb2.ListDatasetsReply.FromString,
                 _registered_method=True)
+        self.ReportDamage = channel.unary_unary(
+                '/strata.v1.Dataset/ReportDamage',
+                request_serializer=strata_dot_v1_dot_dataset__pb2.ReportDamageRequest.SerializeToString,
+                response_deserializer=strata_dot_v1_dot_dataset__pb2.ReportDamageReply.FromString,
+                _registered_method=True)
         self.GetShards = channel.unary_unary(
                 '/strata.v1.Dataset/GetShards',
                 request_serializer=strata_dot_v1_dot_dataset__pb2.GetShardsRequest.SerializeToString,
@@ -78,6 +83,14 @@ class DatasetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportDamage(self, request, context):
+        """Files that a rank found damaged while it read them, and goes on without (on_damage="quarantine"). For people who look:
+        kept in memory, and forgotten with the coordinator's process. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetShards(self, request, context):
         """The shards of one rank for one epoch: deterministic, every shard held by exactly one rank.
         """
@@ -102,6 +115,11 @@ def add_DatasetServicer_to_server(servicer, server):
                     servicer.ListDatasets,
                     request_deserializer=strata_dot_v1_dot_dataset__pb2.ListDatasetsRequest.FromString,
                     response_serializer=strata_dot_v1_dot_dataset__pb2.ListDatasetsReply.SerializeToString,
+            ),
+            'ReportDamage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportDamage,
+                    request_deserializer=strata_dot_v1_dot_dataset__pb2.ReportDamageRequest.FromString,
+                    response_serializer=strata_dot_v1_dot_dataset__pb2.ReportDamageReply.SerializeToString,
             ),
             'GetShards': grpc.unary_unary_rpc_method_handler(
                     servicer.GetShards,
@@ -190,6 +208,33 @@ class Dataset:
             '/strata.v1.Dataset/ListDatasets',
             strata_dot_v1_dot_dataset__pb2.ListDatasetsRequest.SerializeToString,
             strata_dot_v1_dot_dataset__pb2.ListDatasetsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportDamage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.v1.Dataset/ReportDamage',
+            strata_dot_v1_dot_dataset__pb2.ReportDamageRequest.SerializeToString,
+            strata_dot_v1_dot_dataset__pb2.ReportDamageReply.FromString,
             options,
             channel_credentials,
             insecure,
