@@ -2,7 +2,7 @@
 //!
 //! Called by `share`, from any thread that reads. Its own threads end with it; what goes wrong in them is met again by who reads.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::ops::Range;
 use std::sync::Arc;
@@ -79,13 +79,9 @@ impl Prefetch {
     /// Each once, in this order.
     fn files_of(&self, windows: [&Window; 2]) -> Result<VecDeque<usize>> {
         let files = self.shared.reader.files();
-        let mut found = VecDeque::new();
+        let (mut found, mut seen) = (VecDeque::new(), HashSet::new());
         for samples in windows.into_iter().flat_map(|window| &window.samples) {
-            for file in files.of(samples)? {
-                if !found.contains(&file) {
-                    found.push_back(file);
-                }
-            }
+            found.extend(files.of(samples)?.filter(|file| seen.insert(*file)));
         }
         Ok(found)
     }

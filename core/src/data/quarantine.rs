@@ -1,7 +1,7 @@
 //! Going on without files that turn out to be damaged while a job trains: each is named, and its samples are counted wherever they
 //! are left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
 
@@ -28,9 +28,10 @@ pub struct LeftOut {
 
 /// What could be read of samples that were asked for.
 pub struct Readable {
-    /// Whether each sample that was asked for is among the rows.
-    pub is_there: Vec<bool>,
+    pub samples: Vec<u64>,
     pub rows: Rows,
+    /// Where the others stood.
+    pub missing: BTreeSet<usize>,
     pub left_out: Vec<LeftOut>,
 }
 
@@ -46,16 +47,18 @@ impl Quarantine {
     pub fn read(&self, reader: &Reader, samples: &[u64]) -> Result<Readable> {
         loop {
             let located = self.among_damaged(reader, samples)?;
-            let mut is_there = vec![true; samples.len()];
-            located.iter().for_each(|missing| is_there[missing.place] = false);
-            let kept: Vec<u64> = samples
-                .iter()
-                .zip(&is_there)
-                .filter(|(_, is_there)| **is_there)
-                .map(|(sample, _)| *sample)
-                .collect();
+            let missing: BTreeSet<usize> = located.iter().map(|sample| sample.place).collect();
+            let kept = samples.iter().enumerate().filter(|(place, _)| !missing.contains(place));
+            let kept: Vec<u64> = kept.map(|(_, sample)| *sample).collect();
             match reader.read(&kept) {
-                Ok(rows) => return Ok(Readable { is_there, rows, left_out: self.told(reader, &located) }),
+                Ok(rows) => {
+                    return Ok(Readable {
+                        samples: kept,
+                        rows,
+                        missing,
+                        left_out: self.told(reader, &located),
+                    });
+                }
                 Err(error) if error.kind == Kind::Corrupt && self.on_damage == OnDamage::Quarantine => {
                     self.find(reader, &kept, error)?;
                 }

@@ -109,14 +109,10 @@ impl Share {
         let Some(slice) = self.plan.slice(cursor, self.rank) else { return Ok(None) };
         let following = || self.spec.order(cursor.epoch + 1);
         self.prefetch.reading(order, cursor.epoch, slice.positions.start, following);
-        let mut indices = self.plan.samples_at(order, &slice.positions);
-        let Readable { is_there, rows, left_out } = self.quarantine.read(&self.reader, &indices)?;
-        let mut weight = slice.weight;
-        if !left_out.is_empty() {
-            weight = is_there[..weight as usize].iter().filter(|is_there| **is_there).count() as u64;
-            let mut is_there = is_there.into_iter();
-            indices.retain(|_| is_there.next().unwrap_or(false));
-        }
-        Ok(Some(Batch { positions: slice.positions, indices, rows, weight, left_out, at: cursor.clone() }))
+        let wanted = self.plan.samples_at(order, &slice.positions);
+        let Readable { samples, rows, missing, left_out } = self.quarantine.read(&self.reader, &wanted)?;
+        let weight = slice.weight - missing.range(..slice.weight as usize).count() as u64;
+        let (positions, at) = (slice.positions, cursor.clone());
+        Ok(Some(Batch { positions, indices: samples, rows, weight, left_out, at }))
     }
 }

@@ -116,6 +116,10 @@ class Dataset:
     def steps_left(self) -> int:
         return self._dataset.steps_left
 
+    @property
+    def quarantined(self) -> dict[str, str]:
+        return self._dataset.quarantined
+
     async def __aiter__(self) -> AsyncIterator[Batch]:
         batches = iter(self._dataset)
         while (batch := await call(next, batches, None)) is not None:
