@@ -11,7 +11,7 @@ TEST_PYTHON = $$($(PYTHON) scripts/environment.py scripts/test.txt)
 TORCH_PYTHON = $$($(PYTHON) scripts/environment.py scripts/torch.txt)
 LOADERS = --corpus $(CACHE)/corpus --peers $$($(PYTHON) scripts/environment.py benches/peers/data/peers.txt --no-deps)
 
-.PHONY: help build demo check lint fix test torture bench bench-coordinator bench-set bench-ranks bench-durable bench-objects bench-restore bench-peers bench-training bench-deaths bench-lives bench-data bench-resume bench-chaos bench-shuffle stubs
+.PHONY: help build demo check lint fix test torture bench bench-coordinator bench-set bench-ranks bench-durable bench-objects bench-restore bench-peers bench-training bench-deaths bench-lives bench-data bench-resume bench-billion bench-chaos bench-shuffle stubs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -97,6 +97,9 @@ bench-data: build ## samples a second of Strata and of other loaders from the sa
 
 bench-resume: build ## how soon Strata and other loaders go on at the half of an epoch (BENCH='--turns 5')
 	@$(TORCH_PYTHON) benches/peers/data/resume.py $(LOADERS) $(BENCH)
+
+bench-billion: build ## how soon a fresh process goes on at the half of 10^9 samples (BENCH='--turns 21')
+	@$(TORCH_PYTHON) benches/peers/data/billion.py --peers $$($(PYTHON) scripts/environment.py benches/peers/data/peers.txt --no-deps) $(BENCH)
 
 bench-chaos: build ## samples that Strata and other loaders lose and double through kills and resizes (BENCH='--seed 7 --kills 20')
 	@$(TORCH_PYTHON) benches/peers/data/chaos.py $(LOADERS) $(BENCH)

@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benches" / "peers" / "data"))
 
+import billion
 import chaos
 import loaders
 import readers
@@ -93,3 +94,9 @@ def test_p8_half_an_epoch_in_one_process_and_half_in_another(
     between = tmp_path / "between"
     between.mkdir()
     assert halves(packages, corpus, name, workers, between)["same"]
+
+
+def test_p8_a_fresh_process_goes_on_at_the_half_of_a_billion_samples(packages: Packages, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    [turn] = billion.measure(packages, tmp_path, 1)
+    assert len(set(turn["indices"])) == billion.BATCH and max(turn["indices"]) < billion.SAMPLES
