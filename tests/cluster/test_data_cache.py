@@ -160,7 +160,7 @@ def test_real_s3_sigkill_within_a_fetch_leaves_nothing_half(
     waits = script(code, env | {"NAME": "waits"})
     [part] = held(cache)
     assert part.suffix == ".part"
-    wait_until(lambda: len(lockers(part)) == 2, "the second to wait for the first")
+    wait_until(lambda: waits.pid in lockers(part), "the second to wait for the first")
     killed.kill()
     proxy.let_go.set()
     for text in finish(waits, script(code, env | {"NAME": "later"})):
@@ -169,10 +169,13 @@ def test_real_s3_sigkill_within_a_fetch_leaves_nothing_half(
     assert whole.read_bytes() == tokens(0, rows)
 
 
-def lockers(file: Path) -> list[str]:
-    """Who has or wants its lock."""
-    inode = f":{file.stat().st_ino} "
-    return [line for line in Path("/proc/locks").read_text().splitlines() if "FLOCK" in line and inode in line]
+def lockers(file: Path) -> set[int]:
+    """Processes that have its lock or want it."""
+    inode = f":{file.stat().st_ino}"
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "FLOCK" in line]
+    # "1: FLOCK ADVISORY WRITE pid major:minor:inode …", of one that waits "1: -> FLOCK …"
+    fields = [lock[lock.index("FLOCK") :] for lock in locks]
+    return {int(pid) for _, _, _, pid, place, *_ in fields if place.endswith(inode)}
 
 
 def test_a_full_disk_is_overloaded_and_leaves_nothing(
