@@ -233,6 +233,24 @@ def test_a_file_that_breaks_after_it_was_registered_is_left_out_only_when_asked_
         assert "strata_damaged_files_total 1" in node.metrics()
 
 
+def test_p8_a_warning_that_is_an_error_loses_no_batch(
+    node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path)
+    with connected(node, monkeypatch) as job:
+        job.register_dataset("d", path=tmp_path, format="jsonl", shard_size=9, seed=3)
+        (tmp_path / "b.jsonl").write_text("")
+        dataset = job.dataset("d", batch_size=8, on_damage="quarantine")
+        batches: list[Batch] = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", strata.StrataWarning)
+            with pytest.raises(strata.StrataWarning, match=r"b\.jsonl"):
+                batches += dataset
+            batches += dataset
+        assert sum(len(batch) + batch.left_out for batch in batches) == SAMPLES
+        assert sorted(number for batch in batches for number in batch.indices.tolist()) == list(range(60))
+
+
 def begin_again(job: strata.Job) -> None:
     """The job goes back to the first sample, as by a restore."""
     [(dataset, _, _, size, _, version)] = job._positions.all()

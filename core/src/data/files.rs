@@ -84,6 +84,11 @@ impl Files {
         self.files.len()
     }
 
+    /// How many it held when it was counted.
+    pub fn samples(&self, file: usize) -> u64 {
+        self.files[file].stop - self.files[file].start
+    }
+
     /// Its name, for messages.
     pub fn path(&self, file: usize) -> &Path {
         &self.files[file].path

@@ -1,10 +1,12 @@
 //! Files that must be fetched, before they are read: those of the window of the order that is being read, then those of the next one.
 //!
-//! Called by `share`, from any thread that reads. Its own threads end with it; what goes wrong in them is met again by who reads.
+//! Called by `share`, from any thread that reads. When it is dropped its threads end with the files that they are fetching; what goes
+//! wrong in them is met again by who reads.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
@@ -12,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::cache::cost;
 use super::reader::Reader;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sharding::{Order, Window};
 
 /// Files that are fetched at once.
@@ -22,6 +24,8 @@ const PART: u64 = 4;
 
 pub struct Prefetch {
     shared: Arc<Shared>,
+    /// The one that has the threads: a forked child has none, and maybe locks that nobody will let go of.
+    process: u32,
 }
 
 struct Shared {
@@ -50,24 +54,34 @@ struct Work {
 
 impl Prefetch {
     pub fn new(reader: Arc<Reader>) -> Prefetch {
-        Prefetch { shared: Arc::new(Shared { reader, work: Mutex::default(), wake: Condvar::new() }) }
+        let shared = Shared { reader, work: Mutex::default(), wake: Condvar::new() };
+        Prefetch { shared: Arc::new(shared), process: std::process::id() }
     }
 
-    /// Whoever calls is about to read there, and `following` is the order of the next epoch. Does nothing for files that are read
-    /// where they lie.
-    pub fn reading(&self, order: &Order, epoch: u64, position: u64, following: impl FnOnce() -> Order) {
+    /// Whoever calls is about to read there; `following` is the order of the next epoch, and `is_left_out` knows files that are not
+    /// read. Does nothing for files that are read where they lie.
+    pub fn reading(
+        &self,
+        order: &Order,
+        epoch: u64,
+        position: u64,
+        following: impl FnOnce() -> Order,
+        is_left_out: impl Fn(usize) -> bool,
+    ) {
         let Shared { reader, work, wake } = &*self.shared;
-        if position >= order.samples() || !reader.files().are_fetched() {
-            return;
-        }
-        let mut work = work.lock();
-        if work.epoch == epoch && work.window.contains(&position) {
+        let is_known = |work: &Work| work.epoch == epoch && work.window.contains(&position);
+        if position >= order.samples() || !reader.files().are_fetched() || is_known(&work.lock()) {
             return;
         }
         let window = order.window(position);
         let behind = window.positions.end;
         let next = if behind < order.samples() { order.window(behind) } else { following().window(0) };
-        let Ok(files) = self.files_of([&window, &next]) else { return };
+        let Ok(mut files) = self.files_of([&window, &next]) else { return };
+        files.retain(|file| !is_left_out(*file));
+        let mut work = work.lock();
+        if is_known(&work) {
+            return;
+        }
         let (threads, life) = (work.threads, work.life + 1);
         *work = Work { epoch, window: window.positions, files, life, threads, ..Work::default() };
         wake.notify_all();
@@ -104,6 +118,9 @@ impl Prefetch {
 
 impl Drop for Prefetch {
     fn drop(&mut self) {
+        if self.process != std::process::id() {
+            return;
+        }
         self.shared.work.lock().closed = true;
         self.shared.wake.notify_all();
     }
@@ -119,7 +136,9 @@ impl Shared {
             };
             let life = work.life;
             drop(work);
-            let fetched = self.fetch(file);
+            let fetched = catch_unwind(AssertUnwindSafe(|| self.fetch(file)));
+            let fetched =
+                fetched.unwrap_or_else(|_| Err(Error::internal("fetching a file ahead: it panicked")));
             work = self.work.lock();
             if work.life != life {
                 continue;
@@ -130,7 +149,9 @@ impl Shared {
                     work.bytes += bytes;
                     work.largest = work.largest.max(bytes);
                 }
-                // Who reads it will say so, and how often it is tried again.
+                // Who reads it will say so, and may leave it out.
+                Err(error) if error.kind == Kind::Corrupt => {}
+                // The others would fail like it, for as long as that takes.
                 Err(error) => {
                     tracing::debug!(%error, "a file could not be fetched ahead");
                     work.files.clear();

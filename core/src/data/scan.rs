@@ -8,6 +8,7 @@ use super::dtype::Dtype;
 use super::format::Format;
 use super::formats::{self, Held};
 use super::listing::{self, Found};
+use super::quarantine;
 use super::spec::{DataFile, DatasetSpec, Quarantined};
 use crate::error::{Doing, Error, Kind, Result};
 
@@ -77,6 +78,16 @@ fn count(spec: &mut DatasetSpec, files: Vec<Origin>, on_damage: OnDamage, fetche
     let mut agreed: Option<(Format, PathBuf)> = None;
     for (origin, held) in held(&spec.format, files, fetcher) {
         let path = origin.name().to_owned();
+        let held = match held {
+            Err(error) if on_damage == OnDamage::Quarantine && error.kind == Kind::Corrupt => {
+                let again = || formats::scan(&spec.format, &origin, fetcher);
+                match quarantine::confirmed(&path, || fetcher.open(&origin), again)? {
+                    Ok(held) => Ok(held),
+                    Err(reason) => Err(Error::corrupt(reason)),
+                }
+            }
+            held => held,
+        };
         let found = held.and_then(|held| {
             let format = match &agreed {
                 None => held.format,

@@ -108,7 +108,8 @@ impl Share {
     pub fn read(&self, cursor: &Cursor, order: &Order) -> Result<Option<Batch>> {
         let Some(slice) = self.plan.slice(cursor, self.rank) else { return Ok(None) };
         let following = || self.spec.order(cursor.epoch + 1);
-        self.prefetch.reading(order, cursor.epoch, slice.positions.start, following);
+        let is_left_out = |file| self.quarantine.has(file);
+        self.prefetch.reading(order, cursor.epoch, slice.positions.start, following, is_left_out);
         let wanted = self.plan.samples_at(order, &slice.positions);
         let Readable { samples, rows, missing, left_out } = self.quarantine.read(&self.reader, &wanted)?;
         let weight = slice.weight - missing.range(..slice.weight as usize).count() as u64;

@@ -17,7 +17,7 @@ pub const ORDER_WINDOW: u64 = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     pub positions: Range<u64>,
-    /// Of each shard.
+    /// Of each shard, where it is shuffled.
     pub samples: Vec<Range<u64>>,
 }
 
@@ -86,17 +86,14 @@ impl Order {
         }
     }
 
-    /// The window of a position below [`Order::samples`]. Windows lie side by side; without a shuffle they are as large as with one.
+    /// The window of a position below [`Order::samples`]: windows lie side by side. Without a shuffle it begins there and is as long.
     pub fn window(&self, position: u64) -> Window {
-        let (positions, shards) = match &self.shuffle {
-            Some(shuffle) => shuffle.window(shuffle.window_at(position).0),
-            None => {
-                let first = position / self.shard_size / ORDER_WINDOW * ORDER_WINDOW;
-                let stop = (first + ORDER_WINDOW).min(self.shards);
-                let end = stop.saturating_mul(self.shard_size).min(self.samples);
-                (first * self.shard_size..end, (first..stop).collect())
-            }
+        let Some(shuffle) = &self.shuffle else {
+            let length = self.shard_size.saturating_mul(ORDER_WINDOW);
+            let positions = position..position.saturating_add(length).min(self.samples);
+            return Window { positions: positions.clone(), samples: vec![positions] };
         };
+        let (positions, shards) = shuffle.window(shuffle.window_at(position).0);
         let samples = |shard: u64| {
             let start = shard * self.shard_size;
             start..start.saturating_add(self.shard_size).min(self.samples)

@@ -23,12 +23,13 @@ class Batch:
 
     Attributes:
         samples: array of shape (n, *shape of a sample) in the dataset's dtype; of parquet, jsonl and webdataset a
-            `Table` of n rows. n differs by at most one between ranks, and may be 0 at the end of an epoch.
+            `Table` of n rows. n differs by at most one between ranks, and may be 0 at the end of an epoch; where
+            samples are left out it is less by as many.
         indices: int64 array of shape (n,): which samples these are.
         weight: how many of them are real; the others pad the epoch's last step (tail="pad").
         epoch: from 0.
         step: global step within the epoch, or since the batch size was last changed.
-        left_out: how many samples of this part lie in damaged files and are therefore not in `samples`
+        left_out: how many samples of this part, padding too, lie in damaged files and are therefore not in `samples`
             (on_damage="quarantine"); `Dataset.quarantined` names the files.
     """
 
@@ -171,8 +172,9 @@ class Dataset:
             taken = batches.next()
             if taken is None:
                 return
-            self._positions.reached(taken[4])
+            # First: a warning that is an error must not lose the batch.
             self._leave_out(taken[5], stacklevel=3)
+            self._positions.reached(taken[4])
             yield made(taken, items)
 
     def _position(self) -> Position:
@@ -183,6 +185,9 @@ class Dataset:
         was_reached = self._positions.was_reached(self._id)
         at = next_begin(self._share, self._position(), was_reached=was_reached)
         self._positions.opened(at)
+        if self._quarantined:
+            # The coordinator may be another one by now.
+            self._report(self._id, list(self._quarantined.items()))
         return at
 
     def _leave_out(self, damaged: Iterable[_core._LeftOut], *, stacklevel: int) -> None:

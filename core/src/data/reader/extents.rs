@@ -55,20 +55,15 @@ impl Extents {
 
     /// A row a sample.
     pub fn read(&self, files: &Files, samples: &[u64]) -> Result<RecordBatch> {
-        let width = match &self.kind {
-            Kind::Lines => 1,
-            Kind::Archives(parts) => parts.len(),
-        };
+        let width = self.width();
         let located = files.by_file(samples)?;
         let mut keys = vec![String::new(); samples.len()];
         let mut extents = vec![None; samples.len() * width];
         for Located { file, row, place } in located.iter().copied() {
             let source = self.source(files, file)?;
             let row = row as usize;
-            let Some(found) = source.extents.get(row * width..(row + 1) * width) else {
-                return Err(shrunk(files.path(file), source.extents.len() / width.max(1)));
-            };
-            extents[place * width..(place + 1) * width].copy_from_slice(found);
+            extents[place * width..(place + 1) * width]
+                .copy_from_slice(&source.extents[row * width..(row + 1) * width]);
             keys[place] = source.keys.get(row).cloned().unwrap_or_default();
         }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(width + 1);
@@ -90,9 +85,24 @@ impl Extents {
             .map_err(|error| Error::internal(format!("making a batch: {error}")))
     }
 
+    /// Extents of a sample.
+    fn width(&self) -> usize {
+        match &self.kind {
+            Kind::Lines => 1,
+            Kind::Archives(parts) => parts.len(),
+        }
+    }
+
+    /// With all its samples: of a file that was cut off the last one may be a part.
     fn source(&self, files: &Files, file: usize) -> Result<Arc<Source>> {
         let path = files.path(file);
-        self.open.get(files, file, |file| open(&self.kind, path, file))
+        self.open.get(files, file, |opened| {
+            let (source, wanted) = (open(&self.kind, path, opened)?, files.samples(file));
+            match (source.extents.len() as u64) < wanted * self.width() as u64 {
+                false => Ok(source),
+                true => Err(shrunk(path, source.extents.len() / self.width())),
+            }
+        })
     }
 }
 

@@ -231,6 +231,19 @@ fn a_file_that_became_short_is_corrupt_and_named() {
     assert_eq!(numbers(&reader, &[0, 8]).unwrap(), [0, 8]);
 }
 
+/// The line that it was cut in would pass for a whole one.
+#[test]
+fn of_lines_that_were_cut_off_none_is_read() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.jsonl");
+    let whole: String = (0..50).map(|n| format!("{{\"n\": {n}}}\n")).collect();
+    fs::write(&path, &whole).unwrap();
+    let spec = registered(&path, Format::Jsonl);
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let error = table(&Reader::new(&spec).unwrap(), &[0]).unwrap_err();
+    assert!(error.kind == Kind::Corrupt && error.message.contains("a.jsonl"), "{error}");
+}
+
 #[test]
 fn a_damaged_file_is_named_and_left_out_only_when_asked_to() {
     let folder = TempDir::new().unwrap();

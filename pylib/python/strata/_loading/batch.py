@@ -34,7 +34,7 @@ class Batch:
     Attributes:
         samples: tensor of shape (n, *shape of a sample); of parquet, jsonl and webdataset a `strata.data.Table` of n
             rows; what `transform` made of them, where the dataset has one. n differs by at most one between ranks, and
-            may be 0 at the end of an epoch.
+            may be 0 at the end of an epoch; where samples are left out it is less by as many.
         indices: int64 tensor of shape (n,): which samples these are.
         weight: how many of them are real; the others pad the epoch's last step (tail="pad").
         epoch: from 0.
@@ -105,8 +105,8 @@ class Batch:
 
     def _tell(self) -> None:
         if not self._is_told:
-            self._is_told = True
             faces.handed_over(self._origin)
+            self._is_told = True
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Batch, (self._samples, self._indices, self._weight, self._origin)

@@ -101,10 +101,10 @@ class Face:
                 f"taking a batch of dataset {dataset.id!r}: it was read before the job was restored",
                 hint="begin the loop again after job.restore(): it continues at the restored step",
             )
+        dataset._leave_out(origin.damaged, stacklevel=6)
         self._touched = origin.loop
         if _place(origin.after) > _place(dataset._position()):
             positions.reached(origin.after)
-        dataset._leave_out(origin.damaged, stacklevel=6)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_home": None}

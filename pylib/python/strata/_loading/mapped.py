@@ -31,7 +31,8 @@ class MapDataset(torch.utils.data.Dataset):  # type: ignore[misc]  # torch may b
 
     `data.batches` has this rank's steps in the job's order, from where it stands: the loader then hands over `Batch`es,
     and `job.save` takes along the position of the last that was looked at. With any other sampler samples come alone
-    and say nothing of a position: for validation. `data[7]` is sample 7: a tensor, or a dict of its columns.
+    and say nothing of a position: for validation. `data[7]` is sample 7: a tensor, or a dict of its columns; of a
+    damaged file it is CorruptCheckpointError, also where batches leave it out.
 
     Args:
         dataset: what `job.dataset` returns.
