@@ -34,7 +34,7 @@ static OURS: Rejoining = Rejoining::new();
 struct Rejoining {
     /// The number of the newest turn. A thread whose turn is over ends.
     turn: AtomicU64,
-    /// The kernel has refused the very first piece.
+    /// The kernel has refused every piece of a turn for good, and has given none before.
     unsupported: AtomicBool,
     /// Whether it has ever given one.
     given: AtomicBool,
@@ -88,6 +88,7 @@ impl Rejoining {
     /// changes no byte of it, and where nothing is it is refused (ENOMEM).
     fn take_turn(&self, pieces: &[u64], turn: u64, collapse: Collapse) {
         let mut patience = PATIENCE;
+        let mut refused = 0;
         for (done, piece) in pieces.iter().enumerate() {
             if self.turn.load(Ordering::Relaxed) != turn {
                 return;
@@ -96,10 +97,9 @@ impl Rejoining {
             let begun = Instant::now();
             match collapse(address) {
                 Ok(()) => self.given.store(true, Ordering::Relaxed),
-                Err(Refusal::Never) if !self.given.load(Ordering::Relaxed) => {
-                    return self.unsupported.store(true, Ordering::Relaxed);
-                }
-                Err(_) => {}
+                // Of one piece it may mean that something else lies there by now.
+                Err(Refusal::Never) => refused += 1,
+                Err(Refusal::NotNow) => {}
             }
             let taken = begun.elapsed();
             if !patience.spend(taken) {
@@ -110,6 +110,9 @@ impl Rejoining {
             std::thread::sleep(taken * REST);
         }
         self.slow.store(0, Ordering::Relaxed);
+        if refused > 0 && refused == pieces.len() && !self.given.load(Ordering::Relaxed) {
+            self.unsupported.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -244,6 +247,15 @@ mod tests {
         assert!(!rejoining.is_given_up());
         rejoining.take_turn(&memory.pieces(), rejoining.next_turn(), |_| Err(Refusal::NotNow));
         assert!(!rejoining.is_given_up(), "none was at hand");
+        let first = memory.pieces()[0];
+        static FREED: AtomicU64 = AtomicU64::new(0);
+        FREED.store(first, Ordering::Relaxed);
+        let all_but_one = |piece: NonNull<u8>| match piece.as_ptr() as u64 == FREED.load(Ordering::Relaxed) {
+            true => Err(Refusal::Never),
+            false => Err(Refusal::NotNow),
+        };
+        rejoining.take_turn(&memory.pieces(), rejoining.next_turn(), all_but_one);
+        assert!(!rejoining.is_given_up(), "the first was freed, and something else lies there");
         rejoining.take_turn(&memory.pieces(), rejoining.next_turn(), |_| Err(Refusal::Never));
         assert!(rejoining.is_given_up());
     }
