@@ -365,7 +365,8 @@ class Job:
             batch_size: samples of one step over all ranks; need not divide anything.
             tail: what an epoch's last step does when fewer are left: "short" (slices may be unequal or empty), "pad"
                 or "drop".
-            read_ahead: batches that are read before they are asked for, by as many threads; 0: none.
+            read_ahead: batches that are read before they are asked for, by as many threads; 0: none. Files that have to
+                be fetched or unpacked are brought into the node's cache ahead of that, whatever it says.
             on_damage: what becomes of a file that is found damaged while it is read: CorruptCheckpointError that names
                 it, or batches come without its samples, with a StrataWarning (`Batch.left_out`, `Dataset.quarantined`).
 
