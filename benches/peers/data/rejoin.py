@@ -1,6 +1,6 @@
 """A process of billion.py: commits the half of an epoch, or goes on there.
 
-    python rejoin.py commit|resume FOLDER SHARD BATCH STEP BEGAN
+python rejoin.py commit|resume FOLDER SHARD BATCH STEP BEGAN
 """
 
 from __future__ import annotations
